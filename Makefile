@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh Debian 12: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: setup demo run test lint bench lock clean servers
+
+setup: $(VENV)/.ready  ## virtual environment with the locked dependencies
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## simulated exchanges on loopback and the daemon on them; Ctrl-C stops
+	$(BIN)/sqfd demo
+
+run: setup  ## the daemon with ./sqfd.toml
+	$(BIN)/sqfd run -c sqfd.toml
+
+servers:  # influxd and redis-server from Debian for the tests; nothing is started as a service
+	@command -v influxd >/dev/null && command -v redis-server >/dev/null || { \
+	  echo "installing influxdb and redis-server from Debian"; \
+	  $(SUDO) apt-get update -qq && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq influxdb redis-server >/dev/null; }
+
+test: setup servers  ## everything but soaks and fuzzing
+	$(BIN)/python -m pytest -q
+
+lint: setup  ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## benchmarks; tables and JSON under benchmarks/results
+	$(BIN)/python -m benchmarks
+
+lock: setup  ## refresh requirements.lock (hashed, without index addresses)
+	$(BIN)/pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --extra dev --strip-extras --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --no-header --no-annotate -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

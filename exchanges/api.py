@@ -1,0 +1,498 @@
+"""The contract between an exchange and everything that uses one.
+
+An exchange is described by one `Exchange` subclass (what it lists, which sockets it has, what it allows) and one
+`Decoder` subclass (what the frames of one connection mean). Both are pure: they take bytes and times and give values;
+they open no socket, read no clock and log nothing. The same decoder therefore serves live feeds, replays and tests.
+
+Units: prices in the quote currency, sizes in *base coin*, times in integer milliseconds since the epoch (the
+exchange's own trade time). `buy` says that the aggressor (taker) bought.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar, Generic, Literal, TypeVar
+
+import msgspec
+
+Frame = str | bytes
+"""A frame to send: `str` goes out as text, `bytes` as binary."""
+
+Buffer = bytes | memoryview
+"""A received frame's payload. A memoryview is valid only until `decode` returns."""
+
+Kind = Literal["spot", "perp", "future"]
+
+PRICE_MAX = 1e12
+SIZE_MAX = 1e15
+NOTIONAL_MAX = 1e13
+TIME_MIN_MS = 1_230_768_000_000  # 2009-01-01: before the first bitcoin trade
+TIME_MAX_MS = 4_102_444_800_000  # 2100-01-01
+
+
+class BadMessage(ValueError):
+    """A frame that cannot be read as a message of this exchange. It costs only itself."""
+
+
+# --- what is traded -------------------------------------------------------------------------------------------------
+
+
+class Instrument(msgspec.Struct, frozen=True, gc=False):
+    """One market of an exchange, as its listing describes it."""
+
+    exchange: str
+    """Exchange id, e.g. `BINANCE`."""
+    pair: str
+    """Our name of the market on that exchange (what users know), e.g. `btcusdt`."""
+    symbol: str
+    """The exchange's own spelling in messages, e.g. `BTCUSDT`."""
+    kind: Kind
+    base: str
+    """Normalised base asset: XBT is BTC, 1000PEPE is PEPE."""
+    quote: str
+    endpoint: str
+    """Name of the `Endpoint` that carries its trades."""
+    contract_size: float = 1.0
+    """One unit of wire quantity in base coins, or in quote units when `inverse`. 1 where the wire says base coins."""
+    inverse: bool = False
+    multiplier: float = 1.0
+    """Coins of `base` in one traded unit: 1000 for 1000PEPE. Sizes and prices stay in traded units."""
+    quanto: bool = False
+    price_scale: int = 0
+    """Decimal places of integer prices on the wire, where the exchange sends integers."""
+    value_scale: int = 0
+    """Decimal places of integer quantities on the wire, where the exchange sends integers."""
+    active: bool = True
+
+    @property
+    def market(self) -> str:
+        """The market's full name, `EXCHANGE:pair`."""
+        return f"{self.exchange}:{self.pair}"
+
+
+_ALIASES = {"XBT": "BTC", "XDG": "DOGE", "BCC": "BCH"}
+_MULTIPLIED = re.compile(r"(1000000|100000|10000|1000)([A-Z]\w*)|(1M)([A-Z]\w+)|(k)([A-Z]+)")
+
+
+def base_asset(name: str) -> tuple[str, float]:
+    """Split an exchange's base name into (normalised asset, coins per traded unit).
+
+    >>> base_asset("XBT"), base_asset("1000PEPE"), base_asset("kPEPE"), base_asset("1INCH")
+    (('BTC', 1.0), ('PEPE', 1000.0), ('PEPE', 1000.0), ('1INCH', 1.0))
+    """
+    match = _MULTIPLIED.fullmatch(name)
+    if match is None:
+        return _ALIASES.get(name.upper(), name.upper()), 1.0
+    prefix, rest = (group for group in match.groups() if group is not None)
+    factor = {"1M": 1e6, "k": 1e3}.get(prefix) or float(prefix)
+    return _ALIASES.get(rest, rest), factor
+
+
+# --- what frames mean -------------------------------------------------------------------------------------------------
+
+
+class Trade(msgspec.Struct, gc=False):
+    """One live trade (or one aggregate of matches at one price, where the exchange aggregates)."""
+
+    instrument: Instrument
+    ts_ms: int
+    price: float
+    size: float
+    """Base coin."""
+    buy: bool
+    id: int | str | None = None
+    """The exchange's id; monotonic per market where `Endpoint.ids` says so."""
+    count: int = 1
+    """Matches that this row stands for; 1 where the exchange does not say."""
+    forced: bool | None = None
+    """None: no liquidation. Else this trade *is* a forced order, which bought (True) or sold (False)."""
+
+
+class Liquidation(msgspec.Struct, gc=False):
+    """A forced order from a liquidation feed. Its fill is in the trade feed too: never add it to volume."""
+
+    instrument: Instrument
+    ts_ms: int
+    price: float
+    size: float
+    """Base coin."""
+    buy: bool
+    """Side of the forced order: True closes a short, False closes a long."""
+    id: int | str | None = None
+
+
+class Past(msgspec.Struct, gc=False):
+    """Trades that were over before the subscription (an image): not live, but good for recovery by id."""
+
+    trades: list[Trade]
+
+
+class Stream(msgspec.Struct, frozen=True, gc=False):
+    """Something to subscribe to on one endpoint."""
+
+    endpoint: str
+    topic: str
+    """What the exchange calls it, unique on the endpoint, e.g. `btcusdt@aggTrade`."""
+    instrument: Instrument | None = None
+    """The one market that it carries; None where one subscription covers many."""
+
+
+class Acked(msgspec.Struct, gc=False):
+    """The exchange accepted these subscriptions (which proves nothing: live is what trades)."""
+
+    topics: tuple[str, ...]
+
+
+class Rejected(msgspec.Struct, gc=False):
+    """The exchange refused these subscriptions. No topic where it did not say which: then all unanswered ones."""
+
+    topics: tuple[str, ...]
+    reason: str
+
+
+class Reply(msgspec.Struct, gc=False):
+    """A frame that the client must send at once (answer to the exchange's heartbeat)."""
+
+    frame: Frame
+
+
+class Alive(msgspec.Struct, gc=False):
+    """Heartbeat, pong, greeting: the connection works, which says nothing about any market."""
+
+
+class Closing(msgspec.Struct, gc=False):
+    """The exchange announced that it will close, or asked to reconnect."""
+
+    reason: str
+
+
+class Malformed(msgspec.Struct, gc=False):
+    """One row that could not be read, in a frame that otherwise could."""
+
+    reason: str
+    symbol: str = ""
+
+
+class Excluded(msgspec.Struct, gc=False):
+    """Rows that are not market trades of a subscribed instrument (insurance fund, ADL, other symbols…)."""
+
+    reason: str
+    count: int = 1
+
+
+class Unknown(msgspec.Struct, gc=False):
+    """A well-formed message of a type that we do not know. Counted, so that a changed API is seen."""
+
+    kind: str
+
+
+Event = Trade | Liquidation | Past | Acked | Rejected | Reply | Alive | Closing | Malformed | Excluded | Unknown
+
+ALIVE: Sequence[Event] = (Alive(),)
+"""The one answer to heartbeats and pongs."""
+
+
+_UNREADABLE = (
+    msgspec.MsgspecError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What reading a frame of the wrong shape can raise."""
+
+
+class Decoder(ABC):
+    """What the frames of *one connection* mean. Stateful only where the protocol is (channel ids, first images)."""
+
+    def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
+        """`instruments` by the exchange's own symbol: those that trade on this endpoint and are wanted."""
+        self.instruments = instruments
+        self.endpoint = endpoint
+        self.request_id = 0
+
+    def decode(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
+        """Read one frame. `recv_ms` is local time, used only where the exchange sends none.
+
+        Raises BadMessage, and nothing else, when the frame cannot be read at all.
+        """
+        try:
+            return self.read(frame, recv_ms)
+        except BadMessage:
+            raise
+        except _UNREADABLE as error:
+            raise BadMessage(f"{type(error).__name__}: {error}"[:200]) from error
+
+    @abstractmethod
+    def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
+        """As `decode`, but free to raise what parsing raises."""
+
+    @abstractmethod
+    def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
+        """Frames that subscribe to these topics, few and full (at most `Endpoint.topics_per_frame` in each)."""
+
+    @abstractmethod
+    def unsubscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
+        """Frames that end these subscriptions."""
+
+    def ping(self, now_ms: int) -> Frame | None:
+        """The keep-alive frame that the client owes each `Endpoint.ping_s`; None: a websocket ping."""
+        return None
+
+    def next_id(self) -> int:
+        self.request_id += 1
+        return self.request_id
+
+    # The two below are the only way in which exchanges make trades and liquidations: checks and conversion to base
+    # coin stand here once.
+
+    def trade(
+        self,
+        symbol: str,
+        ts_ms: int,
+        price: float,
+        quantity: float,
+        buy: bool,
+        id: int | str | None = None,
+        count: int = 1,
+        forced: bool | None = None,
+    ) -> Trade | Malformed | Excluded:
+        """Make a trade from wire values; `quantity` in the wire's unit (see `Instrument.contract_size`)."""
+        instrument = self.instruments.get(symbol)
+        if instrument is None:
+            return Excluded("not subscribed")
+        # Chained comparisons are false for NaN, so that this also refuses it.
+        if not (0.0 < price < PRICE_MAX and 0.0 < quantity < SIZE_MAX and TIME_MIN_MS < ts_ms < TIME_MAX_MS):
+            return _out_of_range(symbol, ts_ms, price, quantity)
+        size = quantity * instrument.contract_size
+        if instrument.inverse:
+            size /= price
+        if not 0.0 < size * price < NOTIONAL_MAX:
+            return _out_of_range(symbol, ts_ms, price, quantity)
+        return Trade(instrument, ts_ms, price, size, buy, id, count, forced)
+
+    def liquidation(
+        self,
+        symbol: str,
+        ts_ms: int,
+        price: float,
+        quantity: float,
+        buy: bool,
+        id: int | str | None = None,
+    ) -> Liquidation | Malformed | Excluded:
+        """Make a liquidation from wire values; `buy` is the side of the forced order."""
+        made = self.trade(symbol, ts_ms, price, quantity, buy, id)
+        if type(made) is Trade:
+            return Liquidation(made.instrument, made.ts_ms, made.price, made.size, made.buy, made.id)
+        assert not isinstance(made, Trade)
+        return made
+
+
+def _out_of_range(symbol: str, ts_ms: int, price: float, quantity: float) -> Malformed:
+    return Malformed(f"out of range: price={price!r} quantity={quantity!r} ts_ms={ts_ms!r}"[:160], symbol)
+
+
+Row = TypeVar("Row")
+
+
+def rows(raw: Sequence[msgspec.Raw], decoder: msgspec.json.Decoder[Row], make: Callable[[Row], Event]) -> list[Event]:
+    """Read the rows of a batch one by one, so that a bad row costs only itself.
+
+    This is the slow path: exchanges decode a whole batch in one typed call and come here when that call refuses it.
+    """
+    events: list[Event] = []
+    for text in raw:
+        try:
+            events.append(make(decoder.decode(text)))
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            events.append(Malformed(str(error)[:160]))
+    return events
+
+
+# --- asking by REST -----------------------------------------------------------------------------------------------------
+
+T = TypeVar("T")
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One REST request."""
+
+    url: str
+    method: Literal["GET", "POST"] = "GET"
+    body: bytes = b""
+    weight: float = 1.0
+    """What it costs of the exchange's `Limits.rest` budget."""
+
+
+class Page(msgspec.Struct, Generic[T]):
+    """What one answer held, and how to get the rest."""
+
+    items: list[T]
+    next: Call[T] | None = None
+
+
+class Call(msgspec.Struct, Generic[T]):
+    """A request together with the pure function that reads its answer.
+
+    `read(body)` raises BadMessage when the answer is not what the exchange documents.
+    """
+
+    request: Request
+    read: Callable[[bytes], Page[T]]
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Trades of one market that are missing: after `after_ms`/`after_id`, before `before_ms`/`before_id`."""
+
+    instrument: Instrument
+    after_ms: int
+    before_ms: int
+    after_id: int | str | None = None
+    before_id: int | str | None = None
+
+
+class OpenInterest(msgspec.Struct, frozen=True):
+    """Open interest of one market."""
+
+    instrument: Instrument
+    ts_ms: int | None
+    """The exchange's time; None where it does not say."""
+    base: float
+    """In base coins."""
+    usd: float | None = None
+
+
+# --- what is allowed ----------------------------------------------------------------------------------------------------
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """At most `count` in any `seconds`."""
+
+    count: float
+    seconds: float
+
+
+Ids = Literal["monotonic", "unique", "none"]
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One kind of socket that an exchange has."""
+
+    name: str
+    url: str
+    """Published address. Users and simulations may name another: see `Exchange.url`."""
+    streams_per_connection: int
+    """The exchange's limit, or less where full connections were seen to lag."""
+    topics_per_frame: int = 100
+    frames: Rate = Rate(5, 1)
+    """Client messages per connection."""
+    ping_s: float | None = None
+    """The client owes `Decoder.ping` this often; None: the server pings, or nobody."""
+    max_age_s: float | None = None
+    """The exchange closes connections after this long: replace them before."""
+    ids: Ids = "monotonic"
+    """How trades are told apart: growing ids per market, unique ids in no order, or none at all."""
+    gapless: bool = False
+    """Ids count up by one per market, so that a hole is seen at once."""
+    deflate: bool = False
+    """permessage-deflate is worth asking for."""
+    headers: tuple[tuple[str, str], ...] = ()
+    settle_s: float = 0.0
+    """Wait this long after connecting before the first frame."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What an exchange allows one IP address."""
+
+    connects: Rate
+    rest: Rate
+    connections: int = 100
+    """At once."""
+
+
+Recovery = Literal["exact", "recent", "none"]
+
+
+class Exchange(ABC):
+    """One exchange. Instances are immutable; `addresses` replaces published addresses by name (simulation, mirrors)."""
+
+    id: ClassVar[str]
+    endpoints: ClassVar[tuple[Endpoint, ...]]
+    rest: ClassVar[Mapping[str, str]]
+    """Published REST base addresses by name (`rest`, or one per product), without a trailing slash."""
+    limits: ClassVar[Limits]
+    recovery: ClassVar[Recovery] = "none"
+    """How far `recover` reaches: exact by id or time and deep, the newest few only, or not at all."""
+    recovery_note: ClassVar[str] = ""
+    has_liquidations: ClassVar[bool] = False
+    has_open_interest: ClassVar[bool] = False
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot",)
+
+    def __init__(self, addresses: Mapping[str, str] | None = None) -> None:
+        """`addresses`: endpoint or REST name → base address to use instead. Raises ValueError on an unknown name."""
+        self._addresses = {e.name: e.url for e in self.endpoints} | dict(self.rest)
+        for name, url in (addresses or {}).items():
+            if name not in self._addresses:
+                raise ValueError(f"{self.id} has no address {name!r}; it has {', '.join(self._addresses)}")
+            self._addresses[name] = url.rstrip("/") if name in self.rest else url
+
+    def url(self, name: str) -> str:
+        """The address in force of an endpoint or REST base."""
+        return self._addresses[name]
+
+    def endpoint(self, name: str) -> Endpoint:
+        """The endpoint of that name; KeyError when there is none."""
+        for endpoint in self.endpoints:
+            if endpoint.name == name:
+                return endpoint
+        raise KeyError(name)
+
+    def connect(self, endpoint: str, now_ms: int) -> str | Call[str]:
+        """Where to connect: an address, or the call that asks for one (a token by REST)."""
+        return self.url(endpoint)
+
+    @abstractmethod
+    def listings(self) -> Sequence[Call[Instrument]]:
+        """The calls that list what is traded (each may have further pages)."""
+
+    @abstractmethod
+    def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
+        """The instrument that a symbol stands for by the exchange's naming rules alone.
+
+        For decoding without a listing (captures, `sqfd decode`). Contract sizes are the documented usual ones.
+        """
+
+    @abstractmethod
+    def streams(self, instrument: Instrument, liquidations: bool) -> Sequence[Stream]:
+        """What to subscribe to for one market: its trades, and its liquidations where asked for and published."""
+
+    @abstractmethod
+    def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
+        """A decoder for a new connection to that endpoint; `instruments` by the exchange's own symbol."""
+
+    def recover(self, gap: Gap) -> Call[Trade] | None:
+        """The call that asks for the missing trades (pages follow); None where the exchange offers none."""
+        return None
+
+    def open_interest(self, instruments: Iterable[Instrument]) -> Sequence[Call[OpenInterest]]:
+        """The calls that ask for open interest of these markets; few, where one answer covers many."""
+        return ()
+
+
+class Assumed(dict[str, Instrument]):
+    """Instruments by symbol, made by `Exchange.assume` as they are met."""
+
+    def __init__(self, exchange: Exchange, kind: Kind | None = None) -> None:
+        super().__init__()
+        self._exchange, self._kind = exchange, kind
+
+    def __missing__(self, symbol: str) -> Instrument:
+        instrument = self[symbol] = self._exchange.assume(symbol, self._kind)
+        return instrument
+
+    def get(self, symbol: str, default: object = None) -> Instrument:
+        return self[symbol]

@@ -1,0 +1,57 @@
+"""Times, numbers and compressed payloads as exchanges write them, read strictly.
+
+JSON numbers, quoted or bare, are read by msgspec in lax mode (`lax`): like Python's `float` it would take "nan" and
+"inf", which `Decoder.trade` refuses by range. Everything that msgspec does not read stands here.
+"""
+
+from __future__ import annotations
+
+import zlib
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+
+from exchanges.api import BadMessage, Buffer
+
+T = TypeVar("T")
+
+INFLATED_MAX_BYTES = 4 * 1024 * 1024
+"""A frame may not grow beyond this when unpacked (a zip bomb costs no more)."""
+
+
+def lax(shape: type[T]) -> msgspec.json.Decoder[T]:
+    """A JSON decoder that also takes quoted numbers, since exchanges quote them or not as they like.
+
+    Values stay strict otherwise: `1_0`, ` 12 ` and full-width digits, which Python's own `float` takes, are refused.
+    """
+    return msgspec.json.Decoder(shape, strict=False)
+
+
+def iso_ms(text: str) -> int:
+    """ISO 8601 with a zone, any number of decimals → milliseconds since the epoch, floored.
+
+    >>> iso_ms("2021-04-17T16:44:03.003815Z")
+    1618677843003
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"no time zone in {text[:40]!r}")
+    return int(moment.replace(microsecond=0).timestamp()) * 1000 + moment.microsecond // 1000
+
+
+def inflate(frame: Buffer, wbits: int) -> bytes:
+    """Unpack a compressed frame: `wbits` 31 for gzip, -15 for raw deflate.
+
+    Raises BadMessage when it is damaged, incomplete or larger than INFLATED_MAX_BYTES.
+    """
+    unpacker = zlib.decompressobj(wbits)
+    try:
+        data = unpacker.decompress(frame, INFLATED_MAX_BYTES)
+    except zlib.error as error:
+        raise BadMessage(f"cannot unpack: {error}") from error
+    if unpacker.unconsumed_tail:
+        raise BadMessage(f"larger than {INFLATED_MAX_BYTES} bytes when unpacked")
+    if not unpacker.eof and wbits > 0:
+        raise BadMessage("compressed frame is cut short")
+    return data

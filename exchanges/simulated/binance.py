@@ -1,0 +1,139 @@
+"""Binance spot, seen from its own side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from exchanges.api import Frame, Liquidation, Trade
+from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange
+
+
+class Connection(SimulatedConnection):
+    """SUBSCRIBE, UNSUBSCRIBE, aggTrade, forceOrder; combined streams."""
+
+    def receive(self, frame: Frame, now_ms: int) -> Sequence[Frame]:
+        request = msgspec.json.decode(frame)
+        for topic in request["params"]:
+            symbol, _, channel = topic.partition("@")
+            if channel not in ("aggTrade", "trade", "forceOrder"):
+                return (
+                    _json(
+                        {
+                            "error": {"code": 2, "msg": f"Invalid request: unknown stream {topic}"},
+                            "id": request["id"],
+                        }
+                    ),
+                )
+            if (self.endpoint, symbol.upper()) not in self.exchange.instruments:
+                continue  # the exchange acknowledges streams of symbols that do not exist, and sends nothing
+            if request["method"] == "SUBSCRIBE":
+                self.topics.add(topic)
+            else:
+                self.topics.discard(topic)
+        return (_json({"result": None, "id": request["id"]}),)
+
+    def trades(self, trades: Sequence[Trade], now_ms: int) -> Sequence[Frame]:
+        return [
+            _json(
+                {
+                    "stream": topic,
+                    "data": {"e": "aggTrade", "E": now_ms, "s": trade.instrument.symbol} | self._row(trade),
+                }
+            )
+            for trade in trades
+            if (topic := f"{trade.instrument.symbol.lower()}@aggTrade") in self.topics
+        ]
+
+    def _row(self, trade: Trade) -> dict[str, Any]:
+        return aggregate(trade, self.exchange.wire_quantity(trade))
+
+    def liquidations(self, liquidations: Sequence[Liquidation], now_ms: int) -> Sequence[Frame]:
+        frames = []
+        for forced in liquidations:
+            topic = f"{forced.instrument.symbol.lower()}@forceOrder"
+            if topic not in self.topics:
+                continue
+            quantity = repr(self.exchange.wire_quantity(forced))
+            side = "BUY" if forced.buy else "SELL"
+            order = {"s": forced.instrument.symbol, "S": side, "o": "LIMIT", "f": "IOC", "q": quantity}
+            order |= {
+                "p": repr(forced.price),
+                "ap": repr(forced.price),
+                "X": "FILLED",
+                "l": quantity,
+                "z": quantity,
+            }
+            frames.append(
+                _json(
+                    {
+                        "stream": topic,
+                        "data": {"e": "forceOrder", "E": now_ms, "o": order | {"T": forced.ts_ms}},
+                    }
+                )
+            )
+        return frames
+
+
+def aggregate(trade: Trade, quantity: float) -> dict[str, Any]:
+    """The fields that aggTrade has on the socket and in REST history."""
+    assert isinstance(trade.id, int)
+    last = trade.id * 1000 + trade.count - 1
+    return {
+        "a": trade.id,
+        "p": repr(trade.price),
+        "q": repr(quantity),
+        "f": trade.id * 1000,
+        "l": last,
+        "T": trade.ts_ms,
+        "m": not trade.buy,
+    }
+
+
+class Simulated(SimulatedExchange):
+    """Spot's exchangeInfo and aggTrades."""
+
+    def connection(self, endpoint: str) -> SimulatedConnection:
+        return Connection(self, endpoint)
+
+    def rest(
+        self,
+        method: str,
+        name: str,
+        path: str,
+        query: Mapping[str, str],
+        body: bytes,
+        history: History,
+        now_ms: int,
+    ) -> tuple[int, bytes]:
+        if path.endswith("/exchangeInfo"):
+            return 200, msgspec.json.encode({"symbols": [self._symbol(i) for i in self.instruments.values()]})
+        if path.endswith("/aggTrades"):
+            return self._aggregates(name, query, history, now_ms)
+        return 404, msgspec.json.encode({"code": -1, "msg": f"no {path}"})
+
+    def _symbol(self, instrument: Any) -> dict[str, Any]:
+        status = "TRADING" if instrument.active else "BREAK"
+        return {
+            "symbol": instrument.symbol,
+            "status": status,
+            "baseAsset": instrument.base,
+            "quoteAsset": instrument.quote,
+        }
+
+    def _aggregates(self, name: str, query: Mapping[str, str], history: History, now_ms: int) -> tuple[int, bytes]:
+        found = [i for i in self.instruments.values() if i.symbol == query["symbol"]]
+        if not found:
+            return 400, msgspec.json.encode({"code": -1121, "msg": "Invalid symbol."})
+        limit = int(query.get("limit", "500"))
+        if "fromId" in query:
+            trades = [t for t in history(found[0], 0, now_ms) if int(t.id or 0) >= int(query["fromId"])]
+        else:
+            trades = list(history(found[0], int(query["startTime"]), int(query["endTime"]) + 1))
+        return 200, msgspec.json.encode([aggregate(t, self.wire_quantity(t)) for t in trades[:limit]])
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,1 @@
+"""The live engine over stored flow."""

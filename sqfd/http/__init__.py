@@ -1,0 +1,1 @@
+"""Health, metrics, history and the live page over HTTP."""

@@ -1,0 +1,108 @@
+"""The values that stages hand to each other. No behaviour beyond naming their parts.
+
+Two tables flow through the daemon once a second, as numpy arrays so that they are written, shipped and evaluated in blocks:
+
+- `BAR`: what traded on one market in one second (floats, as stored in InfluxDB);
+- `FLOW`: what that means for one symbol (integers, exact), the only thing that strategies see.
+
+Both are *bitemporal*: `second` is the time they speak of, `tick` is when they became known. Tick `k` closes second `k - 1`;
+rows of a tick with an earlier second are revisions (late or recovered trades) and replace what was known of that second.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+BAR = np.dtype(
+    [
+        ("market", np.int32),
+        ("second", np.int64),
+        ("open", np.float64),
+        ("high", np.float64),
+        ("low", np.float64),
+        ("close", np.float64),
+        ("vbuy", np.float64),
+        ("vsell", np.float64),
+        ("cbuy", np.int64),
+        ("csell", np.int64),
+        ("lbuy", np.float64),
+        ("lsell", np.float64),
+    ]
+)
+"""One bar: `market` is an index into `Markets`; prices are NaN where only liquidations happened; v, l are quote notional."""
+
+BAR_FIELDS = ("open", "high", "low", "close", "vbuy", "vsell", "cbuy", "csell", "lbuy", "lsell")
+
+FLOW_VALUES = (
+    "price",
+    "high",
+    "low",
+    "spot_delta",
+    "perp_delta",
+    "spot_volume",
+    "perp_volume",
+    "liq_buy",
+    "liq_sell",
+    "open_interest",
+    "coverage_ppm",
+)
+"""Columns of FLOW after its key, all int64.
+
+`price high low`: natural logarithm of the symbol's index price × 1e9, rounded; NO_PRICE before the first trade.
+`*_delta` (buys − sells), `*_volume`, `liq_*` (side of the forced order): quote cents in that second, stablecoins and USD
+taken as one. `open_interest`: quote cents, 0 where not collected. `coverage_ppm`: share of the expected volume whose feeds
+were whole in that second, in millionths."""
+
+FLOW = np.dtype([("symbol", np.int32), ("second", np.int64), *((name, np.int64) for name in FLOW_VALUES)])
+"""One second of one symbol: `symbol` is an index into the configured symbols."""
+
+NO_PRICE = np.iinfo(np.int64).min
+PRICE_SCALE = 1_000_000_000
+"""Log prices are stored in units of 1e-9."""
+PPM = 1_000_000
+
+Bars = NDArray[np.void]
+"""Rows of BAR."""
+Flow = NDArray[np.void]
+"""Rows of FLOW."""
+
+
+class Market(NamedTuple):
+    """A market that is collected. Its index in the daemon's list of markets is its identity within a run."""
+
+    exchange: str
+    pair: str
+    kind: str
+    """spot | perp | future"""
+    base: str
+    """The symbol that it belongs to."""
+    quote: str
+    multiplier: float = 1.0
+    """Coins per traded unit (1000PEPE: 1000): prices are divided by it before they enter an index."""
+
+    @property
+    def name(self) -> str:
+        """`EXCHANGE:pair`, as users know it."""
+        return f"{self.exchange}:{self.pair}"
+
+
+class ClosedSecond(NamedTuple):
+    """Everything that became known at one tick."""
+
+    tick: int
+    """Epoch seconds; second `tick - 1` was closed."""
+    bars: Bars
+    """Bars of second `tick - 1` and revisions of earlier ones, ordered by (second, market)."""
+    whole: NDArray[np.bool_]
+    """Per market: its feed was live and without a known hole throughout second `tick - 1`."""
+
+    @property
+    def second(self) -> int:
+        return self.tick - 1
+
+
+USD_LIKE = frozenset({"USD", "USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USD1", "DAI", "USDE", "PYUSD", "USDD"})
+"""Quote currencies that are taken as one dollar in flows and index prices."""

@@ -1,0 +1,1 @@
+"""What the strategy says, as JSON, and its way to subscribers."""
