@@ -1,0 +1,165 @@
+"""Bars of all markets → one exact row of flow per symbol and second.
+
+Volumes are rounded to quote cents per market and second and added as integers, so that a revision can be applied to sums
+exactly. The index price is the mean of the markets' last prices, weighted by each market's trailing 1-hour notional
+(weights refreshed at each epoch minute); a market silent for 60 s leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqfd.model import FLOW, NO_PRICE, PPM, PRICE_SCALE, USD_LIKE, Bars, ClosedSecond, Flow, Market
+
+SILENT_S = 60
+WEIGHT_MINUTES = 60
+CENTS = 100.0
+_AMOUNTS = ("vbuy", "vsell", "lbuy", "lsell")
+_Floats = NDArray[np.float64]
+_Ints = NDArray[np.int64]
+
+
+class FlowBuilder:
+    """Keeps what index prices and revisions need: last prices, trailing notional, recent amounts in cents."""
+
+    def __init__(self, symbols: Sequence[str], revisable_s: int = 1800) -> None:
+        """`symbols`: base assets; their order is the `symbol` index of the rows."""
+        self.symbols = tuple(symbols)
+        self.revisable_s = revisable_s
+        self._symbol: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._spot: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._units: _Floats = np.zeros(0)
+        self._last: _Floats = np.zeros(0)
+        self._traded: _Ints = np.zeros(0, np.int64)
+        self._minutes: _Floats = np.zeros((WEIGHT_MINUTES, 0))
+        self._weights: _Floats = np.zeros(0)
+        self._minute = -1
+        self._cents: _Ints = np.zeros((revisable_s, 0, len(_AMOUNTS)), np.int64)
+        self._rows = np.zeros((revisable_s, len(self.symbols)), FLOW)
+        self._price: _Ints = np.full(len(self.symbols), NO_PRICE, np.int64)
+        self._open_interest: _Ints = np.zeros(len(self.symbols), np.int64)
+
+    def add_markets(self, markets: Sequence[Market]) -> None:
+        """Append markets, in the order of their indices. Those in other quotes than dollars have no part in flow."""
+        place = {symbol: index for index, symbol in enumerate(self.symbols)}
+        symbol = [place.get(m.base, -1) if m.quote in USD_LIKE else -1 for m in markets]
+        count = len(markets)
+        self._symbol = np.append(self._symbol, np.array(symbol, np.int64))
+        self._spot = np.append(self._spot, np.array([m.kind == "spot" for m in markets], np.bool_))
+        self._units = np.append(self._units, [m.multiplier for m in markets])
+        self._last = np.append(self._last, np.zeros(count))
+        self._traded = np.append(self._traded, np.full(count, -(1 << 40), np.int64))
+        self._weights = np.append(self._weights, np.zeros(count))
+        self._minutes = np.concatenate([self._minutes, np.zeros((WEIGHT_MINUTES, count))], axis=1)
+        self._cents = np.concatenate([self._cents, np.zeros((self.revisable_s, count, 4), np.int64)], axis=1)
+
+    def set_open_interest(self, symbol: str, usd: float) -> None:
+        """Open interest of a symbol over its markets, in dollars, valid from the next second on."""
+        self._open_interest[self.symbols.index(symbol)] = round(usd * CENTS)
+
+    def close(self, closed: ClosedSecond) -> Flow:
+        """Rows of every symbol for `closed.second`, preceded by the rows of earlier seconds that it revises."""
+        second = closed.second
+        self._turn_minute(second)
+        self._cents[second % self.revisable_s] = 0
+        of_now = closed.bars["second"] == second
+        revised = self._revise(closed.bars[~of_now], second)
+        rows = self._row(second, closed.bars[of_now], closed.whole)
+        self._rows[second % self.revisable_s] = rows
+        return np.concatenate([revised, rows])
+
+    def _turn_minute(self, second: int) -> None:
+        minute = second // 60
+        if minute == self._minute:
+            return
+        passed = WEIGHT_MINUTES if self._minute < 0 else min(minute - self._minute, WEIGHT_MINUTES)
+        self._minute = minute
+        self._weights = self._minutes.sum(axis=0)
+        for step in range(passed):
+            self._minutes[(minute - step) % WEIGHT_MINUTES] = 0.0
+
+    def _row(self, second: int, bars: Bars, whole: NDArray[np.bool_]) -> Flow:
+        market = bars["market"]
+        cents = _cents(bars)
+        self._cents[second % self.revisable_s, market] = cents
+        self._minutes[self._minute % WEIGHT_MINUTES, market] += (cents[:, 0] + cents[:, 1]) / CENTS
+        prices = bars[~np.isnan(bars["close"])]
+        self._last[prices["market"]] = prices["close"] / self._units[prices["market"]]
+        self._traded[prices["market"]] = second
+        rows = np.zeros(len(self.symbols), FLOW)
+        rows["symbol"] = np.arange(len(self.symbols))
+        rows["second"] = second
+        self._fill_prices(rows, prices, second)
+        self._fill_amounts(rows, market, cents)
+        rows["open_interest"] = self._open_interest
+        rows["coverage_ppm"] = self._coverage(whole)
+        return rows
+
+    def _fill_prices(self, rows: Flow, prices: Bars, second: int) -> None:
+        high, low = self._last.copy(), self._last.copy()
+        high[prices["market"]] = prices["high"] / self._units[prices["market"]]
+        low[prices["market"]] = prices["low"] / self._units[prices["market"]]
+        alive = (self._symbol >= 0) & (self._traded > second - SILENT_S)
+        symbol = self._symbol[alive]
+        weights = self._share(alive, symbol)
+        mean, mean_high, mean_low = (
+            np.bincount(symbol, weights * values[alive], len(self.symbols)) for values in (self._last, high, low)
+        )
+        priced = mean > 0.0
+        for name, values in (("price", mean), ("high", mean_high), ("low", mean_low)):
+            logs = np.round(np.log(values, where=priced, out=np.zeros(len(values))) * PRICE_SCALE).astype(np.int64)
+            rows[name] = np.where(priced, logs, self._price)
+        self._price = rows["price"].copy()
+
+    def _share(self, alive: NDArray[np.bool_], symbol: _Ints) -> _Floats:
+        """Each living market's share of its symbol's index; equal shares until an hour's notional is known."""
+        weights = self._weights[alive]
+        total = np.bincount(symbol, weights, len(self.symbols))
+        weights = np.where(total[symbol] > 0.0, weights, 1.0)
+        return weights / np.bincount(symbol, weights, len(self.symbols))[symbol]
+
+    def _fill_amounts(self, rows: Flow, market: NDArray[np.int32], cents: _Ints) -> None:
+        """Add amounts (rows: vbuy, vsell, lbuy, lsell) of markets to the rows of their symbols."""
+        symbol = self._symbol[market]
+        flows = symbol >= 0
+        symbol, cents, spot = symbol[flows], cents[flows], self._spot[market][flows]
+        buy, sell = cents[:, 0], cents[:, 1]
+        for part, chosen in (("spot", spot), ("perp", ~spot)):
+            np.add.at(rows[f"{part}_delta"], symbol[chosen], (buy - sell)[chosen])
+            np.add.at(rows[f"{part}_volume"], symbol[chosen], (buy + sell)[chosen])
+        np.add.at(rows["liq_buy"], symbol, cents[:, 2])
+        np.add.at(rows["liq_sell"], symbol, cents[:, 3])
+
+    def _coverage(self, whole: NDArray[np.bool_]) -> _Ints:
+        known = self._symbol >= 0
+        symbol = self._symbol[known]
+        share = self._share(known, symbol)
+        covered = np.bincount(symbol, share * whole[known], len(self.symbols))
+        return np.round(covered * PPM).astype(np.int64)
+
+    def _revise(self, bars: Bars, second: int) -> Flow:
+        """Apply the differences that revised bars make; one row per (second, symbol) touched."""
+        touched: set[tuple[int, int]] = set()
+        cents = _cents(bars)
+        for index, bar in enumerate(bars):
+            market, bar_second = int(bar["market"]), int(bar["second"])
+            symbol = int(self._symbol[market])
+            slot = bar_second % self.revisable_s
+            if symbol < 0 or second - bar_second >= self.revisable_s or self._rows[slot, 0]["second"] != bar_second:
+                continue
+            difference = cents[index] - self._cents[slot, market]
+            self._cents[slot, market] = cents[index]
+            self._minutes[(bar_second // 60) % WEIGHT_MINUTES, market] += (difference[0] + difference[1]) / CENTS
+            self._fill_amounts(self._rows[slot], np.array([market], np.int32), difference[None, :])
+            touched.add((bar_second, symbol))
+        rows = [self._rows[at % self.revisable_s, symbol] for at, symbol in sorted(touched)]
+        return np.array(rows, FLOW) if rows else np.zeros(0, FLOW)
+
+
+def _cents(bars: Bars) -> _Ints:
+    """Amounts of bars in whole cents, shape (bars, 4)."""
+    amounts = np.stack([bars[name] for name in _AMOUNTS], axis=1) if len(bars) else np.zeros((0, len(_AMOUNTS)))
+    return np.round(amounts * CENTS).astype(np.int64)

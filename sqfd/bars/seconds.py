@@ -1,0 +1,62 @@
+"""Trades in, closed seconds and flow out: builder, watermark and flow builder as one stage. Pure; time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqfd.bars.builder import Builder
+from sqfd.bars.flow import FlowBuilder
+from sqfd.bars.watermark import Watermark
+from sqfd.model import ClosedSecond, Flow, Market
+
+
+class Closed(NamedTuple):
+    """One tick's bars and the flow that they mean."""
+
+    second: ClosedSecond
+    flow: Flow
+
+    @property
+    def tick(self) -> int:
+        return self.second.tick
+
+
+class Seconds:
+    """The stage between feeds and everything that happens once a second."""
+
+    def __init__(self, symbols: Sequence[str], grace_s: float = 0.25, revisable_s: int = 1800) -> None:
+        self.builder = Builder(revisable_s)
+        self.watermark = Watermark(grace_s)
+        self.flow = FlowBuilder(symbols, revisable_s)
+        self.markets: list[Market] = []
+
+    def add_markets(self, markets: Sequence[Market]) -> range:
+        """Add markets and return their indices."""
+        self.flow.add_markets(markets)
+        self.markets += markets
+        return self.builder.add_markets(len(markets))
+
+    def due(self, now_ms: float, whole: Callable[[int], NDArray[np.bool_]]) -> Iterator[Closed]:
+        """Close, oldest first, every second that is over at steady time `now_ms`.
+
+        `whole(second)` tells per market whether its feed missed nothing. Nothing closes before the first trade.
+        """
+        newest = self.watermark.newest_over(now_ms)
+        while self.builder.next_second is not None and self.builder.next_second <= newest:
+            yield self.close(whole)
+
+    def close(self, whole: Callable[[int], NDArray[np.bool_]]) -> Closed:
+        """Close the oldest open second now."""
+        assert self.builder.next_second is not None
+        second = self.builder.close(whole(self.builder.next_second))
+        return Closed(second, self.flow.close(second))
+
+    def next_due_ms(self) -> float | None:
+        """The steady time at which the next second is over; None before the first trade."""
+        if self.builder.next_second is None:
+            return None
+        return self.watermark.due_ms(self.builder.next_second)

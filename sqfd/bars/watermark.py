@@ -1,0 +1,91 @@
+"""When is a second over? Event time of many exchanges, read off the delays of their trades.
+
+For each exchange the lowest recent (receive time − trade time) is its *offset*: the host's clock error plus the least
+network delay. On a steady host clock, second `s` is over for an exchange when `now − offset ≥ s + 1 + grace`; it closes
+when it is over for all. A host clock that is wrong, by seconds or hours, is in the offset and therefore without effect.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+_SILENT = float("inf")
+
+
+class _Offset:
+    """The lowest delay of the last one to two windows, immune to single absurd times."""
+
+    __slots__ = ("current_ms", "previous_ms", "strange")
+
+    def __init__(self, delay_ms: float) -> None:
+        self.current_ms = delay_ms
+        self.previous_ms = delay_ms
+        self.strange = 0
+
+    @property
+    def ms(self) -> float:
+        return min(self.current_ms, self.previous_ms)
+
+
+class Watermark:
+    """The offsets of all exchanges, and which second may close."""
+
+    WINDOW_MS = 30_000.0
+    STRANGE_MS = 2_000.0
+    """A delay this far below the offset is a wrong trade time, or a clock that stepped;"""
+    STRANGE_COUNT = 10
+    """…after this many in a row it is a clock that stepped."""
+    SPREAD_MS = 1_500.0
+    """An exchange slower than the median by more than this does not hold up the others: its trades come late."""
+
+    def __init__(self, grace_s: float = 0.25) -> None:
+        self.grace_s = grace_s
+        self._offsets: dict[str, _Offset] = {}
+        self._window_end_ms: float | None = None
+
+    def observe(self, exchange: str, delay_ms: float) -> None:
+        """Learn from one trade's delay (steady receive time − trade time)."""
+        offset = self._offsets.get(exchange)
+        if offset is None:
+            self._offsets[exchange] = _Offset(delay_ms)
+        elif delay_ms >= offset.current_ms:
+            offset.strange = 0
+        elif delay_ms > offset.ms - self.STRANGE_MS:
+            offset.current_ms = delay_ms
+            offset.strange = 0
+        else:
+            offset.strange += 1
+            if offset.strange >= self.STRANGE_COUNT:
+                offset.current_ms = offset.previous_ms = delay_ms
+                offset.strange = 0
+
+    def offsets(self) -> dict[str, float]:
+        """Offset of each exchange seen, in milliseconds; positive: its trades arrive after they happened."""
+        return {exchange: offset.ms for exchange, offset in self._offsets.items()}
+
+    def offset_ms(self) -> float:
+        """The offset that closing waits for: the slowest exchange's, save for outliers; 0 before any trade."""
+        values = [offset.ms for offset in self._offsets.values()]
+        if not values:
+            return 0.0
+        return min(max(values), median(values) + self.SPREAD_MS)
+
+    def newest_over(self, now_ms: float) -> int:
+        """The newest second that is over at steady time `now_ms`."""
+        self._roll(now_ms)
+        return int((now_ms - self.offset_ms()) / 1000.0 - 1.0 - self.grace_s)
+
+    def due_ms(self, second: int) -> float:
+        """The steady time at which `second` is over, by what is known now."""
+        return (second + 1 + self.grace_s) * 1000.0 + self.offset_ms()
+
+    def _roll(self, now_ms: float) -> None:
+        """Forget delays of the window before the last, so that offsets can grow again."""
+        if self._window_end_ms is None:
+            self._window_end_ms = now_ms + self.WINDOW_MS
+        if now_ms < self._window_end_ms:
+            return
+        self._window_end_ms = now_ms + self.WINDOW_MS
+        for offset in self._offsets.values():
+            if offset.current_ms != _SILENT:  # an exchange that was silent keeps what it had
+                offset.previous_ms, offset.current_ms = offset.current_ms, _SILENT

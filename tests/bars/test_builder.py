@@ -1,0 +1,151 @@
+"""Bars equal a slow, obvious twin for any order and delay of trades."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exchanges.api import Instrument, Liquidation, Trade
+from sqfd.bars.builder import Builder
+from sqfd.model import BAR_FIELDS, ClosedSecond
+
+BTC = Instrument("X", "btc", "BTC", "spot", "BTC", "USD", "spot")
+START_MS = 1_700_000_000_000
+
+
+def trade(ts_ms: int, price: float = 100.0, size: float = 1.0, buy: bool = True, **rest: object) -> Trade:
+    return Trade(BTC, START_MS + ts_ms, price, size, buy, **rest)  # type: ignore[arg-type]  # test shorthand
+
+
+def twin(trades: Sequence[tuple[int, Trade]]) -> dict[tuple[int, int], list[float]]:
+    """(market, second) → bar, by sorting each second's trades by (trade time, arrival) and reading it off."""
+    groups: dict[tuple[int, int], list[tuple[int, int, Trade]]] = defaultdict(list)
+    for arrival, (market, one) in enumerate(trades):
+        groups[market, one.ts_ms // 1000].append((one.ts_ms, arrival, one))
+    bars = {}
+    for key, group in groups.items():
+        ordered = [one for _, _, one in sorted(group, key=lambda entry: entry[:2])]
+        prices = [one.price for one in ordered]
+        buys = [one for one in ordered if one.buy]
+        sells = [one for one in ordered if not one.buy]
+        bars[key] = [
+            prices[0],
+            max(prices),
+            min(prices),
+            prices[-1],
+            sum(one.price * one.size for one in buys),
+            sum(one.price * one.size for one in sells),
+            sum(one.count for one in buys),
+            sum(one.count for one in sells),
+        ]
+    return bars
+
+
+def newest(closed: Sequence[ClosedSecond]) -> dict[tuple[int, int], list[float]]:
+    """(market, second) → the bar of the newest tick that speaks of it."""
+    bars = {}
+    for one in closed:
+        for row in one.bars:
+            bars[int(row["market"]), int(row["second"])] = [float(row[name]) for name in BAR_FIELDS]
+    return bars
+
+
+def close(builder: Builder) -> ClosedSecond:
+    return builder.close(np.ones(2, np.bool_))
+
+
+arrivals = st.lists(
+    st.tuples(
+        st.integers(0, 1),
+        st.integers(0, 9_999),
+        st.floats(0.01, 1e5),
+        st.floats(1e-6, 1e4),
+        st.booleans(),
+        st.integers(1, 9),
+        st.booleans(),
+    ),
+    max_size=60,
+)
+
+
+@given(arrivals)
+def test_any_order_gives_the_twins_bars(steps: list[tuple[int, int, float, float, bool, int, bool]]) -> None:
+    """However trades and closings interleave, the newest bars are those of all trades."""
+    builder = Builder(revisable_s=60)
+    builder.add_markets(2)
+    builder.start(START_MS // 1000)
+    taken, closed = [], []
+    for market, ts_ms, price, size, buy, count, then_close in steps:
+        one = trade(ts_ms, price, size, buy, count=count)
+        assert builder.trade(market, one, 0.0)
+        taken.append((market, one))
+        if then_close and builder.next_second < START_MS // 1000 + 12:  # type: ignore[operator]  # started above
+            closed.append(close(builder))
+    closed += [close(builder) for _ in range(24)]
+    bars = newest(closed)
+    expected = twin(taken)
+    assert bars.keys() == expected.keys()
+    for key, values in expected.items():
+        assert bars[key][:8] == pytest.approx(values, rel=1e-9)
+
+
+def test_each_tick_appears_once_and_in_order() -> None:
+    """Tick k closes second k − 1, revisions first."""
+    builder = Builder()
+    builder.add_markets(2)
+    builder.trade(0, trade(100), 0.0)
+    first = close(builder)
+    builder.trade(1, trade(1200), 0.0)
+    builder.trade(1, trade(300, price=7.0), 0.0)
+    second = close(builder)
+    assert (first.tick, second.tick) == (START_MS // 1000 + 1, START_MS // 1000 + 2)
+    assert second.bars["second"].tolist() == [first.second, second.second]
+    assert builder.late == 1
+
+
+def test_too_late_and_too_far_ahead_are_counted() -> None:
+    """What cannot count is refused with a reason."""
+    builder = Builder(revisable_s=5, ahead_s=60)
+    builder.add_markets(1)
+    builder.start(START_MS // 1000 + 100)
+    assert not builder.trade(0, trade(0), 0.0)
+    assert not builder.trade(0, trade(200_000), 0.0)
+    assert builder.dropped == {"late": 1, "ahead": 1}
+
+
+def test_liquidation_only_second_has_no_prices_and_no_volume() -> None:
+    """A forced order from a liquidation feed is in lbuy/lsell only."""
+    builder = Builder()
+    builder.add_markets(1)
+    builder.liquidation(0, Liquidation(BTC, START_MS + 5, 100.0, 2.0, False), 0.0)
+    bar = close(builder).bars[0]
+    assert bar["lsell"] == 200.0
+    assert bar["lbuy"] == bar["vbuy"] == bar["vsell"] == bar["cbuy"] == 0
+    assert all(np.isnan(bar[name]) for name in ("open", "high", "low", "close"))
+    builder.trade(0, trade(6, price=3.0), 0.0)
+    revised = close(builder).bars[0]
+    assert (revised["open"], revised["high"], revised["low"], revised["lsell"]) == (3.0, 3.0, 3.0, 200.0)
+
+
+def test_forced_trade_is_volume_and_liquidation() -> None:
+    """A liquidation flag on an ordinary trade counts in both, on the forced order's side."""
+    builder = Builder()
+    builder.add_markets(1)
+    builder.trade(0, trade(5, size=2.0, buy=True, forced=False), 0.0)
+    bar = close(builder).bars[0]
+    assert (bar["vbuy"], bar["lbuy"], bar["lsell"]) == (200.0, 0.0, 200.0)
+
+
+def test_markets_can_join_later() -> None:
+    """Markets added while running get the next indices, and keep what others have."""
+    builder = Builder()
+    assert builder.add_markets(1) == range(1)
+    builder.trade(0, trade(1), 0.0)
+    assert builder.add_markets(2) == range(1, 3)
+    builder.trade(2, trade(2), 0.0)
+    assert close(builder).bars["market"].tolist() == [0, 2]

@@ -1,0 +1,129 @@
+"""Flow is exact: revisions leave what the whole data would have given, and prices are the weighted mean."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exchanges.api import Instrument, Trade
+from sqfd.bars.builder import Builder
+from sqfd.bars.flow import FlowBuilder
+from sqfd.model import FLOW_VALUES, NO_PRICE, Market
+
+MARKETS = [
+    Market("A", "btc", "spot", "BTC", "USDT"),
+    Market("B", "btc", "perp", "BTC", "USD"),
+    Market("A", "kbtc", "perp", "BTC", "USDT", 1000.0),
+    Market("A", "eth", "spot", "ETH", "USDT"),
+    Market("A", "btceur", "spot", "BTC", "EUR"),
+]
+SECOND = 1_700_000_000
+AMOUNTS = ("spot_delta", "perp_delta", "spot_volume", "perp_volume", "liq_buy", "liq_sell")
+WHOLE = np.ones(len(MARKETS), np.bool_)
+
+
+class Stage:
+    """Builder and flow builder, with the newest row of each (second, symbol) kept."""
+
+    def __init__(self) -> None:
+        self.builder, self.flow = Builder(120), FlowBuilder(["BTC", "ETH"], 120)
+        self.builder.add_markets(len(MARKETS))
+        self.flow.add_markets(MARKETS)
+        self.builder.start(SECOND)
+        self.newest: dict[tuple[int, int], dict[str, int]] = {}
+
+    def trade(self, market: int, second: int, price: float, size: float, buy: bool) -> None:
+        one = MARKETS[market]
+        instrument = Instrument(one.exchange, one.pair, one.pair, "spot", one.base, one.quote, "spot")
+        assert self.builder.trade(market, Trade(instrument, (SECOND + second) * 1000, price, size, buy), 0.0)
+
+    def close(self, whole: np.ndarray = WHOLE) -> dict[str, int]:
+        rows = self.flow.close(self.builder.close(whole))
+        for row in rows:
+            self.newest[int(row["second"]), int(row["symbol"])] = {name: int(row[name]) for name in FLOW_VALUES}
+        return {name: int(rows[-2][name]) for name in FLOW_VALUES}
+
+
+steps = st.lists(
+    st.tuples(
+        st.integers(0, 4), st.integers(0, 9), st.floats(0.5, 1e5), st.floats(1e-3, 10), st.booleans(), st.booleans()
+    ),
+    max_size=40,
+)
+
+
+@given(steps)
+def test_amounts_after_revisions_equal_amounts_of_ordered_data(
+    given_steps: list[tuple[int, int, float, float, bool, bool]],
+) -> None:
+    """Late trades leave exactly the cents that the same trades give in order."""
+    late, ordered = Stage(), Stage()
+    closes = 0
+    for market, second, price, size, buy, then_close in given_steps:
+        late.trade(market, second, price, size, buy)
+        if then_close and closes < 10:
+            late.close()
+            closes += 1
+    for market, second, price, size, buy, _ in given_steps:
+        ordered.trade(market, second, price, size, buy)
+    for _ in range(12):
+        ordered.close()
+    for _ in range(12):
+        late.close()
+    for key, row in ordered.newest.items():
+        assert {name: late.newest[key][name] for name in AMOUNTS} == {name: row[name] for name in AMOUNTS}
+
+
+def test_deltas_are_cents_by_kind_and_foreign_quotes_stay_out() -> None:
+    """Spot and perp apart, buys minus sells, dollars only."""
+    stage = Stage()
+    stage.trade(0, 0, 100.0, 2.0, True)
+    stage.trade(1, 0, 100.0, 0.5, False)
+    stage.trade(4, 0, 100.0, 9.0, True)
+    row = stage.close()
+    assert (row["spot_delta"], row["spot_volume"]) == (20_000, 20_000)
+    assert (row["perp_delta"], row["perp_volume"]) == (-5_000, 5_000)
+
+
+def test_index_price_is_the_mean_weighted_by_the_hours_notional() -> None:
+    """Weights are equal until the first minute turns, then by notional; multiples count as single coins."""
+    stage = Stage()
+    stage.trade(0, 0, 100.0, 3.0, True)
+    stage.trade(2, 0, 102_000.0, 0.001, True)
+    row = stage.close()
+    assert row["price"] == round(math.log(101.0) * 1e9)
+    for second in range(1, 61):
+        stage.trade(0, second, 100.0, 0.001, True)
+        stage.trade(2, second, 102_000.0, 1e-6, True)
+        row = stage.close()
+    weights = (300.0, 102.0)
+    mean = (weights[0] * 100.0 + weights[1] * 102.0) / sum(weights)
+    assert abs(row["price"] - math.log(mean) * 1e9) < 1e5
+
+
+def test_silent_market_leaves_the_mean_and_price_is_carried() -> None:
+    """After 60 s without a trade a market has no say; without any market the last price stays."""
+    stage = Stage()
+    assert stage.close()["price"] == NO_PRICE
+    stage.trade(0, 1, 100.0, 1.0, True)
+    first = stage.close()
+    for _ in range(70):
+        last = stage.close()
+    assert last["price"] == first["price"] == round(math.log(100.0) * 1e9)
+    assert last["high"] == last["low"] == last["price"]
+
+
+def test_coverage_is_the_share_of_volume_whose_feeds_were_whole() -> None:
+    """A market with nine tenths of the volume costs nine tenths when its feed is broken."""
+    stage = Stage()
+    stage.trade(0, 0, 100.0, 9.0, True)
+    stage.trade(1, 0, 100.0, 1.0, True)
+    for _ in range(60):
+        stage.close()
+    broken = WHOLE.copy()
+    broken[0] = False
+    assert stage.close(broken)["coverage_ppm"] == 100_000
+    assert stage.close()["coverage_ppm"] == 1_000_000

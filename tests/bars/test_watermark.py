@@ -1,0 +1,62 @@
+"""A second closes when it is over for the exchanges, whatever the host's clock says."""
+
+from __future__ import annotations
+
+from sqfd.bars.watermark import Watermark
+
+T = 1_700_000_000_000.0
+
+
+def test_closes_grace_after_the_second_at_the_exchange() -> None:
+    """With a delay of 80 ms, second s is over 1.33 s after it began."""
+    mark = Watermark(grace_s=0.25)
+    mark.observe("X", 80.0)
+    assert mark.newest_over(T + 1329.0) == 1_699_999_999
+    assert mark.newest_over(T + 1330.0) == 1_700_000_000
+    assert mark.due_ms(1_700_000_000) == T + 1330.0
+
+
+def test_host_clock_behind_the_exchange_closes_no_second_early() -> None:
+    """A host 1.27 s behind closes second s when the exchange, not the host, is past it."""
+    mark = Watermark(grace_s=0.25)
+    mark.observe("X", -1270.0)
+    assert mark.newest_over(T + 1250.0 - 1270.0) == 1_700_000_000
+    assert mark.newest_over(T + 1249.0 - 1270.0) == 1_699_999_999
+
+
+def test_single_absurd_trade_time_changes_nothing() -> None:
+    """One trade an hour in the future does not close the hour."""
+    mark = Watermark()
+    mark.observe("X", 50.0)
+    mark.observe("X", -3_600_000.0)
+    assert mark.offsets() == {"X": 50.0}
+
+
+def test_a_clock_that_stepped_is_believed_after_ten_trades() -> None:
+    """A lasting change is a change of clocks."""
+    mark = Watermark()
+    mark.observe("X", 50.0)
+    for _ in range(Watermark.STRANGE_COUNT):
+        mark.observe("X", -3_600_000.0)
+    assert mark.offsets() == {"X": -3_600_000.0}
+
+
+def test_slowest_exchange_is_waited_for_but_not_an_outlier() -> None:
+    """An exchange minutes late does not hold up the others."""
+    mark = Watermark()
+    for name, delay in (("A", 10.0), ("B", 30.0), ("C", 400.0)):
+        mark.observe(name, delay)
+    assert mark.offset_ms() == 400.0
+    mark.observe("D", 120_000.0)
+    assert mark.offset_ms() == 215.0 + Watermark.SPREAD_MS
+
+
+def test_offsets_grow_again_within_two_windows() -> None:
+    """The lowest delay is forgotten when it is no longer reached; a silent exchange keeps its own."""
+    mark = Watermark()
+    mark.observe("A", 10.0)
+    mark.observe("B", 10.0)
+    for window in range(1, 4):
+        mark.newest_over(T + window * Watermark.WINDOW_MS)
+        mark.observe("A", 90.0)
+    assert mark.offsets() == {"A": 90.0, "B": 10.0}
