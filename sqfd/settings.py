@@ -1,0 +1,256 @@
+"""Reading settings of any shape: defaults < file < environment < flags, each leaf checked and traced to its source.
+
+A section is a `msgspec.Struct` whose fields are annotated with `msgspec.Meta(description=…)` and bounds. What is wrong
+raises `SettingsError`, one line that names the key, what was expected and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used. Its text is one line for the user."""
+
+
+@dataclass
+class Layered:
+    """Raw values of settings by dotted key, with where each came from (`sqfd.toml:12`, `$INFLUX_HOST`, `--state`)."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def set(self, key: str, value: object, source: str) -> None:
+        """Set one leaf; a later call wins."""
+        self.values[key] = value
+        self.sources[key] = source
+
+
+def read_toml(path: Path, shape: type[msgspec.Struct], into: Layered) -> None:
+    """Add a file's settings. Raises SettingsError for unreadable TOML and for keys that `shape` does not have."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+    for key, value in _leaves(table, shape, ""):
+        line = _line_of(text, key)
+        where = f"{path.name}:{line}" if line else path.name
+        if _field_type(shape, key) is None:
+            raise SettingsError(f"{where}: {key}: unknown setting{nearest(key, all_keys(shape))}")
+        into.set(key, value, where)
+
+
+def nearest(key: str, known: list[str]) -> str:
+    """`; did you mean …?` for a misspelt key, or the valid names beside it."""
+    section, _, name = key.rpartition(".")
+    sections = sorted({one.rpartition(".")[0] for one in known} - {""})
+    beside = [one for one in known if one.rpartition(".")[0] == section] + ([] if section else sections)
+    for candidates in (beside, known):
+        by_name = {one.rpartition(".")[2]: one for one in candidates}
+        close = difflib.get_close_matches(key, candidates, 1, 0.75)
+        close += [by_name[one] for one in difflib.get_close_matches(name, list(by_name), 1, 0.6)]
+        if close:
+            return f"; did you mean {close[0]}?"
+    return f"; valid here: {', '.join(one.rpartition('.')[2] for one in beside or sections)}"
+
+
+def _leaves(table: Mapping[str, Any], shape: type[msgspec.Struct] | None, prefix: str) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of a table, descending only where the shape has a section."""
+    for name, value in table.items():
+        key = f"{prefix}{name}"
+        inner = section_of(_hints(shape).get(name)) if shape else None
+        if isinstance(value, dict) and inner is not None:
+            if not value:
+                yield key, {}
+            yield from _leaves(value, inner, f"{key}.")
+        else:
+            yield key, value
+
+
+def _line_of(text: str, key: str) -> int | None:
+    """The line of a key in TOML text: good enough for messages, not a parser."""
+    section, _, name = key.rpartition(".")
+    current = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            current = header[1].strip()
+            if current == key:
+                return number
+        elif current == section and re.match(rf"\s*\"?{re.escape(name)}\"?\s*=", line):
+            return number
+    return None
+
+
+def _hints(shape: type[msgspec.Struct]) -> dict[str, Any]:
+    return typing.get_type_hints(shape, include_extras=True)
+
+
+def bare(hint: Any) -> Any:
+    """A type without its annotation."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+
+
+def section_of(hint: Any) -> type[msgspec.Struct] | None:
+    """The Struct that a field holds, whether optional or not; None for a leaf."""
+    hint = bare(hint)
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        if isinstance(option, type) and issubclass(option, msgspec.Struct):
+            return option
+    return None
+
+
+def walk(shape: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, annotated type, default) of every leaf."""
+    for one in msgspec.structs.fields(shape):
+        hint = _hints(shape)[one.name]
+        inner = section_of(hint)
+        if inner is not None:
+            yield from walk(inner, f"{prefix}{one.name}.")
+        else:
+            factory: Callable[[], Any] | Any = one.default_factory
+            default = one.default if factory is msgspec.NODEFAULT else factory()
+            yield f"{prefix}{one.name}", hint, default
+
+
+def all_keys(shape: type[msgspec.Struct]) -> list[str]:
+    """Every leaf's dotted key."""
+    return [key for key, _, _ in walk(shape)]
+
+
+def _field_type(shape: type[msgspec.Struct], key: str) -> Any:
+    current: type[msgspec.Struct] | None = shape
+    hint: Any = None
+    for name in key.split("."):
+        hint = _hints(current).get(name) if current is not None else None
+        if hint is None:
+            return None
+        current = section_of(hint)
+    return hint
+
+
+def build(shape: type[S], layered: Layered) -> S:
+    """Check every value and build the settings. Optional sections exist where any value names them.
+
+    Raises SettingsError: `sqfd.toml:7: feed.grace_s: expected float >= 0, not "soon"`.
+    """
+    known = {key: hint for key, hint, _ in walk(shape)}
+    tree: dict[str, Any] = {}
+    for key, value in layered.values.items():
+        source = layered.sources[key]
+        node = tree
+        *sections, name = key.split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+        if key in known:
+            node[name] = _converted(key, value, known[key], source)
+        elif isinstance(value, dict) and not value:
+            node.setdefault(name, {})  # an empty section switches an optional one on
+        else:
+            raise SettingsError(f"{source}: {key}: expected a table of settings, not {value!r}")
+    return _assembled(shape, tree)
+
+
+def _assembled(shape: type[S], tree: Mapping[str, Any]) -> S:
+    hints = _hints(shape)
+    values = {}
+    for name, value in tree.items():
+        inner = section_of(hints[name])
+        values[name] = _assembled(inner, value) if inner is not None else value
+    return shape(**values)
+
+
+def _converted(key: str, value: object, hint: Any, source: str) -> Any:
+    text = isinstance(value, str) and source.startswith(("$", "-"))
+    if text and _is_list(hint):
+        value = [part.strip() for part in str(value).split(",") if part.strip()]
+    try:
+        return msgspec.convert(value, hint, strict=not text)
+    except msgspec.ValidationError as error:
+        shown = "(not shown)" if key.endswith(("password", "token")) else repr(value)
+        raise SettingsError(f"{source}: {key}: {_expected(error, hint)}, not {shown}") from error
+
+
+def _is_list(hint: Any) -> bool:
+    return typing.get_origin(bare(hint)) in (list, tuple)
+
+
+def _expected(error: msgspec.ValidationError, hint: Any) -> str:
+    """msgspec's message in our words: `expected float >= 0`."""
+    inner = bare(hint)
+    if typing.get_origin(inner) is typing.Literal:
+        return f"expected {' | '.join(str(value) for value in typing.get_args(inner))}"
+    text = str(error).replace("`", "")
+    where = re.search(r" - at \$(\S*)", text)
+    text = re.sub(r" - at \$\S*|, got \w+", "", text)
+    return text[:1].lower() + text[1:] + (f" at {where[1]}" if where and where[1] else "")
+
+
+def render(shape: type[msgspec.Struct], commented: frozenset[str] = frozenset()) -> str:
+    """The reference file: every setting with its sentence and default. `commented` sections are written as comments."""
+    lines: list[str] = []
+    top = [one for one in msgspec.structs.fields(shape) if section_of(_hints(shape)[one.name]) is None]
+    for one in top:
+        lines += _rendered(one.name, _hints(shape)[one.name], one.default, "")
+    for one in msgspec.structs.fields(shape):
+        inner = section_of(_hints(shape)[one.name])
+        if inner is None:
+            continue
+        mark = "# " if one.name in commented else ""
+        summary = (inner.__doc__ or "").strip().splitlines()[0]
+        lines += ["", f"# {summary}", f"{mark}[{one.name}]"]
+        for key, hint, default in walk(inner):
+            lines += _rendered(key, hint, default, mark)
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _rendered(name: str, hint: Any, default: Any, mark: str) -> list[str]:
+    return [f"# {describe(hint)}", f"{mark or ('# ' if default is None else '')}{name} = {toml_value(default)}"]
+
+
+def describe(hint: Any) -> str:
+    """The sentence and the bounds of a setting."""
+    if typing.get_origin(hint) is not typing.Annotated:
+        return ""
+    metas = [meta for meta in hint.__metadata__ if isinstance(meta, msgspec.Meta)]
+    sentence = " ".join(meta.description for meta in metas if meta.description)
+    bounds = [
+        f"{sign} {getattr(meta, name)}"
+        for meta in metas
+        for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
+        if getattr(meta, name) is not None
+    ]
+    inner = bare(hint)
+    if typing.get_origin(inner) is typing.Literal:
+        bounds.append(" | ".join(str(value) for value in typing.get_args(inner)))
+    return sentence + (f" ({', '.join(bounds)})" if bounds else "")
+
+
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it."""
+    if value is None:
+        return '""'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(toml_value(one) for one in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml_value(str(key))} = {toml_value(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, str):
+        return msgspec.json.encode(value).decode()
+    return repr(value)
