@@ -60,6 +60,16 @@ class FlowBuilder:
         """Open interest of a symbol over its markets, in dollars, valid from the next second on."""
         self._open_interest[self.symbols.index(symbol)] = round(usd * CENTS)
 
+    def resume(self, flow: Flow, bars: Bars) -> None:
+        """Go on where an earlier run ended: newest prices of symbols, and the notional of the last hour's bars."""
+        for row in flow[np.argsort(flow["second"], kind="stable")]:
+            self._price[row["symbol"]] = row["price"]
+        notional = bars["vbuy"] + bars["vsell"]
+        np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, bars["market"]), notional)
+        if len(bars):
+            self._minute = int(bars["second"].max()) // 60
+            self._weights = self._minutes.sum(axis=0)
+
     def close(self, closed: ClosedSecond) -> Flow:
         """Rows of every symbol for `closed.second`, preceded by the rows of earlier seconds that it revises."""
         second = closed.second

@@ -127,3 +127,20 @@ def test_coverage_is_the_share_of_volume_whose_feeds_were_whole() -> None:
     broken[0] = False
     assert stage.close(broken)["coverage_ppm"] == 100_000
     assert stage.close()["coverage_ppm"] == 1_000_000
+
+
+def test_a_later_run_goes_on_with_prices_and_weights() -> None:
+    """After a restart the index continues from the last price, with the weights of the last hour."""
+    stage = Stage()
+    stage.trade(0, 0, 100.0, 3.0, True)
+    stage.trade(1, 0, 102.0, 1.0, True)
+    bars = stage.builder.close(WHOLE)
+    flow = stage.flow.close(bars)
+    resumed = Stage()
+    resumed.flow.resume(flow, bars.bars)
+    resumed.builder.start(SECOND + 60)
+    assert resumed.close()["price"] == flow[0]["price"]
+    resumed.trade(0, 61, 100.0, 1.0, True)
+    resumed.trade(1, 61, 102.0, 1.0, True)
+    mean = (300.0 * 100.0 + 102.0 * 102.0) / 402.0
+    assert abs(resumed.close()["price"] - math.log(mean) * 1e9) < 2
