@@ -1,0 +1,256 @@
+"""What received events do to bars and counters: the hot path. Pure.
+
+Conservation holds at any moment, per market and in total: received = aggregated + duplicate + late + malformed. What is
+not a live trade of a collected market (excluded rows, images, unknown messages) is counted apart, with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from exchanges.api import Endpoint, Event, Excluded, Instrument, Liquidation, Malformed, Past, Trade, Unknown
+from sqfd.feed.coverage import Ledger
+from sqfd.feed.dedup import Content, Dedup, dedup_for
+from sqfd.feed.liveness import Pace
+
+REASONS = 64
+"""Reasons that are told apart per exchange; any more are counted together."""
+OTHER = "other reasons"
+_NUMBER = re.compile(r"\d+")
+
+
+class Sink(Protocol):
+    """Who takes trades: the bar builder."""
+
+    def trade(self, market: int, trade: Trade, recv_ms: float) -> bool:
+        """Add a trade; False when it came too late and was dropped."""
+
+    def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
+        """Add a forced order; False when it came too late and was dropped."""
+
+
+class Offsets(Protocol):
+    """Who learns the exchanges' clocks: the watermark."""
+
+    def observe(self, exchange: str, delay_ms: float) -> None:
+        """A trade was received `delay_ms` after its time on the exchange's clock."""
+
+
+class Counts(msgspec.Struct):
+    """What became of received trades; liquidations are counted apart because they are not volume."""
+
+    received: int = 0
+    aggregated: int = 0
+    duplicate: int = 0
+    late: int = 0
+    malformed: int = 0
+    liquidations: int = 0
+    liquidations_late: int = 0
+
+    def conserved(self) -> bool:
+        return self.received == self.aggregated + self.duplicate + self.late + self.malformed
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+
+
+class MarketFeed:
+    """One collected market: its place in the bars, its memory of trades, its counters."""
+
+    __slots__ = (
+        "aggregated",
+        "dedup",
+        "duplicate",
+        "first_ms",
+        "instrument",
+        "late",
+        "ledger",
+        "liquidations",
+        "liquidations_late",
+        "malformed",
+        "market",
+        "newest_ms",
+        "pace",
+        "received",
+        "recv_ms",
+        "seen",
+        "seen_liquidation",
+    )
+
+    def __init__(self, market: int, instrument: Instrument, endpoint: Endpoint) -> None:
+        self.market = market
+        self.instrument = instrument
+        self.dedup: Dedup = dedup_for(endpoint)
+        self.seen = self.dedup.seen
+        self.seen_liquidation = Content().seen  # they have no ids worth the name
+        self.ledger = Ledger()
+        self.pace = Pace()
+        self.received = self.aggregated = self.duplicate = self.late = self.malformed = 0
+        self.liquidations = self.liquidations_late = 0
+        self.first_ms: int | None = None
+        """Trade time of the first accepted trade."""
+        self.newest_ms = 0
+        """Newest trade time that was accepted; 0 before the first."""
+        self.recv_ms = 0.0
+        """When a trade was last received, duplicates included."""
+
+    def counts(self) -> Counts:
+        return Counts(
+            self.received,
+            self.aggregated,
+            self.duplicate,
+            self.late,
+            self.malformed,
+            self.liquidations,
+            self.liquidations_late,
+        )
+
+
+class ExchangeCounts:
+    """What an exchange sent beside live trades of collected markets. Reasons are bounded in number and length."""
+
+    def __init__(self) -> None:
+        self.malformed = 0
+        """Rows and frames that named no collected market (they count as received, too)."""
+        self.past = 0
+        self.excluded: dict[str, int] = {}
+        self.unknown: dict[str, int] = {}
+        self.malformed_by: dict[str, int] = {}
+
+
+class Source:
+    """One connection's way into the intake: which market a wire symbol is, on that endpoint."""
+
+    __slots__ = ("connection", "counts", "delay_ms", "exchange", "feeds")
+
+    def __init__(self, exchange: str, feeds: Mapping[str, MarketFeed], counts: ExchangeCounts, connection: int) -> None:
+        self.exchange = exchange
+        self.feeds = feeds
+        self.counts = counts
+        self.connection = connection
+        self.delay_ms: float | None = None
+        """Receive time − trade time of the last new trade."""
+
+
+class Intake:
+    """Hands trades to the sink, once each, and counts everything."""
+
+    def __init__(self, sink: Sink, offsets: Offsets) -> None:
+        self._sink = sink
+        self._offsets = offsets
+        self._connections = 0
+        self._feeds: dict[tuple[str, str], dict[str, MarketFeed]] = {}
+        self.markets: dict[int, MarketFeed] = {}
+        self.exchanges: dict[str, ExchangeCounts] = {}
+
+    def add(self, market: int, instrument: Instrument, endpoint: Endpoint) -> MarketFeed:
+        """Collect a market under that index. Raises ValueError when the index or the instrument is taken."""
+        feeds = self._feeds.setdefault((instrument.exchange, instrument.endpoint), {})
+        if market in self.markets or instrument.symbol in feeds:
+            raise ValueError(f"{instrument.market} is collected already, or index {market} is taken")
+        feed = self.markets[market] = feeds[instrument.symbol] = MarketFeed(market, instrument, endpoint)
+        return feed
+
+    def source(self, exchange: str, endpoint: str) -> Source:
+        """The way in for a new connection. Connections are numbered for as long as the process runs."""
+        self._connections += 1
+        counts = self.exchanges.setdefault(exchange, ExchangeCounts())
+        return Source(exchange, self._feeds.setdefault((exchange, endpoint), {}), counts, self._connections)
+
+    def instruments(self, exchange: str) -> dict[str, Instrument]:
+        """The collected instruments of an exchange by wire symbol; derivatives win where spot has the same symbol."""
+        found = [feed.instrument for feed in self.markets.values() if feed.instrument.exchange == exchange]
+        return {i.symbol: i for i in sorted(found, key=lambda i: i.kind != "spot")}
+
+    def take(self, source: Source, events: Sequence[Event], recv_ms: float) -> None:
+        """All data events of one frame."""
+        feeds, connection, add = source.feeds, source.connection, self._sink.trade
+        newest: Trade | None = None
+        for event in events:
+            if type(event) is not Trade:
+                self._other(source, event, recv_ms)
+                continue
+            feed = feeds.get(event.instrument.symbol)
+            if feed is None:
+                _count(source.counts.excluded, "not collected")
+                continue
+            feed.received += 1
+            feed.recv_ms = recv_ms
+            if feed.seen(event, connection, feed.newest_ms):
+                feed.duplicate += 1
+                continue
+            if not add(feed.market, event, recv_ms):
+                feed.late += 1
+                continue
+            feed.aggregated += 1
+            ts_ms = event.ts_ms
+            if ts_ms > feed.newest_ms:
+                feed.newest_ms = ts_ms
+                if feed.first_ms is None:
+                    feed.first_ms = ts_ms
+            newest = event
+        if newest is not None:
+            source.delay_ms = delay_ms = recv_ms - newest.ts_ms
+            self._offsets.observe(source.exchange, delay_ms)
+
+    def totals(self, exchange: str | None = None) -> Counts:
+        """Sums over markets, of one exchange or of all, with what belongs to no market."""
+        total = Counts()
+        for feed in self.markets.values():
+            if exchange in (None, feed.instrument.exchange):
+                total += feed.counts()
+        stray = sum(counts.malformed for id, counts in self.exchanges.items() if exchange in (None, id))
+        return total + Counts(received=stray, malformed=stray)
+
+    def _other(self, source: Source, event: Event, recv_ms: float) -> None:
+        counts = source.counts
+        match event:
+            case Liquidation():
+                self._liquidation(source, event, recv_ms)
+            case Malformed():
+                feed = source.feeds.get(event.symbol)
+                _count(counts.malformed_by, event.reason)
+                if feed is None:
+                    counts.malformed += 1
+                else:
+                    feed.received += 1
+                    feed.malformed += 1
+            case Past():
+                counts.past += len(event.trades)
+            case Excluded():
+                _count(counts.excluded, event.reason, event.count)
+            case Unknown():
+                _count(counts.unknown, event.kind)
+            case _:
+                raise TypeError(f"{type(event).__name__} is for the session, not for the intake")
+
+    def _liquidation(self, source: Source, event: Liquidation, recv_ms: float) -> None:
+        feed = source.feeds.get(event.instrument.symbol) or self._elsewhere(event.instrument)
+        if feed is None:
+            _count(source.counts.excluded, "not collected")
+            return
+        if feed.seen_liquidation(_as_trade(event), source.connection, feed.newest_ms):
+            _count(source.counts.excluded, "repeated liquidation")
+        elif self._sink.liquidation(feed.market, event, recv_ms):
+            feed.liquidations += 1
+        else:
+            feed.liquidations_late += 1
+
+    def _elsewhere(self, instrument: Instrument) -> MarketFeed | None:
+        """Liquidations may come by another endpoint than the market's trades."""
+        return self._feeds.get((instrument.exchange, instrument.endpoint), {}).get(instrument.symbol)
+
+
+def _as_trade(event: Liquidation) -> Trade:
+    return Trade(event.instrument, event.ts_ms, event.price, event.size, event.buy, event.id)
+
+
+def _count(counts: dict[str, int], reason: str, by: int = 1) -> None:
+    reason = _NUMBER.sub("#", reason[:120])  # reasons that quote values would all be different
+    if reason not in counts and len(counts) >= REASONS:
+        reason = OTHER
+    counts[reason] = counts.get(reason, 0) + by

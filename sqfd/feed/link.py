@@ -1,0 +1,225 @@
+"""One connection at work: a `Session` and its transport, ticked a few times a second."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from exchanges.api import Exchange
+from sqfd.clock import Clock
+from sqfd.feed.intake import Intake, MarketFeed, Source
+from sqfd.feed.liveness import connection_limit_s, market_limit_s
+from sqfd.feed.record import RecordFile
+from sqfd.feed.session import Notice, Session, Topic
+from sqfd.feed.settings import FeedSettings
+from sqfd.feed.transport import Closed, Connection
+
+TICK_S = 0.25
+PACE_S = 1.0
+
+
+class Link:
+    """Carries streams from `start` until it has `ended`. Knows nothing of other connections."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        session: Session,
+        source: Source,
+        intake: Intake,
+        settings: FeedSettings,
+        clock: Clock,
+        log: Any,
+        record: RecordFile | None = None,
+    ) -> None:
+        self.session = session
+        self.source = source
+        self.ended: Closed | None = None
+        """How it ended."""
+        self._exchange = exchange
+        self._intake = intake
+        self._settings = settings
+        self._clock = clock
+        self._log = log
+        self._record = record
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._paced_ms = 0.0
+
+    # --- frames -----------------------------------------------------------------------------------------------------
+
+    def on_frame(self, frame: bytes, text: bool) -> None:
+        """Everything that one frame causes, at once."""
+        now_ms = self._clock.now_ms()
+        if self._record is not None:
+            self._record.add(now_ms, frame, text)
+        session = self.session
+        events = session.received(frame, now_ms)
+        if events:
+            self._intake.take(self.source, events, now_ms)
+        if session.pending:
+            self._flush(now_ms)
+
+    def _flush(self, now_ms: float) -> None:
+        if self._connection is None:
+            return
+        for frame in self.session.to_send(now_ms):
+            if frame is None:
+                self._connection.ping()
+            else:
+                self._connection.send(frame)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def start(self, connection: Connection) -> None:
+        """The connection is open."""
+        self._connection = connection
+        self.session.opened(self._clock.now_ms())
+        self._task = asyncio.create_task(self._run(connection))
+
+    async def until_ended_or_replace(self) -> None:
+        """Returns when it has ended, or wants to be replaced. Raises what went wrong in here."""
+        while self.ended is None and self.session.replace is None:
+            await self._wait()
+
+    async def until_carrying(self, timeout_s: float) -> None:
+        """Returns when every subscription that is not refused carries data, it has ended, or time is up."""
+        until_ms = self._clock.now_ms() + timeout_s * 1e3
+        while self.ended is None and self._clock.now_ms() < until_ms and not self.carrying:
+            await self._wait()
+
+    @property
+    def carrying(self) -> bool:
+        """Whether all that can be expected of it has arrived."""
+        if self.session.data_ms is None:
+            return False
+        topics = self.session.trade_topics.values()
+        return all(topic.live or topic.state == "rejected" for topic in topics)
+
+    async def close(self, reason: str) -> None:
+        """End it; without effect when it has ended."""
+        if self.ended is None and self._connection is not None:
+            self.ended = Closed(reason, by_us=True)
+            await self._connection.close(self._settings.close_timeout_s)
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        if self._record is not None:
+            self._record.close()
+
+    async def _wait(self) -> None:
+        """Until something changed, or the task behind it failed."""
+        assert self._task is not None
+        self._changed.clear()
+        if self._task.done():
+            self._task.result()
+            return
+        changed = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait({changed, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def _run(self, connection: Connection) -> None:
+        while self.ended is None:
+            if connection.closed.done():
+                self.ended = connection.closed.result()
+                break
+            await self._tick(self._clock.now_ms())
+            self._changed.set()
+            await self._clock.sleep(TICK_S)
+        self._changed.set()
+
+    async def _tick(self, now_ms: float) -> None:
+        session = self.session
+        session.tick(now_ms)
+        self._prove(now_ms)
+        self._flush(now_ms)
+        for notice in session.take_notices():
+            self._tell(notice)
+        if now_ms >= self._paced_ms + PACE_S * 1e3:
+            self._paced_ms = now_ms
+            self._pace(now_ms)
+            self._doubt(now_ms)
+        reason = self._silence(now_ms)
+        if reason is not None and self._connection is not None and self.ended is None:
+            self.ended = Closed(reason, by_us=True)
+            await self._connection.close(self._settings.close_timeout_s)
+
+    # --- what it proves -----------------------------------------------------------------------------------------------
+
+    def feeds(self) -> list[tuple[Topic, MarketFeed]]:
+        """The markets whose trades it carries."""
+        feeds = self.source.feeds
+        return [(topic, feeds[symbol]) for symbol, topic in self.session.trade_topics.items() if symbol in feeds]
+
+    def exchange_ms(self, now_ms: float) -> float:
+        """Local time → the exchange's, as the last trade had it."""
+        return now_ms - (self.source.delay_ms or 0.0)
+
+    def _prove(self, now_ms: float) -> None:
+        """Close the gap of markets that became live.
+
+        A market that traded by this endpoint before, whose subscription is acknowledged, on a connection that carries
+        data, is believed at once: quiet ones would stay in doubt for minutes otherwise. One that never traded, or fell
+        silent here, must trade.
+        """
+        session = self.session
+        for topic, feed in self.feeds():
+            if not topic.live and topic.state == "acked" and not topic.doubted and feed.aggregated and session.data_ms:
+                session.prove(feed.instrument.symbol, now_ms)
+            if topic.live_ms is not None and feed.ledger.open is not None:
+                feed.ledger.close_gap(self.exchange_ms(topic.live_ms))
+
+    def _pace(self, now_ms: float) -> None:
+        for topic, feed in self.feeds():
+            if topic.live:
+                feed.pace.update(feed.received, now_ms)
+
+    def _doubt(self, now_ms: float) -> None:
+        """Ask again for markets that are silent while the connection as a whole is not."""
+        settings = self._settings
+        for topic, feed in self.feeds():
+            if topic.state != "acked":
+                continue
+            limit_s = market_limit_s(feed.pace, settings.silence_min_s, settings.silence_max_s)
+            since_ms = topic.data_ms if topic.data_ms is not None else topic.asked_ms
+            if not feed.aggregated or topic.doubted:
+                limit_s = settings.silence_max_s
+            if now_ms - since_ms <= limit_s * 1e3:
+                continue
+            self._log.warning(
+                "market is silent, asking again", market=feed.instrument.market, silent_s=round(limit_s, 1)
+            )
+            feed.ledger.open_gap(self.exchange_ms(since_ms), "silent")
+            feed.pace.pause()
+            self.session.resubscribe(topic, now_ms)
+
+    def _silence(self, now_ms: float) -> str | None:
+        """Why the connection must be given up, if it must."""
+        session, settings = self.session, self._settings
+        if session.opened_ms is None:
+            return None
+        paces = [feed.pace for _, feed in self.feeds()]
+        limit_s = connection_limit_s(paces, settings.silence_min_s, settings.silence_max_s)
+        since_ms = session.data_ms
+        if since_ms is None:
+            since_ms = session.opened_ms + self.session.endpoint.settle_s * 1e3
+            if not any(pace.rate_hz for pace in paces):
+                limit_s = settings.first_trade_s
+        if now_ms - since_ms <= limit_s * 1e3:
+            return None
+        return f"no data for {limit_s:.1f} s"
+
+    def _tell(self, notice: Notice) -> None:
+        if notice.kind in ("rejected", "unanswered"):
+            self._log.warning(
+                f"subscription {notice.kind}",
+                topics=list(notice.topics[:5]),
+                count=len(notice.topics),
+                reason=notice.reason,
+            )
+        elif notice.kind == "closing":
+            self._log.info("the exchange announced to close", reason=notice.reason)

@@ -1,0 +1,219 @@
+"""All feeds: plans connections, keeps each in a task of its own, and says what is whole.
+
+instruments → streams per endpoint → lines (fewest connections) → links (session + transport) → intake
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from exchanges.api import Exchange, Instrument
+from sqfd.clock import Clock
+from sqfd.feed.coverage import State
+from sqfd.feed.intake import Counts, Intake, MarketFeed
+from sqfd.feed.line import Gate, Line
+from sqfd.feed.plan import spread, streams_by_endpoint
+from sqfd.feed.record import Recorder
+from sqfd.feed.rest import Rest
+from sqfd.feed.settings import FeedSettings
+
+RECORD_S = 1.0
+
+
+class ConnectionStatus(msgspec.Struct, frozen=True):
+    """One planned connection."""
+
+    exchange: str
+    endpoint: str
+    number: int
+    state: str
+    """down | connecting | subscribing | live"""
+    since_ms: float
+    reason: str
+    streams: int
+    rejected: tuple[str, ...]
+    frames: int
+    connects: int
+    losses: int
+
+
+class MarketStatus(msgspec.Struct, frozen=True):
+    """One collected market."""
+
+    market: str
+    state: State
+    since_ms: float
+    reason: str
+    last_trade_ms: int
+    """0 before the first."""
+    rate_hz: float
+    counts: Counts
+
+
+class FeedStatus(msgspec.Struct, frozen=True):
+    """What the HTTP interface and the status line show."""
+
+    connections: tuple[ConnectionStatus, ...]
+    markets: tuple[MarketStatus, ...]
+    counts: Counts
+    live: int
+    """Markets that are live now."""
+
+
+class Supervisor:
+    """Keeps the feeds of all exchanges up. `add` markets before or while it runs."""
+
+    def __init__(
+        self,
+        exchanges: Mapping[str, Exchange],
+        settings: FeedSettings,
+        intake: Intake,
+        clock: Clock,
+        log: Any,
+        recorder: Recorder | None = None,
+        rests: Mapping[str, Rest] | None = None,
+    ) -> None:
+        """`rests`: shared with the catalog, so that both keep one limit; made here when not given."""
+        self.rests = (
+            dict(rests)
+            if rests is not None
+            else {id: Rest(exchange, settings, clock) for id, exchange in exchanges.items()}
+        )
+        self._exchanges = exchanges
+        self._settings = settings
+        self._intake = intake
+        self._clock = clock
+        self._log = log
+        self._recorder = recorder
+        self._gates = {id: Gate(exchange, settings, clock) for id, exchange in exchanges.items()}
+        self.lines: list[Line] = []
+        self._instruments: list[Instrument] = []
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+
+    def add(self, instruments: Sequence[Instrument], market_indices: Sequence[int]) -> None:
+        """Collect these markets under these indices. Raises ValueError when one is collected already."""
+        by_exchange: dict[str, list[Instrument]] = {}
+        for instrument, market in zip(instruments, market_indices, strict=True):
+            endpoint = self._exchanges[instrument.exchange].endpoint(instrument.endpoint)
+            self._intake.add(market, instrument, endpoint)
+            by_exchange.setdefault(instrument.exchange, []).append(instrument)
+        for exchange_id, added in by_exchange.items():
+            self._plan(self._exchanges[exchange_id], added)
+        self._instruments += instruments
+        if self._recorder is not None:
+            self._recorder.instruments(self._instruments)
+
+    def _plan(self, exchange: Exchange, instruments: Sequence[Instrument]) -> None:
+        carried = {stream.topic for line in self.lines if line.exchange_id == exchange.id for stream in line.streams}
+        wanted = streams_by_endpoint(exchange, instruments, self._settings.liquidations)
+        for name, streams in wanted.items():
+            endpoint = exchange.endpoint(name)
+            fresh = [stream for stream in streams if stream.topic not in carried]
+            for share in spread(fresh, endpoint.streams_per_connection):
+                line = Line(
+                    exchange,
+                    endpoint,
+                    share,
+                    len(self.lines),
+                    self._gates[exchange.id],
+                    self.rests[exchange.id],
+                    self._intake,
+                    self._settings,
+                    self._clock,
+                    self._log,
+                    self._recorder,
+                )
+                self.lines.append(line)
+                if self._group is not None:
+                    self._tasks.append(self._group.create_task(line.run()))
+
+    async def run(self) -> None:
+        """Until `stop`. Ends all connections politely, also when cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._tasks += [group.create_task(line.run()) for line in self.lines]
+                if self._recorder is not None:
+                    self._tasks.append(group.create_task(self._record(self._recorder)))
+                await self._stopping.wait()
+                self._group = None
+                for task in self._tasks:
+                    task.cancel()
+        finally:
+            self._group = None
+            for rest in self.rests.values():
+                await rest.close()
+            if self._recorder is not None:
+                await asyncio.to_thread(self._recorder.close)
+
+    async def stop(self) -> None:
+        """End all connections; `run` returns when they have ended."""
+        self._stopping.set()
+
+    async def _record(self, recorder: Recorder) -> None:
+        while True:
+            recorder.tick()
+            await self._clock.sleep(RECORD_S)
+
+    # --- what is known ------------------------------------------------------------------------------------------------
+
+    def whole(self, second: int, markets: int | None = None) -> NDArray[np.bool_]:
+        """Per market index: its feed was live and without a known hole throughout that second of the exchange's time.
+
+        `markets`: length of the answer; indices that are not collected (yet) are False.
+        """
+        feeds = self._intake.markets
+        answer = np.zeros(markets if markets is not None else max(feeds, default=-1) + 1, dtype=np.bool_)
+        for market, feed in feeds.items():
+            if market < len(answer):
+                answer[market] = feed.ledger.whole(second)
+        return answer
+
+    def status(self) -> FeedStatus:
+        """Everything about connections and markets, now."""
+        markets = tuple(_market(feed, self._clock.now_ms()) for feed in self._intake.markets.values())
+        return FeedStatus(
+            tuple(_connection(line) for line in self.lines),
+            markets,
+            self._intake.totals(),
+            sum(market.state == "live" for market in markets),
+        )
+
+
+def _connection(line: Line) -> ConnectionStatus:
+    session = line.link.session if line.link is not None else None
+    topics = session.topics if session is not None else {}
+    return ConnectionStatus(
+        line.exchange_id,
+        line.endpoint.name,
+        line.number,
+        session.state if session is not None else "down",
+        session.since_ms if session is not None else line.since_ms,
+        line.reason,
+        len(line.streams),
+        tuple(name for name, topic in topics.items() if topic.state == "rejected"),
+        session.frames if session is not None else 0,
+        line.connects,
+        line.losses,
+    )
+
+
+def _market(feed: MarketFeed, now_ms: float) -> MarketStatus:
+    gap = feed.ledger.open
+    return MarketStatus(
+        feed.instrument.market,
+        "live" if gap is None else gap.state,
+        feed.ledger.since_ms(now_ms),
+        "" if gap is None else gap.reason,
+        feed.newest_ms,
+        feed.pace.rate_hz or 0.0,
+        feed.counts(),
+    )

@@ -1,0 +1,34 @@
+"""Sinks that only remember."""
+
+from __future__ import annotations
+
+from exchanges.api import Liquidation, Trade
+
+
+class Sink:
+    """Keeps what it is given; `late` decides what comes too late."""
+
+    def __init__(self) -> None:
+        self.trades: list[tuple[int, Trade]] = []
+        self.liquidations: list[tuple[int, Liquidation]] = []
+        self.refuse_before_ms = 0
+
+    def trade(self, market: int, trade: Trade, recv_ms: float) -> bool:
+        if trade.ts_ms < self.refuse_before_ms:
+            return False
+        self.trades.append((market, trade))
+        return True
+
+    def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
+        if liquidation.ts_ms < self.refuse_before_ms:
+            return False
+        self.liquidations.append((market, liquidation))
+        return True
+
+
+class Offsets:
+    def __init__(self) -> None:
+        self.delays: list[tuple[str, float]] = []
+
+    def observe(self, exchange: str, delay_ms: float) -> None:
+        self.delays.append((exchange, delay_ms))
