@@ -1,0 +1,151 @@
+"""aioinflux, with what it lacks: writes with `precision=s`, gzip, and answers as they came."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import warnings
+from types import TracebackType
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from sqfd.influx.settings import InfluxSettings
+from sqfd.influx.verdict import Failure
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "Pandas/Numpy is not available", UserWarning)
+    from aioinflux import InfluxDBClient
+
+LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Answer(NamedTuple):
+    """What became of one request."""
+
+    status: int | Failure
+    body: str
+
+    @property
+    def ok(self) -> bool:
+        return self.status in (200, 204)
+
+
+class QueryError(Exception):
+    """InfluxDB refused a query, or did not answer it."""
+
+    def __init__(self, message: str, status: int | Failure) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Series(msgspec.Struct):
+    columns: list[str]
+    values: list[list[Any]] = []
+    name: str = ""
+    tags: dict[str, str] = {}
+
+
+class _Result(msgspec.Struct):
+    series: list[_Series] = []
+    error: str = ""
+
+
+class _Reply(msgspec.Struct):
+    results: list[_Result] = []
+    error: str = ""
+
+
+Series = _Series
+_decode = msgspec.json.Decoder(_Reply).decode
+
+
+class Client:
+    """One InfluxDB, one session; use as an async context manager, or call `close`."""
+
+    def __init__(self, settings: InfluxSettings) -> None:
+        self._settings = settings
+        parts = urlsplit(settings.base_url)
+        self._host = parts.hostname or "127.0.0.1"
+        self._gzip = settings.gzip if settings.gzip is not None else self._host not in LOCAL
+        self._parts = parts
+        self._influx: InfluxDBClient | None = None
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._influx is not None:
+            await self._influx.close()
+            self._influx = None
+
+    async def write(self, lines: list[bytes], retention: str | None = None) -> Answer:
+        """Write lines with timestamps in seconds into a retention policy (None: the database's default)."""
+        params = {"db": self._settings.database, "precision": "s"}
+        if retention:
+            params["rp"] = retention
+        body, headers = b"\n".join(lines), {}
+        if self._gzip:
+            body, headers = gzip.compress(body, 1), {"Content-Encoding": "gzip"}
+        return await self._post("write", params=params, data=body, headers=headers)
+
+    async def ask(self, query: str) -> list[list[Series]]:
+        """Run InfluxQL statements; per statement its series, times in epoch seconds. Raises QueryError."""
+        answer = await self._post("query", data={"q": query, "db": self._settings.database, "epoch": "s"})
+        if isinstance(answer.status, Failure):
+            raise QueryError(answer.body, answer.status)
+        try:
+            reply = _decode(answer.body)
+        except msgspec.DecodeError as error:
+            raise QueryError(
+                f"not an answer of InfluxDB ({answer.status}): {answer.body[:200]}", answer.status
+            ) from error
+        for failed in (reply.error, *(result.error for result in reply.results)):
+            if failed:
+                raise QueryError(failed, answer.status)
+        return [result.series for result in reply.results]
+
+    async def _post(self, endpoint: str, **request: Any) -> Answer:
+        """aioinflux's own `write` has no precision and hides bodies, so its session is used directly."""
+        try:
+            influx = await self._client()
+            async with influx._session.post(influx.url.format(endpoint=endpoint), **request) as response:
+                return Answer(response.status, (await response.read()).decode(errors="replace"))
+        except TimeoutError:
+            return Answer(Failure.TIMEOUT, f"no answer within {self._settings.timeout_s} s")
+        except aiohttp.ClientConnectorError as error:
+            return Answer(Failure.REFUSED, str(error))
+        except (aiohttp.ClientError, OSError) as error:
+            return Answer(Failure.RESET, f"{type(error).__name__}: {error}")
+
+    def _login(self) -> dict[str, str]:
+        """aioinflux's own way uses a class that aiohttp is about to remove."""
+        if not self._settings.username:
+            return {}
+        login = f"{self._settings.username}:{self._settings.password}".encode()
+        return {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
+
+    async def _client(self) -> InfluxDBClient:
+        if self._influx is None:
+            influx = InfluxDBClient(
+                host=f"[{self._host}]" if ":" in self._host else self._host,
+                port=self._parts.port or (443 if self._parts.scheme == "https" else 80),
+                path=f"{self._parts.path}/",
+                ssl=self._parts.scheme == "https",
+                db=self._settings.database,
+                headers=self._login(),
+                timeout=self._settings.timeout_s,
+                loop=asyncio.get_running_loop(),
+            )
+            await influx.create_session()
+            self._influx = influx
+        return self._influx

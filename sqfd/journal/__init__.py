@@ -1,0 +1,22 @@
+"""The bitemporal journal: what traded, what was made of it, and how far each sink has come, in one SQLite file.
+
+`JournalStore` is synchronous (commands, backtests, the journal's own thread), `Journal` is for the event loop.
+"""
+
+from sqfd.journal.journal import Journal, JournalBusy
+from sqfd.journal.records import Batch, Extent, JournaledSignal, JournalSettings, Ticked
+from sqfd.journal.schema import FILE_NAME, JournalTooNew
+from sqfd.journal.store import JournalStore
+
+__all__ = [
+    "FILE_NAME",
+    "Batch",
+    "Extent",
+    "Journal",
+    "JournalBusy",
+    "JournalSettings",
+    "JournalStore",
+    "JournalTooNew",
+    "JournaledSignal",
+    "Ticked",
+]

@@ -1,0 +1,86 @@
+"""Bars in the journal: rows never change, reads pick which tick they believe."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sqfd.journal.records import Ticked
+from sqfd.model import BAR, BAR_FIELDS, Bars
+
+_ROW = np.dtype([("tick", np.int64), *((name, BAR[name]) for name in ("market", "second", *BAR_FIELDS))])
+_COLUMNS = ", ".join(f'"{name}"' for name in ("tick", "market", "second", *BAR_FIELDS))
+_INSERT = f"INSERT OR IGNORE INTO bar ({_COLUMNS}) VALUES ({', '.join('?' * len(_ROW.names or ()))})"
+_SINCE = f"SELECT {_COLUMNS} FROM bar WHERE tick > ? ORDER BY tick, second, market LIMIT ?"
+_ONE_TICK = f"SELECT {_COLUMNS} FROM bar WHERE tick = ? ORDER BY second, market"
+_IN_TIME = f"SELECT {_COLUMNS} FROM bar WHERE tick > ? AND tick <= ? AND tick = second + 1"
+_REVISED = f"SELECT {_COLUMNS} FROM bar WHERE second >= ? AND second < ? AND tick <> second + 1"
+_SEEN = f"SELECT {_COLUMNS} FROM bar WHERE tick >= ? AND tick < ?"
+_FEW_MARKETS = 8
+_STEPS = f"""WITH RECURSIVE step(tick) AS (SELECT ? UNION ALL SELECT tick + 1 FROM step WHERE tick < ?)
+SELECT {", ".join(f'bar."{name}"' for name in _ROW.names or ())} FROM step CROSS JOIN bar
+ON bar.tick = step.tick AND bar.second = step.tick - 1 AND bar.market = ?"""
+
+
+def insert(db: sqlite3.Connection, tick: int, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Add rows of BAR whose markets are journal ids; NaN becomes NULL. A key that is there already stays as it is."""
+    db.executemany(_INSERT, [(tick, *row) for row in rows])
+
+
+def since(db: sqlite3.Connection, tick: int, limit: int) -> Ticked:
+    """Whole ticks after `tick`, about `limit` rows: a tick is never cut, so a cursor can stand on the last."""
+    rows = db.execute(_SINCE, (tick, limit + 1)).fetchall()
+    if len(rows) > limit:
+        last = rows[-1][0]
+        rows = [row for row in rows if row[0] < last] or db.execute(_ONE_TICK, (last,)).fetchall()
+    return _ticked(_table(rows))
+
+
+def newest(db: sqlite3.Connection, markets: Sequence[int] | None, from_s: int, to_s: int) -> Bars:
+    """Per (market, second) in `from_s <= second < to_s` the newest tick, ordered by (second, market)."""
+    rows = _in_time(db, markets, from_s, to_s) + _filtered(db.execute(_REVISED, (from_s, to_s)), markets)
+    table = _table(rows)
+    table = table[np.lexsort((table["tick"], table["market"], table["second"]))]
+    last = np.ones(len(table), bool)
+    last[:-1] = (np.diff(table["second"]) != 0) | (np.diff(table["market"]) != 0)
+    return _ticked(table[last]).rows
+
+
+def as_seen(db: sqlite3.Connection, markets: Sequence[int] | None, from_tick: int, to_tick: int) -> Ticked:
+    """All rows that became known in `from_tick <= tick < to_tick`, ordered by (tick, second, market)."""
+    table = _table(_filtered(db.execute(_SEEN, (from_tick, to_tick)), markets))
+    return _ticked(table[np.lexsort((table["market"], table["second"], table["tick"]))])
+
+
+def _in_time(db: sqlite3.Connection, markets: Sequence[int] | None, from_s: int, to_s: int) -> list[tuple[Any, ...]]:
+    """Few markets are looked up second by second, many are filtered out of a scan: whichever reads less."""
+    if markets is None or len(markets) > _FEW_MARKETS:
+        return _filtered(db.execute(_IN_TIME, (from_s, to_s)), markets)
+    (first, last) = db.execute("SELECT min(tick), max(tick) FROM bar").fetchone()
+    if first is None:
+        return []
+    span = (max(from_s + 1, first), min(to_s, last))
+    if span[0] > span[1]:
+        return []
+    return [row for market in markets for row in db.execute(_STEPS, (*span, market))]
+
+
+def _filtered(rows: Iterable[tuple[Any, ...]], markets: Sequence[int] | None) -> list[tuple[Any, ...]]:
+    if markets is None:
+        return list(rows)
+    wanted = frozenset(markets)
+    return [row for row in rows if row[1] in wanted]
+
+
+def _table(rows: list[tuple[Any, ...]]) -> np.ndarray[Any, np.dtype[np.void]]:
+    return np.array(rows, _ROW)
+
+
+def _ticked(table: np.ndarray[Any, np.dtype[np.void]]) -> Ticked:
+    bars = np.empty(len(table), BAR)
+    for name in BAR.names or ():
+        bars[name] = table[name]
+    return Ticked(table["tick"].copy(), bars)

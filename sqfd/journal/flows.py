@@ -1,0 +1,113 @@
+"""Flow of one symbol: rows for the hour that is open, one blob of columns for each sealed hour.
+
+Read as rows, a day of flow costs more than evaluating it; read from blobs it costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqfd.journal.records import Ticked
+from sqfd.model import FLOW, FLOW_VALUES
+
+HOUR_S = 3_600
+COLUMNS = ("tick", "second", *FLOW_VALUES)
+Table = NDArray[np.int64]
+"""COLUMNS × rows."""
+
+_INSERT = f"INSERT OR IGNORE INTO flow VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
+_SELECT = f"SELECT {', '.join(COLUMNS)} FROM flow WHERE symbol = ? AND tick >= ? AND tick < ? ORDER BY tick, second"
+
+
+def insert(db: sqlite3.Connection, tick: int, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Add rows of FLOW whose symbols are journal ids already."""
+    db.executemany(_INSERT, [(row[0], tick, *row[1:]) for row in rows])
+
+
+def pack(table: Table) -> bytes:
+    """Columns one after the other, little-endian int64."""
+    return table.astype("<i8").tobytes()
+
+
+def unpack(columns: str, rows: int, data: bytes) -> Table:
+    """The blob as COLUMNS × rows: columns are found by name, those that its writer did not know are 0."""
+    stored = dict(zip(columns.split(","), np.frombuffer(data, "<i8").reshape(-1, rows), strict=True))
+    table = np.zeros((len(COLUMNS), rows), np.int64)
+    for index, name in enumerate(COLUMNS):
+        if name in stored:
+            table[index] = stored[name]
+    return table
+
+
+def read(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int, *, index: int = 0) -> Ticked:
+    """Flow that became known in `from_tick <= tick < to_tick`, ordered by (tick, second)."""
+    parts = [*_blocks(db, symbol, from_tick, to_tick), _rows(db, symbol, from_tick, to_tick)]
+    parts = [part for part in parts if part.shape[1]]
+    table = _in_order(np.concatenate(parts, axis=1)) if parts else np.zeros((len(COLUMNS), 0), np.int64)
+    return _as_flow(table, index)
+
+
+def seal(db: sqlite3.Connection, before_tick: int) -> None:
+    """Pack the hours that ended before `before_tick`; rows that came late to a packed hour are merged into it."""
+    before = before_tick // HOUR_S * HOUR_S
+    for symbol, hour in _unsealed(db, before):
+        table = _hour(db, symbol, hour)
+        db.execute(
+            "INSERT OR REPLACE INTO flow_block VALUES (?, ?, ?, ?, ?)",
+            (symbol, hour, table.shape[1], ",".join(COLUMNS), pack(table)),
+        )
+        db.execute("DELETE FROM flow WHERE symbol = ? AND tick >= ? AND tick < ?", (symbol, hour, hour + HOUR_S))
+
+
+def _unsealed(db: sqlite3.Connection, before: int) -> list[tuple[int, int]]:
+    found = []
+    for (symbol,) in db.execute("SELECT id FROM symbol").fetchall():
+        query = "SELECT DISTINCT tick / 3600 * 3600 FROM flow WHERE symbol = ? AND tick < ?"
+        found += [(int(symbol), int(hour)) for (hour,) in db.execute(query, (symbol, before))]
+    return found
+
+
+def _hour(db: sqlite3.Connection, symbol: int, hour: int) -> Table:
+    """All rows of an hour; where a key is both packed and a row, the packed one stays, as the first did on insert."""
+    parts = [*_blocks(db, symbol, hour, hour + HOUR_S), _rows(db, symbol, hour, hour + HOUR_S)]
+    return _in_order(np.concatenate(parts, axis=1))
+
+
+def _blocks(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int) -> list[Table]:
+    query = "SELECT rows, columns, data FROM flow_block WHERE symbol = ? AND hour > ? AND hour < ? ORDER BY hour"
+    parts = []
+    for rows, columns, data in db.execute(query, (symbol, from_tick - HOUR_S, to_tick)):
+        table = unpack(columns, rows, data)
+        first, last = np.searchsorted(table[0], [from_tick, to_tick])
+        parts.append(table[:, first:last])
+    return parts
+
+
+def _rows(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int) -> Table:
+    rows = db.execute(_SELECT, (symbol, from_tick, to_tick)).fetchall()
+    return np.array(rows, np.int64).reshape(-1, len(COLUMNS)).T
+
+
+def _in_order(table: Table) -> Table:
+    """Sorted by (tick, second), the first of equal keys kept. Nearly always it is in order already."""
+    tick, second = table[0], table[1]
+    step = np.diff(tick)
+    if np.all((step > 0) | ((step == 0) & (np.diff(second) > 0))):
+        return table
+    table = table[:, np.lexsort((second, tick))]  # lexsort is stable: the first stays the first
+    fresh = np.ones(table.shape[1], bool)
+    fresh[1:] = (np.diff(table[0]) != 0) | (np.diff(table[1]) != 0)
+    return table[:, fresh]
+
+
+def _as_flow(table: Table, index: int) -> Ticked:
+    rows = np.empty(table.shape[1], FLOW)
+    rows["symbol"] = index
+    for column, name in enumerate(COLUMNS[1:], start=1):
+        rows[name] = table[column]
+    return Ticked(table[0].copy(), rows)

@@ -1,0 +1,295 @@
+"""Signals to Redis: the stream first, because a PUBLISH "succeeds" where nobody keeps it (replica, MISCONF, maxmemory).
+
+For each signal, in order: XADD with an explicit id; when the stream has it, one pipeline with both channels and the keys. An
+id that the stream refuses as "equal or smaller" means delivered, if the stream holds the signal; another instance on the
+same Redis may also have gone ahead, and then the signal is added behind.
+
+A signal is at most once in the stream. On the channels it is sent once: where the answer to the pipeline is lost, it is not
+sent again (a trader must not act twice); consumers that care read the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+
+from sqfd.clock import Clock
+from sqfd.journal.records import JournaledSignal
+from sqfd.signals.settings import RedisSettings
+
+SINK = "redis"
+STREAM = "sqfd:signals"
+CHANNELS = ("signals", "squeezeflow:signals")
+HEARTBEAT = "sqfd:heartbeat"
+DAY_S = 86_400
+MAX_PENDING = 1_000
+_NOT_NEWER = "equal or smaller"
+
+log = structlog.get_logger("redis")
+
+
+class Source(Protocol):
+    """What the publisher needs of the journal."""
+
+    async def unpublished(self, sink: str, limit: int = ...) -> list[JournaledSignal]: ...
+
+    async def mark(self, sink: str, outcomes: Mapping[str, str]) -> None: ...
+
+
+def connect(settings: RedisSettings) -> Redis:
+    """A client without retries of its own: those block for 14.6 s on a hung server and then deliver twice."""
+    options: dict[str, Any] = {
+        "socket_timeout": settings.timeout_s,
+        "socket_connect_timeout": settings.timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "max_connections": 4,
+    }
+    if settings.username:
+        options["username"] = settings.username
+    if settings.password:
+        options["password"] = settings.password
+    return Redis.from_url(settings.address, **options)
+
+
+def with_envelope(signal: JournaledSignal, wall_ms: float, now_ms: float) -> bytes:
+    """The line as subscribers get it: the deterministic JSON and, as its last members, what this publication adds.
+
+    `latency_ms` counts from the close of the signal's second, which is its tick.
+    """
+    envelope = {
+        "seq": signal.seq,
+        "published_at": datetime.fromtimestamp(wall_ms / 1e3, UTC).isoformat(timespec="milliseconds"),
+        "latency_ms": round(now_ms - signal.tick * 1e3, 1),
+    }
+    return signal.line.rstrip()[:-1] + b"," + orjson.dumps(envelope)[1:]
+
+
+class RedisPublisher:
+    """Publishes signals and heartbeats; its absence delays nothing but itself."""
+
+    def __init__(
+        self,
+        settings: RedisSettings,
+        source: Source,
+        clock: Clock,
+        *,
+        instance: str = "sqfd",
+        heartbeat: Callable[[], Mapping[str, Any]] = dict,
+        redis: Redis | None = None,
+    ) -> None:
+        self._settings, self._source, self._clock, self._instance = settings, source, clock, instance
+        self._heartbeat = heartbeat
+        self._redis = connect(settings) if redis is None else redis
+        self._pending: deque[JournaledSignal] = deque()
+        """What is delivered next, in order."""
+        self._waiting: deque[JournaledSignal] = deque()
+        """What was offered while older signals were still to be read from the journal."""
+        self._reread = True
+        self._arrived = asyncio.Event()
+        self._unknown: set[str] = set()
+        self._unmarked: dict[str, str] = {}
+        self._failures = 0
+        self._down: str | None = None
+        self.counters: Counter[str] = Counter()
+        self.last_seq = 0
+        """Number of the newest signal that Redis has."""
+
+    def offer(self, signals: Sequence[JournaledSignal]) -> None:
+        """Hand over signals that were just appended to the journal, numbered. Never waits.
+
+        Beyond MAX_PENDING the oldest leave memory and are read from the journal when Redis is back.
+        """
+        if not self._reread and len(self._pending) + len(signals) > MAX_PENDING:
+            self._waiting, self._pending, self._reread = self._pending, deque(), True
+        (self._waiting if self._reread else self._pending).extend(signals)
+        while len(self._waiting) > MAX_PENDING:
+            self._waiting.popleft()
+        if signals:
+            self._arrived.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._deliver(), name="redis-signals")
+                group.create_task(self._beat(), name="redis-heartbeat")
+        finally:
+            await self._redis.aclose()
+
+    def status(self) -> dict[str, Any]:
+        """For health and metrics."""
+        return {
+            "state": "ok" if self._down is None else "retry",
+            "why": self._down,
+            "pending": len(self._pending),
+            "last_seq": self.last_seq,
+            "counters": dict(self.counters),
+        }
+
+    # --- signals
+
+    async def _deliver(self) -> None:
+        while True:
+            if self._pending:
+                await self._deliver_first()
+            elif self._reread:
+                await self._read_journal()
+            else:
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    async def _read_journal(self) -> None:
+        """Take what the journal still has for us, and behind the last of it what waits in memory: in order, each once."""
+        try:
+            await self._keep_marks()
+            missed = await self._source.unpublished(SINK, MAX_PENDING)
+        except sqlite3.Error as error:
+            await self._back_off(f"journal: {error}")
+            return
+        fresh = [signal for signal in missed if signal.seq > self.last_seq]
+        self._pending.extend(fresh)
+        if len(missed) < MAX_PENDING:
+            last = fresh[-1].seq if fresh else self.last_seq
+            self._pending.extend(signal for signal in self._waiting if signal.seq > last)
+            self._waiting.clear()
+            self._reread = False
+
+    async def _deliver_first(self) -> None:
+        signal = self._pending[0]
+        try:
+            outcome = await self._publish(signal)
+        except (RedisError, OSError) as error:
+            await self._back_off(f"{type(error).__name__}: {error}")
+            return
+        self._up()
+        if self._pending and self._pending[0] is signal:
+            self._pending.popleft()
+        self.last_seq = max(self.last_seq, signal.seq)
+        self.counters[outcome] += 1
+        await self._mark(signal, outcome)
+
+    async def _publish(self, signal: JournaledSignal) -> str:
+        """What became of the signal; raises where Redis did not take it, and then it stays first in line."""
+        if self._clock.now_ms() > signal.valid_until_s * 1e3:
+            return "expired"
+        line = with_envelope(signal, self._clock.wall_ms(), self._clock.now_ms())
+        first_try = signal.signal_id not in self._unknown
+        try:
+            added = await self._add(signal, line)
+        except ResponseError:
+            raise  # an answer: it is certainly not in the stream
+        except (RedisError, OSError):
+            self._unknown.add(signal.signal_id)
+            raise
+        self._unknown.discard(signal.signal_id)
+        if not added and first_try:
+            return "already_there"  # an earlier process delivered it
+        return await self._announce(signal, line)
+
+    async def _add(self, signal: JournaledSignal, line: bytes) -> bool:
+        """Add to the stream; False where it is there already."""
+        entry = {"signal": line, "signal_id": signal.signal_id, "instance": self._instance}
+        own_id = f"{signal.tick * 1000}-{signal.seq}"
+        try:
+            await self._xadd(entry, own_id)
+        except ResponseError as error:
+            if _NOT_NEWER not in str(error):
+                raise
+            if await self._holds(signal, own_id):
+                return False
+            await self._xadd(entry, "*")
+            self.counters["behind_another_instance"] += 1
+        return True
+
+    async def _xadd(self, entry: dict[str, Any], entry_id: str) -> None:
+        length = self._settings.stream_length
+        await self._redis.xadd(STREAM, entry, id=entry_id, maxlen=length, approximate=True)  # type: ignore[arg-type]  # redis-py's dict is invariant
+
+    async def _holds(self, signal: JournaledSignal, own_id: str) -> bool:
+        """Whether the stream has this signal at its id or behind; without the right to look, its id must do."""
+        try:
+            entries = await self._redis.xrange(STREAM, min=own_id)
+        except NoPermissionError:
+            self.counters["assumed_there"] += 1
+            return True
+        wanted = signal.signal_id.encode()
+        return any((fields or {}).get(b"signal_id") == wanted for _entry_id, fields in entries or ())
+
+    async def _announce(self, signal: JournaledSignal, line: bytes) -> str:
+        """Channels and keys, in one pipeline, sent once."""
+        pipe = self._redis.pipeline(transaction=False)
+        for channel in CHANNELS:
+            pipe.publish(channel, line)
+        history = f"squeezeflow:history:{signal.symbol}"
+        pipe.setex(f"squeezeflow:signal:{signal.symbol}", self._settings.ttl_s, line)
+        pipe.lpush(history, line)
+        pipe.ltrim(history, 0, self._settings.history_length - 1)
+        pipe.expire(history, DAY_S)
+        if signal.cvd:
+            pipe.setex(f"signal_cvd:{signal.signal_id}", DAY_S, signal.cvd)
+        try:
+            results = await pipe.execute(raise_on_error=False)
+        except (RedisError, OSError) as error:
+            log.warning(
+                "signal is in the stream, its announcement is not confirmed", id=signal.signal_id, error=str(error)
+            )
+            return "announced_unconfirmed"
+        failed = [str(result) for result in results if isinstance(result, Exception)]
+        if failed:
+            log.warning("signal is in the stream, not in all keys", id=signal.signal_id, errors=failed[:3])
+            self.counters["key_errors"] += len(failed)
+        return "published"
+
+    async def _mark(self, signal: JournaledSignal, outcome: str) -> None:
+        """Note it in the journal. Where the disk refuses, the stream still knows."""
+        self._unmarked[signal.signal_id] = outcome
+        try:
+            await self._keep_marks()
+        except sqlite3.Error:
+            self.counters["mark_not_kept"] += 1
+            while len(self._unmarked) > MAX_PENDING:
+                self._unmarked.pop(next(iter(self._unmarked)))
+
+    async def _keep_marks(self) -> None:
+        if self._unmarked:
+            await self._source.mark(SINK, self._unmarked)
+            self._unmarked = {}
+
+    async def _back_off(self, why: str) -> None:
+        if self._down is None:
+            log.error("Redis takes no signals", why=why)
+        self._down = why
+        self.counters["failures"] += 1
+        longest = min(self._settings.backoff_max_s, self._settings.backoff_min_s * 2.0 ** min(self._failures, 20))
+        self._failures += 1
+        await self._clock.sleep(longest * (0.5 + 0.5 * random.random()))
+
+    def _up(self) -> None:
+        if self._down is not None:
+            log.info("Redis takes signals again", failures=self._failures, pending=len(self._pending))
+        self._down, self._failures = None, 0
+
+    # --- heartbeat
+
+    async def _beat(self) -> None:
+        """Silence means "dead", not "no signal"."""
+        while True:
+            line = orjson.dumps({"instance": self._instance, **self._heartbeat()})
+            try:
+                await self._redis.publish(HEARTBEAT, line)
+                self.counters["heartbeats"] += 1
+            except (RedisError, OSError):
+                self.counters["heartbeats_failed"] += 1
+            await self._clock.sleep(self._settings.heartbeat_s)
