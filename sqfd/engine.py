@@ -1,0 +1,322 @@
+"""The engine: flow rows in, signals out. Live runs and backtests use the same one, without clock, disk or network.
+
+A live daemon calls `tick` once a second; a backtest calls `block` with hours of rows. Both give the same signals, byte for
+byte: columns of ticks are judged by elementwise operations, and the book jumps from event to event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import orjson
+
+from sqfd.bars.ring import DETAIL_S, HEADROOM_S, FlowRing
+from sqfd.model import Flow
+from sqfd.signals.signal import (
+    SCHEMA_VERSION,
+    SERVICE,
+    Signal,
+    iso_time,
+    market_symbol,
+    signal_id,
+)
+from sqfd.strategy.api import Gate, Judged, Report, Strategy
+from sqfd.strategy.baseline import Ints
+from sqfd.strategy.position import CLOSE, LONG, SHORT, Book, Decision, Evaluation, Limits, Position, decide
+from sqfd.strategy.settings import StrategySettings
+from sqfd.strategy.squeezeflow import price_of
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why something happened, or did not, at one tick of one symbol."""
+
+    symbol: str
+    second: int
+    words: str
+    stopped_by: dict[str, Any] | None
+    """The first gate that stopped an entry, and by how much it missed."""
+    gates: list[dict[str, Any]]
+    position: dict[str, Any] | None
+    score: float
+    score_breakdown: dict[str, float]
+    phases: dict[str, Any]
+    coverage: float
+
+
+class State(msgspec.Struct):
+    """What survives a restart."""
+
+    strategy: str
+    tick: int
+    book: Book
+    memory: dict[str, msgspec.Raw] = {}
+
+
+class Span(NamedTuple):
+    """Ticks `[first, last)` that are judged at once: revisions became known at the first one."""
+
+    first: int
+    last: int
+    rows: Flow
+    revisions: Flow
+
+
+class Engine:
+    """Rings, watches and the book of all symbols. `symbols` are bases (`BTC`), in the order in which they get places."""
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        strategy: Strategy,
+        settings: StrategySettings,
+        instance: str,
+        markets: Mapping[str, Sequence[str]],
+        headroom_s: int = HEADROOM_S,
+    ) -> None:
+        self.symbols = tuple(symbols)
+        self.settings, self.instance = settings, instance
+        self.headroom_s = headroom_s
+        self._markets = {symbol: tuple(markets.get(symbol, ())) for symbol in self.symbols}
+        self._tick = 0
+        self._book = Book()
+        self._evaluated: dict[str, Judged] = {}
+        self._history_s = strategy.history_s + strategy.memory_s
+        self._detail_s = max(DETAIL_S, strategy.detail_s + strategy.memory_s)
+        self.rings = {symbol: FlowRing(self._history_s, self._detail_s, headroom_s) for symbol in self.symbols}
+        self._employ(strategy, settings)
+
+    def _employ(self, strategy: Strategy, settings: StrategySettings) -> None:
+        self.strategy, self.settings = strategy, settings
+        self._watches = {symbol: strategy.watch(symbol, ring) for symbol, ring in self.rings.items()}
+        cooldown = {symbol: settings.for_symbol(symbol).cooldown_s for symbol in self.symbols}
+        self._limits = Limits(settings.max_open_positions, cooldown)
+
+    @property
+    def history_s(self) -> int:
+        """Seconds of history that `warm` should be given so that a restart changes nothing."""
+        return self._history_s
+
+    def use(self, strategy: Strategy, settings: StrategySettings) -> None:
+        """Change the strategy or its settings from the next tick on; positions stay.
+
+        Raises ValueError when it reads more history than the rings keep.
+        """
+        if (
+            strategy.history_s + strategy.memory_s > self._history_s
+            or strategy.detail_s + strategy.memory_s > self._detail_s
+        ):
+            raise ValueError(f"{strategy.name} reads more history than is kept: restart to apply")
+        self._employ(strategy, settings)
+        self._remember()
+
+    def warm(self, flow: Flow) -> None:
+        """Fill the rings with history, ascending seconds per symbol; earlier seconds that come later are revisions."""
+        for order, symbol in enumerate(self.symbols):
+            rows = flow[flow["symbol"] == order]
+            if not len(rows):
+                continue
+            newest = np.maximum.accumulate(rows["second"])
+            fresh = np.ones(len(rows), np.bool_)
+            fresh[1:] = newest[1:] > newest[:-1]
+            self.rings[symbol].append(rows[fresh])
+            for revision in rows[~fresh]:
+                self.rings[symbol].amend(np.array([revision]))
+            self._tick = max(self._tick, self.rings[symbol].end_tick - 1)
+        self._remember()
+
+    def _remember(self) -> None:
+        """Judge the last ticks again, without deciding, for what later ticks need of them."""
+        for symbol, ring in self.rings.items():
+            if not ring.empty:
+                ring.extend_to(self._tick)
+                first = max(ring.end_tick - self.strategy.memory_s, ring.first_tick)
+                self._evaluated[symbol] = self._watches[symbol].evaluate(first, ring.end_tick)
+
+    def tick(self, tick: int, flow: Flow) -> list[Signal]:
+        """One second live: the rows of second `tick - 1` and revisions of earlier ones.
+
+        Raises ValueError for a tick that is not later than the last one.
+        """
+        current = flow["second"] == tick - 1
+        return self._advance(Span(tick, tick + 1, flow[current], flow[~current]))
+
+    def block(self, ticks: Ints, flow: Flow) -> list[Signal]:
+        """Many ticks at once: row `i` became known at `ticks[i]`, ascending. Equal to calling `tick` for each."""
+        signals: list[Signal] = []
+        for span in _spans(ticks, flow, self.headroom_s):
+            signals += self._advance(span)
+        return signals
+
+    def _advance(self, span: Span) -> list[Signal]:
+        if span.first <= self._tick:
+            raise ValueError(f"tick {span.first} is not after {self._tick}")
+        for order, symbol in enumerate(self.symbols):
+            self._take(order, symbol, span)
+        self._tick = span.last - 1
+        judged = {symbol: watch.evaluate(span.first, span.last) for symbol, watch in self._watches.items()}
+        self._evaluated = judged
+        evaluations: dict[str, Evaluation] = dict(judged.items())
+        decisions = decide(evaluations, self._book, self._limits, span.first)
+        return [self._signal(decision, judged[decision.symbol]) for decision in decisions]
+
+    def _take(self, order: int, symbol: str, span: Span) -> None:
+        ring = self.rings[symbol]
+        if len(span.revisions):
+            changed = ring.amend(span.revisions[span.revisions["symbol"] == order])
+            if changed is not None:
+                self._watches[symbol].revised(changed)
+        ring.append(span.rows[span.rows["symbol"] == order])
+        ring.extend_to(span.last - 1)
+
+    def _signal(self, decision: Decision, evaluated: Judged) -> Signal:
+        position, closing = decision.position, decision.action == CLOSE
+        report = evaluated.report(decision.tick, position if closing else None)
+        assert report is not None  # decisions are made at judged ticks only
+        symbol, second, name = market_symbol(decision.symbol), decision.tick - 1, self.strategy.name
+        side = LONG if position.side > 0 else SHORT
+        ttl = self.settings.for_symbol(decision.symbol).ttl_s
+        return Signal(
+            signal_id=signal_id(name, symbol, second, decision.action),
+            timestamp=iso_time(decision.tick),
+            symbol=symbol,
+            base_symbol=decision.symbol,
+            action=decision.action,
+            side=side,
+            score=report.score,
+            position_size_factor=position.size,
+            leverage=position.leverage,
+            entry_price=price_of(position.price),
+            price=price_of(report.price),
+            ttl=ttl,
+            confidence=position.confidence,
+            reasoning=_reasoning(decision, report),
+            strategy=name,
+            service=SERVICE,
+            schema_version=SCHEMA_VERSION,
+            valid_until=iso_time(decision.tick + ttl),
+            second=second,
+            quality=position.quality,
+            score_breakdown=report.parts,
+            phases=report.phases,
+            coverage=report.coverage,
+            position_id=signal_id(name, symbol, position.entry_tick - 1, side),
+            exit_reasons=decision.reasons,
+            spot_cvd=report.spot_cvd,
+            futures_cvd=report.futures_cvd,
+            cvd_divergence=round(report.spot_cvd - report.futures_cvd, 2),
+            markets=self._markets[decision.symbol],
+            instance=self.instance,
+        )
+
+    def explain(self, symbol: str) -> Explanation:
+        """The last tick of a symbol. Raises KeyError for one that is not configured."""
+        ring, position = self.rings[symbol], self._book.positions.get(symbol)
+        evaluated = self._evaluated.get(symbol)
+        report = evaluated.report(self._tick, position) if evaluated else None
+        if report is None:
+            return _warming(symbol, self._tick - 1, ring, self.settings.for_symbol(symbol).warmup_s)
+        gates = (*report.gates, *self._book_gates(symbol))
+        stopped = next((gate for gate in gates if not gate.passed), None)
+        held = msgspec.to_builtins(position) if position else None
+        verdict = f"No entry because {stopped.words}" if stopped and not position else "Every gate is open"
+        if position:
+            verdict = f"A {'long' if position.side > 0 else 'short'} is open since {iso_time(position.entry_tick)}"
+        return Explanation(
+            symbol,
+            self._tick - 1,
+            f"{verdict}; {report.words}.",
+            _gate(stopped) if stopped else None,
+            [_gate(gate) for gate in gates],
+            held,
+            report.score,
+            report.parts,
+            report.phases,
+            report.coverage,
+        )
+
+    def _book_gates(self, symbol: str) -> tuple[Gate, ...]:
+        held, most = len(self._book.positions), self._limits.max_open_positions
+        mine = symbol in self._book.positions
+        pause = self._limits.cooldown_s[symbol]
+        since = self._tick - self._book.exits[symbol] if symbol in self._book.exits else pause
+        return (
+            Gate("flat", not mine, float(mine), 0.0, "the symbol has an open position"),
+            Gate("places", held < most, float(held), float(most), f"{held} of {most} positions are open"),
+            Gate("cooldown", since >= pause, float(since), float(pause), f"the last exit was {since} of {pause} s ago"),
+        )
+
+    def mind(self, symbol: str) -> dict[str, float]:
+        """Flat numbers of the last tick for `strategy_1s` and the status line; empty while the symbol is warming."""
+        evaluated = self._evaluated.get(symbol)
+        return evaluated.mind(self._tick) if evaluated else {}
+
+    def book(self) -> dict[str, Position]:
+        """Open positions by symbol."""
+        return dict(self._book.positions)
+
+    def positions(self) -> bytes:
+        """What survives a restart, as JSON: the book and the watches' memory."""
+        memory = {symbol: msgspec.Raw(watch.memory()) for symbol, watch in self._watches.items()}
+        return msgspec.json.encode(State(self.strategy.name, self._tick, self._book, memory))
+
+    def restore(self, state: bytes) -> tuple[str, ...]:
+        """Take over what `positions` gave, after `warm`. Returns symbols whose positions are dropped as not configured.
+
+        The saved memory is used only when no later tick was judged while warming. Raises msgspec.DecodeError for anything
+        that `positions` did not write.
+        """
+        saved = msgspec.json.decode(state, type=State)
+        dropped = tuple(symbol for symbol in saved.book.positions if symbol not in self.rings)
+        for symbol in dropped:
+            del saved.book.positions[symbol]
+        self._book = saved.book
+        if saved.strategy == self.strategy.name and saved.tick >= self._tick:
+            for symbol in self.rings.keys() & saved.memory.keys():
+                self._watches[symbol].recall(bytes(saved.memory[symbol]))
+        return dropped
+
+
+def _spans(ticks: Ints, flow: Flow, most: int) -> Iterator[Span]:
+    """Split rows at gaps, at ticks that bring revisions, and after `most` ticks."""
+    if not len(ticks):
+        return
+    revision = flow["second"] < ticks - 1
+    distinct, starts = np.unique(ticks, return_index=True)
+    breaks = np.maximum.reduceat(revision, starts)
+    breaks[1:] |= np.diff(distinct) != 1
+    breaks[0] = True
+    edges = np.append(np.flatnonzero(breaks), len(distinct))
+    for left, right in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        for start in range(left, right, most):
+            stop = min(start + most, right)
+            rows = slice(int(starts[start]), int(starts[stop]) if stop < len(starts) else len(ticks))
+            late = revision[rows]
+            yield Span(int(distinct[start]), int(distinct[stop - 1]) + 1, flow[rows][~late], flow[rows][late])
+
+
+def _reasoning(decision: Decision, report: Report) -> str:
+    if decision.action != CLOSE:
+        return f"{decision.action}: {report.words}"
+    position = decision.position
+    reasons = ", ".join(reason.replace("_", " ") for reason in decision.reasons)
+    side = "long" if position.side > 0 else "short"
+    return f"CLOSE of the {side} of {decision.tick - position.entry_tick} s: {reasons}"
+
+
+def _gate(gate: Gate) -> dict[str, Any]:
+    return {**gate._asdict(), "missing": gate.missing}
+
+
+def _warming(symbol: str, second: int, ring: FlowRing, warmup_s: int) -> Explanation:
+    history = 0 if ring.empty else ring.end_tick - 1 - ring.first_tick
+    words = f"the symbol is warming up: {history} of {warmup_s} s of history"
+    gate = _gate(Gate("history", False, float(history), float(warmup_s), words))
+    return Explanation(symbol, second, f"No entry because {words}.", gate, [gate], None, 0.0, {}, {}, 0.0)
+
+
+def to_json(explanation: Explanation) -> bytes:
+    """One line of JSON."""
+    return orjson.dumps(msgspec.structs.asdict(explanation))

@@ -1,0 +1,112 @@
+"""Candles, epoch-aligned and complete ones only, for the two patterns that need them. All as seen from one side:
+for a short, prices and flows are negated, so that its pattern is the mirror of a long's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from sqfd.bars.ring import HIGH, LOW, PERP, PERP_VOLUME, PRICE, SPOT, SPOT_VOLUME, FlowRing
+from sqfd.strategy.baseline import Bools, Floats, Ints
+from sqfd.strategy.settings import StrategySettings
+
+
+class Candles(NamedTuple):
+    """[end, candle] int64, oldest first: log prices × 1e9, `flow` (spot + perp delta) and `volume` in cents."""
+
+    open: Ints
+    high: Ints
+    low: Ints
+    close: Ints
+    flow: Ints
+    volume: Ints
+
+
+def candles(ring: FlowRing, side: int, ends: Ints, width: int, count: int) -> Candles:
+    """The `count` candles of `width` seconds before each of `ends` (ticks, multiples of `width`, ascending, with history)."""
+    first = int(ends[0]) - count * width
+    edges = np.arange(first, int(ends[-1]) + 1, width)
+    price, flow = ring.series[PRICE, edges - ring.base], _sum(ring.series, (SPOT, PERP), edges - ring.base)
+    volume = _sum(ring.detail, (SPOT_VOLUME, PERP_VOLUME), edges - ring.detail_base)
+    left, right = first + 1 - ring.detail_base, int(ends[-1]) + 1 - ring.detail_base
+    high = ring.detail[HIGH, left:right].reshape(-1, width).max(axis=1)
+    low = ring.detail[LOW, left:right].reshape(-1, width).min(axis=1)
+    if side < 0:
+        price, flow, high, low = -price, -flow, -low, -high
+    columns = (price[:-1], high, low, price[1:], np.diff(flow), np.diff(volume))
+    at = (ends - int(ends[0])) // width
+    return Candles(*(sliding_window_view(column, count)[at] for column in columns))
+
+
+def _sum(table: Ints, rows: tuple[int, int], at: Ints) -> Ints:
+    return np.asarray(table[rows[0], at] + table[rows[1], at])
+
+
+class Absorption(NamedTuple):
+    """Per candle end: the lowest close of the last three, and the candle that reached lowest (the newest of equals)."""
+
+    lowest_close: Ints
+    close: Ints
+    green: Bools
+    wick: Bools
+    volume: Bools
+
+
+RECENT, EARLIER = 3, 12
+"""Candles in which absorption is looked for, and those before them that say what volume is usual."""
+
+
+def absorption(ring: FlowRing, settings: StrategySettings, side: int, ends: Ints) -> Absorption:
+    """What the last three candles show of buyers (for a long) who took what was sold into the low."""
+    c = candles(ring, side, ends, settings.candle_s, RECENT + EARLIER)
+    rows = np.arange(len(ends))
+    pick = RECENT + EARLIER - 1 - c.low[:, : -RECENT - 1 : -1].argmin(axis=1)
+    opened, close, low = c.open[rows, pick], c.close[rows, pick], c.low[rows, pick]
+    span = np.maximum(c.high[rows, pick], opened) - low
+    wick = (np.minimum(opened, close) - low >= settings.wick_share * span) & (span > 0)
+    usual = c.volume[:, :EARLIER].sum(axis=1)
+    volume = (c.volume[rows, pick] * EARLIER >= settings.volume_ratio * usual) & (usual > 0)
+    return Absorption(c.close[:, -RECENT:].min(axis=1), close, close > opened, wick, volume)
+
+
+class Breakdowns(NamedTuple):
+    """Per candle end: `failed` breakdowns of the range, whether they are `fading`, whether the `second_test` was weaker."""
+
+    failed: Ints
+    fading: Bools
+    second_test: Bools
+
+
+def breakdowns(ring: FlowRing, settings: StrategySettings, side: int, ends: Ints) -> Breakdowns:
+    """Candles that broke the low of the range before them and closed back inside."""
+    recent = settings.breakdown_candles
+    c = candles(ring, side, ends, settings.breakdown_candle_s, recent + settings.range_candles)
+    floor = c.low[:, :-recent].min(axis=1)[:, None]
+    low, close, flow = c.low[:, -recent:], c.close[:, -recent:], np.abs(c.flow[:, -recent:])
+    attempt = (low < floor) & (close >= floor)
+    failed = attempt.sum(axis=1)
+    return Breakdowns(failed, (failed >= 2) & _descending(attempt, flow), _weaker_test(settings, c))
+
+
+def _descending(attempt: Bools, flow: Ints) -> Bools:
+    """Whether the flow of each attempt is less than that of the attempt before."""
+    before = np.full(len(attempt), np.iinfo(np.int64).max)
+    descending = np.ones(len(attempt), np.bool_)
+    for place in range(attempt.shape[1]):
+        descending &= ~attempt[:, place] | (flow[:, place] < before)
+        before = np.where(attempt[:, place], flow[:, place], before)
+    return descending
+
+
+def _weaker_test(settings: StrategySettings, c: Candles) -> Bools:
+    """The lows of the older and the newer part of the recent candles lie close together, and the second took less selling."""
+    recent = settings.breakdown_candles
+    low, flow = c.low[:, -recent:], c.flow[:, -recent:]
+    rows, half = np.arange(len(low)), recent // 2
+    first, second = low[:, :half].argmin(axis=1), half + low[:, half:].argmin(axis=1)
+    span: Floats = (c.high[:, -recent:].max(axis=1) - low.min(axis=1)).astype(np.float64)
+    close = np.abs(low[rows, second] - low[rows, first]) <= settings.second_test_tolerance * span
+    sold_first, sold_second = (np.maximum(-flow[rows, at], 0) for at in (first, second))
+    return np.asarray(close & (sold_first > 0) & (sold_second < settings.second_test_ratio * sold_first))

@@ -1,0 +1,116 @@
+"""Phase 2: spot and perp takers disagree while price holds. A setup that held stays armed for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
+from sqfd.strategy.baseline import Bools, Floats, Ints
+from sqfd.strategy.features import Features, last_held
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """What is remembered from one block to the next: the setup that last held, side 0 where there is none or it was left."""
+
+    side: int = 0
+    tick: int = 0
+    level: float = 0.0
+    strength: float = 0.0
+
+
+class Divergence(NamedTuple):
+    """Columns of ticks: `holds` and `armed` are 1 for a long setup, −1 for a short one, else 0.
+
+    `since` is the tick at which the armed setup last held, `level` the log price × 1e9 beyond which it is given up,
+    `strength` in [0, 1] as when it last held.
+    """
+
+    holds: Ints
+    armed: Ints
+    since: Ints
+    level: Floats
+    strength: Floats
+    after: Setup
+
+
+def divergence(features: Features, setup: Setup) -> Divergence:
+    """Judge each tick and carry the setup through the block."""
+    sides, gaps = _windows(features)
+    holds: Ints = np.asarray((sides > 0).any(axis=0), np.int64) - np.asarray((sides < 0).any(axis=0), np.int64)
+    widest = np.where(sides != 0, gaps, 0.0).max(axis=0)
+    strength = np.minimum(1.0, widest / features.settings.divergence_full_gap)
+    return _carried(features, setup, holds, _levels(features, holds), strength)
+
+
+def _windows(features: Features) -> tuple[Ints, Floats]:
+    """[window, tick]: the side of the setup in each window (0: none), and the size of the gap."""
+    settings = features.settings
+    rows = [features.row[window] for window in settings.divergence_windows_s]
+    moves, normal = features.moves[rows], features.normal[rows]
+    gap = normal[:, SPOT] - normal[:, PERP]
+    size = np.abs(gap)
+    spot, perp = np.sign(moves[:, SPOT]), np.sign(moves[:, PERP])
+    sides = np.where((spot * perp < 0) & (size >= settings.divergence_gap_min), spot, 0)
+    for place, window in enumerate(settings.divergence_windows_s):
+        if sides[place].any():
+            _require_ranks(features, window, sides[place], moves[place], size[place])
+    return sides, size
+
+
+def _require_ranks(features: Features, window: int, sides: Ints, moves: Ints, size: Floats) -> None:
+    """Clear the sides whose gap, legs or price do not rank high enough; the most selective rank first, each only where needed."""
+    settings, base = features.settings, features.baseline
+    leg, price = settings.divergence_leg_rank, settings.divergence_price_rank
+
+    def require(value: Ints | Floats, rank: Callable[[int], float], strict: bool = False) -> None:
+        at = np.flatnonzero(sides)
+        minutes, inverse = np.unique(features.minute[at], return_inverse=True)
+        least = np.array([rank(int(minute)) for minute in minutes])[inverse] if len(at) else np.zeros(0)
+        passes = value[at] > least if strict else value[at] >= least
+        sides[at[~passes]] = 0
+
+    require(size, lambda minute: base.gap_rank(window, settings.divergence_gap_rank, minute))
+    require(np.abs(moves[SPOT]), lambda minute: base.move_rank(window, SPOT, leg, minute))
+    require(np.abs(moves[PERP]), lambda minute: base.move_rank(window, PERP, leg, minute))
+    with_side = moves[PRICE] * sides
+    require(with_side, lambda minute: -base.move_rank(window, PRICE, price, minute), strict=True)
+
+
+def _levels(features: Features, holds: Ints) -> Floats:
+    """Log price at which a setup that holds here would be left: its extreme and some usual swings; 0 elsewhere."""
+    settings = features.settings
+    window = settings.setup_window_s
+    level = np.zeros(len(holds))
+    for side, row in ((1, LOW), (-1, HIGH)):
+        ticks = features.ticks[holds == side]
+        if len(ticks):
+            find = features.lowest if side > 0 else features.highest
+            swing = features.swing_at(ticks, window, PRICE)
+            level[holds == side] = find(row, ticks - window, ticks) - side * settings.disarm_swings * swing
+    return level
+
+
+def _carried(features: Features, setup: Setup, holds: Ints, level: Floats, strength: Floats) -> Divergence:
+    last = last_held(holds != 0)
+    side = last.pick(holds, setup.side)
+    since = last.pick(features.ticks, setup.tick)
+    level = last.pick(level, setup.level)
+    strength = last.pick(strength, setup.strength)
+    price = features.price_at(features.ticks)
+    left = _left_since(side * price < side * level, last.place)
+    side = np.where(left, 0, side)
+    armed = np.where(features.ticks - since <= features.settings.armed_s, side, 0)
+    after = Setup(int(side[-1]), int(since[-1]), float(level[-1]), float(strength[-1]))
+    return Divergence(holds, armed, since, level, strength, after)
+
+
+def _left_since(beyond: Bools, held: Ints) -> Bools:
+    """Whether price was beyond the level at any tick since the setup last held."""
+    places = np.arange(len(beyond))
+    return np.asarray(np.maximum.accumulate(np.where(beyond, places, -1)) >= np.maximum(held, 0)) & (
+        np.maximum.accumulate(beyond)
+    )

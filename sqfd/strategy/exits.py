@@ -1,0 +1,77 @@
+"""Phase 5: the position follows the flow until it turns. No fixed stop, no fixed target."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
+from sqfd.strategy.baseline import Bools, Ints
+from sqfd.strategy.context import Context
+from sqfd.strategy.features import Features
+
+REASONS = ("flow_reversal", "range_break", "context_invalidation", "cvd_invalidation", "structure_break")
+
+
+def exits(features: Features, context: Context, side: int, ticks: Ints, entry: Ints, level: Ints) -> Bools:
+    """[reason, tick] in the order of REASONS, for a position of `side` (1 long, −1 short) as it stands at `ticks`.
+
+    `entry` is the tick of its entry and `level` (log × 1e9) its reset's low (long) or high (short), one each per tick.
+    """
+    settings = features.settings
+    return np.stack(
+        [
+            _flow_reversal(features, side, ticks, entry),
+            _range_break(features, side, ticks, level),
+            side * context.value[ticks - features.first] <= -settings.context_threshold,
+            _cvd_invalidation(features, side, ticks),
+            _structure_break(features, side, ticks),
+        ]
+    )
+
+
+def _flow_reversal(features: Features, side: int, ticks: Ints, entry: Ints) -> Bools:
+    """Since the entry, at most the look-back: spot against the position, perp with it, and no new extreme of price."""
+    settings = features.settings
+    window, minute = settings.exit_lookback_s, features.baseline.minute(ticks)
+    held = np.minimum(ticks - entry, window)
+    spot, perp = (
+        side * features.baseline.normalised(features.moves_at(ticks, held, series), window, series, minute)
+        for series in (SPOT, PERP)
+    )
+    turned = (spot <= -settings.reversal_spot) & (perp >= settings.reversal_perp) & (held > 0)
+    at = np.flatnonzero(turned)
+    if len(at):
+        turned[at] = ~_new_extreme(features, side, ticks[at], ticks[at] - held[at])
+    return np.asarray(turned)
+
+
+def _new_extreme(features: Features, side: int, ticks: Ints, since: Ints) -> Bools:
+    """Whether price went beyond all it had reached since `since` in the last `new_extreme_s`."""
+    recent = np.maximum(ticks - features.settings.new_extreme_s, since)
+    reached = side * features.price_at(since)
+    row, find = (HIGH, features.highest) if side > 0 else (LOW, features.lowest)
+    earlier = np.flatnonzero(recent > since)
+    if len(earlier):
+        reached[earlier] = np.maximum(reached[earlier], side * find(row, since[earlier], recent[earlier]))
+    return np.asarray(side * find(row, recent, ticks) > reached)
+
+
+def _range_break(features: Features, side: int, ticks: Ints, level: Ints) -> Bools:
+    settings = features.settings
+    swing = features.swing_at(ticks, settings.swing_window_s, PRICE)
+    return np.asarray(side * (features.price_at(ticks) - level) < -settings.range_break_swings * swing)
+
+
+def _cvd_invalidation(features: Features, side: int, ticks: Ints) -> Bools:
+    settings = features.settings
+    spot, perp = (side * features.normal_at(ticks, settings.exit_lookback_s, series) for series in (SPOT, PERP))
+    return np.asarray((spot <= -settings.exit_flow) & (perp <= -settings.exit_flow))
+
+
+def _structure_break(features: Features, side: int, ticks: Ints) -> Bools:
+    """Price closes beyond the extreme of the span before this second."""
+    settings = features.settings
+    row, find = (LOW, features.lowest) if side > 0 else (HIGH, features.highest)
+    level = find(row, ticks - 1 - settings.structure_s, ticks - 1)
+    swing = features.swing_at(ticks, settings.swing_window_s, PRICE)
+    return np.asarray(side * (features.price_at(ticks) - level) < -settings.structure_swings * swing)

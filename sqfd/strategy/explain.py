@@ -1,0 +1,215 @@
+"""Why something happened, or did not: each phase's verdict with the numbers it compared, and the gates in their order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sqfd.bars.ring import PERP, PRICE, SPOT
+from sqfd.strategy.api import Gate, Report
+from sqfd.strategy.context import VERDICTS, duration
+from sqfd.strategy.exits import REASONS
+from sqfd.strategy.position import Position
+from sqfd.strategy.reset import NEVER
+from sqfd.strategy.scoring import PARTS
+
+if TYPE_CHECKING:
+    from sqfd.strategy.squeezeflow import Evaluated
+
+DIGITS = 6
+"""Decimals of numbers in reports."""
+SIDE_NAMES = {1: "long", 0: "none", -1: "short"}
+
+
+def report(block: Evaluated, tick: int, position: Position | None) -> Report:
+    """Everything about one tick of an evaluated block."""
+    at = tick - block.features.first
+    features, ticks = block.features, np.array([tick])
+    window = block.settings.setup_window_s
+    spot, perp = (int(features.moves_at(ticks, window, series)[0]) / 100 for series in (SPOT, PERP))
+    phases = {
+        "context": _context(block, at),
+        "divergence": _divergence(block, at, tick),
+        "reset": _reset(block, at, tick),
+        "scoring": _scoring(block, at),
+        "exits": _exits(block, tick, position),
+    }
+    parts = _parts(block, at)
+    return Report(
+        int(features.price_at(ticks)[0]),
+        _short(block.score.total[at]),
+        parts,
+        phases,
+        _short(block.coverage[at]),
+        spot,
+        perp,
+        _words(phases, parts),
+        _gates(block, at, tick),
+    )
+
+
+def _short(value: float) -> float:
+    return round(float(value), DIGITS) + 0.0
+
+
+def _words(phases: dict[str, Any], parts: dict[str, float]) -> str:
+    context, setup, reset = phases["context"], phases["divergence"], phases["reset"]
+    points = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in parts.items() if value)
+    armed = (
+        f"a {setup['verdict']} setup held {setup['age_s']} s ago" if setup["age_s"] is not None else "no setup is armed"
+    )
+    turned = f"a reset of {reset['alignment']:.0%} of the windows" if reset["verdict"] != "none" else "no reset"
+    return (
+        f"{armed}, {turned}, context {context['verdict']} ({context['value']:+.2f}), "
+        f"score {phases['scoring']['score']:.2f} ({points or 'no points'})"
+    )
+
+
+def _parts(block: Evaluated, at: int) -> dict[str, float]:
+    return {name: _short(value) for name, value in zip(PARTS, block.score.parts[:, at], strict=True)}
+
+
+def mind(block: Evaluated, tick: int) -> dict[str, float]:
+    """Score, its parts, and one number for each of context, divergence, reset and coverage."""
+    at = tick - block.features.first
+    side = int(block.divergence.armed[at])
+    alignment = block.reset.alignment[:, at]
+    return {
+        "score": _short(block.score.total[at]),
+        **_parts(block, at),
+        "context": _short(block.context.value[at]),
+        "divergence": side * _short(block.divergence.strength[at]),
+        "reset": _short(alignment[0] if side > 0 else alignment[1] if side < 0 else alignment.max()),
+        "coverage": _short(block.coverage[at]),
+    }
+
+
+def _context(block: Evaluated, at: int) -> dict[str, Any]:
+    settings, features = block.settings, block.features
+    value = float(block.context.value[at])
+    windows = []
+    for window in settings.context_windows_s:
+        row = features.row[window]
+        price, spot, perp = (_short(number) for number in features.normal[row, :, at])
+        known = bool(features.known[row, at if features.known.shape[1] > 1 else 0])
+        windows.append({"window_s": window, "price": price, "gap": _short(spot - perp), "known": known})
+    return {
+        "verdict": VERDICTS[int(block.context.side[at])],
+        "value": _short(value),
+        "threshold": settings.context_threshold,
+        "duration": duration(value, settings.context_high, settings.context_medium),
+        "windows": windows,
+    }
+
+
+def _divergence(block: Evaluated, at: int, tick: int) -> dict[str, Any]:
+    settings, found = block.settings, block.divergence
+    side = int(found.armed[at])
+    return {
+        "verdict": SIDE_NAMES[side],
+        "holds": SIDE_NAMES[int(found.holds[at])],
+        "age_s": tick - int(found.since[at]) if side else None,
+        "strength": _short(found.strength[at]) if side else 0.0,
+        "windows": [_divergence_window(block, at, window) for window in settings.divergence_windows_s],
+    }
+
+
+def _divergence_window(block: Evaluated, at: int, window: int) -> dict[str, Any]:
+    settings, features = block.settings, block.features
+    row, minute = features.row[window], int(features.minute[at])
+    base = features.baseline
+    price, spot, perp = (int(number) for number in features.moves[row, :, at])
+    gap = features.normal[row, SPOT, at] - features.normal[row, PERP, at]
+    leg = settings.divergence_leg_rank
+    return {
+        "window_s": window,
+        "gap": _short(gap),
+        "gap_needed": _short(
+            max(settings.divergence_gap_min, base.gap_rank(window, settings.divergence_gap_rank, minute))
+        ),
+        "spot": spot / 100,
+        "spot_needed": base.move_rank(window, SPOT, leg, minute) / 100,
+        "perp": perp / 100,
+        "perp_needed": base.move_rank(window, PERP, leg, minute) / 100,
+        "price_log": _short(price / 1e9),
+        "adverse_price_log_max": _short(
+            base.move_rank(window, PRICE, settings.divergence_price_rank, minute) / 1e9,
+        ),
+    }
+
+
+def _reset(block: Evaluated, at: int, tick: int) -> dict[str, Any]:
+    found = block.reset
+    armed = int(block.divergence.armed[at])
+    sides = (0, 1) if not armed else (0,) if armed > 0 else (1,)
+    live = next((place for place in sides if found.live[place, at]), None)
+    place = sides[0] if live is None else live
+    last, confirmed = int(found.tick[place, at]), int(found.confirmed[place, at])
+    return {
+        "verdict": "none" if live is None else ("long", "short")[live],
+        "age_s": None if last == NEVER else tick - last,
+        "confirmed_age_s": None if confirmed == NEVER else tick - confirmed,
+        "alignment": _short(found.alignment[place, at]),
+        "convergence": _short(found.convergence[place, at]),
+        "windows": [_reset_window(block, at, number) for number in range(len(block.settings.reset_windows_s))],
+    }
+
+
+def _reset_window(block: Evaluated, at: int, number: int) -> dict[str, Any]:
+    features, window = block.features, block.settings.reset_windows_s[number]
+    row = features.row[window // 2]
+    older = features.older[number, 0, at] - features.older[number, 1, at]
+    newer = features.normal[row, SPOT, at] - features.normal[row, PERP, at]
+    price = features.normal[row, PRICE, at]
+    return {"window_s": window, "older_gap": _short(older), "newer_gap": _short(newer), "price": _short(price)}
+
+
+def _scoring(block: Evaluated, at: int) -> dict[str, Any]:
+    total = float(block.score.total[at])
+    needed = block.settings.min_entry_score
+    return {"verdict": "enough" if total >= needed else "low", "score": _short(total), "needed": needed}
+
+
+def _exits(block: Evaluated, tick: int, position: Position | None) -> dict[str, Any]:
+    ticks = np.array([tick])
+    side = int(block.divergence.armed[tick - block.features.first])
+    if position is not None:
+        held = block.held_exits(position, ticks)[:, 0]
+    elif side:
+        held = block.standing_exits(side, ticks)[:, 0]
+    else:
+        return {"verdict": "none", "reasons": []}
+    reasons = [name for name, holds in zip(REASONS, held.tolist(), strict=True) if holds]
+    return {"verdict": "close" if reasons else "hold", "reasons": reasons}
+
+
+def _gates(block: Evaluated, at: int, tick: int) -> tuple[Gate, ...]:
+    settings = block.settings
+    side = int(block.divergence.armed[at])
+    total, coverage = _short(block.score.total[at]), _short(block.coverage[at])
+    standing = block.standing_exits(side, np.array([tick]))[:, 0] if side else np.zeros(len(REASONS), np.bool_)
+    names = ", ".join(name for name, holds in zip(REASONS, standing.tolist(), strict=True) if holds)
+    needed = settings.min_entry_score
+    return (
+        _setup_gate(block, at, side),
+        Gate("score", float(block.score.total[at]) >= needed, total, needed, f"the score is {total:.2f} of {needed:g}"),
+        Gate(
+            "coverage",
+            float(block.coverage[at]) >= settings.min_coverage,
+            coverage,
+            settings.min_coverage,
+            f"the feeds covered {coverage:.1%} of the expected volume, {settings.min_coverage:.0%} are needed",
+        ),
+        Gate("no_exit", not names, float(standing.sum()), 0.0, f"an exit would hold already: {names or 'none'}"),
+    )
+
+
+def _setup_gate(block: Evaluated, at: int, side: int) -> Gate:
+    windows = [_divergence_window(block, at, window) for window in block.settings.divergence_windows_s]
+    nearest = min(windows, key=lambda window: window["gap_needed"] - abs(window["gap"]))
+    words = (
+        f"spot and perp flow differ by {nearest['gap']:+.2f} over {nearest['window_s']} s "
+        f"where {nearest['gap_needed']:.2f} and opposite directions make a setup"
+    )
+    return Gate("setup", side != 0, abs(nearest["gap"]), nearest["gap_needed"], words)

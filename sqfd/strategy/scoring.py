@@ -1,0 +1,135 @@
+"""Phase 4: how good is the moment, 0 to 10, only where a setup is armed. For a short everything is mirrored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from sqfd.bars.ring import LIQ_BUY, LIQ_SELL, OPEN_INTEREST, PERP, PERP_VOLUME, PRICE, SPOT
+from sqfd.strategy.baseline import Bools, Floats, Ints
+from sqfd.strategy.candles import EARLIER, RECENT, absorption, breakdowns
+from sqfd.strategy.context import Context
+from sqfd.strategy.features import Features
+from sqfd.strategy.reset import SIDES, Reset
+
+PARTS = ("cvd_reset", "absorption", "failed_breakdown", "directional_bias", "evidence")
+MAX_SCORE = 10.0
+
+
+class Score(NamedTuple):
+    """Columns of ticks: `parts` is [part, tick] in the order of PARTS, `total` their sum within 0 and 10."""
+
+    parts: Floats
+    total: Floats
+
+
+def score(features: Features, context: Context, reset: Reset, armed: Ints) -> Score:
+    """Score each tick for the side that is armed there (1, −1); 0 where none is."""
+    parts = np.zeros((len(PARTS), len(armed)))
+    for place, side in enumerate(SIDES):
+        at = np.flatnonzero(armed == side)
+        if len(at):
+            parts[:, at] = _one_side(features, context, reset, side, place, at)
+    total = parts[0] + parts[1] + parts[2] + parts[3] + parts[4]
+    return Score(parts, np.clip(total, 0.0, MAX_SCORE))
+
+
+def _one_side(features: Features, context: Context, reset: Reset, side: int, place: int, at: Ints) -> Floats:
+    ticks = features.ticks[at]
+    failed, fading, second_test = _breakdowns(features, side, ticks)
+    settings = features.settings
+    decelerated = settings.convergence_points * np.where(reset.live[place, at], reset.convergence[place, at], 0.0)
+    decelerated += settings.deceleration_points * _deceleration(features, ticks)
+    decelerated += settings.second_test_points * second_test
+    attempts = np.array((0.0, *settings.breakdown_points))[np.minimum(failed, len(settings.breakdown_points))]
+    broken = attempts + settings.fading_points * fading
+    absorbed = _absorbed(features, reset, side, place, at)
+    bias = _bias(features, side, ticks) + settings.context_points * (side * context.side[at])
+    return np.stack([decelerated, absorbed, broken, bias, _evidence(features, side, ticks)])
+
+
+def _deceleration(features: Features, ticks: Ints) -> Floats:
+    """How far the flow has slowed: 1 when it rests, 0 when it is as fast as ever or history is short."""
+    settings = features.settings
+    window, spans = settings.speed_window_s, settings.speed_spans
+    enough = ticks - window * spans >= features.ring.first_tick
+    speeds = []
+    for span in range(spans):
+        until = np.where(enough, ticks - span * window, ticks)
+        moved = (features.moves_at(until, window, series) for series in (SPOT, PERP))
+        speeds.append(sum((np.abs(moves) for moves in moved), np.zeros(len(ticks), np.int64)))
+    fastest = np.maximum.reduce(speeds)
+    ratio = np.where(enough & (fastest > 0), speeds[0] / np.maximum(fastest, 1), 1.0)
+    limit = settings.deceleration_ratio
+    return np.maximum(0.0, (limit - ratio) / limit)
+
+
+def _per_candle(
+    ticks: Ints, width: int, first: int, find: Callable[[Ints], tuple[Ints | Bools, ...]], missing: tuple[int, ...]
+) -> list[Ints]:
+    """Columns that depend on the last complete candle only, found once per candle; `missing` where `first` is not reached."""
+    ends, inverse = np.unique(ticks // width * width, return_inverse=True)
+    enough = ends >= first
+    out = [np.full(len(ends), value, np.int64) for value in missing]
+    if enough.any():
+        for column, values in zip(out, find(ends[enough]), strict=True):
+            column[enough] = values
+    return [column[inverse] for column in out]
+
+
+def _breakdowns(features: Features, side: int, ticks: Ints) -> list[Ints]:
+    settings, ring = features.settings, features.ring
+    width = settings.breakdown_candle_s
+    first = ring.first_tick + (settings.breakdown_candles + settings.range_candles) * width
+    return _per_candle(ticks, width, first, lambda ends: breakdowns(ring, settings, side, ends), (0, 0, 0))
+
+
+def _absorbed(features: Features, reset: Reset, side: int, place: int, at: Ints) -> Floats:
+    """The parts that name the reset's extreme need a live reset."""
+    settings, ring = features.settings, features.ring
+    first = ring.first_tick + (RECENT + EARLIER) * settings.candle_s
+    low = np.iinfo(np.int64).min
+    lowest_close, close, green, wick, volume = _per_candle(
+        features.ticks[at],
+        settings.candle_s,
+        first,
+        lambda ends: absorption(ring, settings, side, ends),
+        (low, low, 0, 0, 0),
+    )
+    floor = reset.low[place, at] if side > 0 else -reset.high[place, at]
+    live = reset.live[place, at]
+    points = settings.unbroken_points * (live & (lowest_close >= floor))
+    points += settings.green_points * green
+    points += settings.wick_points * (live & (wick > 0) & (close >= floor))
+    points += settings.volume_points * volume
+    return np.asarray(points)
+
+
+def _bias(features: Features, side: int, ticks: Ints) -> Floats:
+    settings, window = features.settings, features.settings.bias_window_s
+    spot, price, perp = (side * features.normal_at(ticks, window, series) for series in (SPOT, PRICE, PERP))
+    points = settings.bias_spot_points * (spot > settings.bias_min)
+    points += settings.bias_price_points * (price > settings.bias_min)
+    points += settings.bias_perp_points * (perp > 0)
+    return np.asarray(points)
+
+
+def _evidence(features: Features, side: int, ticks: Ints) -> Floats:
+    """Bounded bonus over the setup window: open interest that rose, liquidations of the squeezed side."""
+    settings = features.settings
+    points = np.zeros(len(ticks))
+    before = np.maximum(ticks - settings.setup_window_s, features.ring.first_tick)
+    if settings.use_open_interest:
+        now, then = (features.detail_at(at, OPEN_INTEREST) for at in (ticks, before))
+        rise = np.where((then > 0) & (now > then), (now - then) / np.maximum(then, 1), 0.0)
+        points += settings.open_interest_points * np.minimum(1.0, rise / settings.open_interest_full)
+    if settings.use_liquidations:
+        row = LIQ_BUY if side > 0 else LIQ_SELL
+        forced, volume = (
+            features.detail_at(ticks, column) - features.detail_at(before, column) for column in (row, PERP_VOLUME)
+        )
+        share = np.where(volume > 0, forced / np.maximum(volume, 1), 0.0)
+        points += settings.liquidation_points * np.minimum(1.0, share / settings.liquidation_full)
+    return points
