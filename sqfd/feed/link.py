@@ -55,11 +55,15 @@ class Link:
         if self._record is not None:
             self._record.add(now_ms, frame, text)
         session = self.session
-        events = session.received(frame, now_ms)
-        if events:
-            self._intake.take(self.source, events, now_ms)
-        if session.pending:
-            self._flush(now_ms)
+        try:
+            events = session.received(frame, now_ms)
+            if events:
+                self._intake.take(self.source, events, now_ms)
+            if session.pending:
+                self._flush(now_ms)
+        except Exception:
+            self._log.exception("a frame could not be processed", frame=frame[:200])
+            raise  # the transport ends this connection, and no other
 
     def _flush(self, now_ms: float) -> None:
         if self._connection is None:

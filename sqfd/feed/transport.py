@@ -32,6 +32,7 @@ from websockets.asyncio.client import connect as websockets_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.frames import Frame as WebsocketFrame
 from websockets.frames import Opcode
+from websockets.protocol import State
 
 from exchanges.api import Frame
 from sqfd.feed.frames import Assembler, Refused
@@ -261,7 +262,8 @@ async def _open_picows(
         raise ConnectFailed(_refusal(status, str(error)), status, wait_s) from error
     except WSError as error:
         raise ConnectFailed(f"{type(error).__name__}: {error}"[:200]) from error
-    assert isinstance(listener, _Picows)
+    if not isinstance(listener, _Picows):
+        raise ConnectFailed("the connection ended before the handshake")
     return listener
 
 
@@ -303,6 +305,16 @@ class _Client(ClientConnection):
         except Refused as refusal:
             self.end = Closed(f"refused: {refusal.reason}", refusal.code, by_us=True)
             self.transport.abort()
+        except Exception as error:  # noqa: BLE001  # from our own frame callback: the caller reports the reason
+            self.end = Closed(f"failed: {type(error).__name__}: {error}"[:200], 1011, by_us=True)
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # After its answer to a close frame or an offence, nothing more is read: the library would go on for a while.
+        if self.end is None and self.response is not None and self.protocol.state is not State.OPEN:
+            self.transport.close()
+            self.loop.call_later(LINGER_S, self.transport.abort)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -324,7 +336,7 @@ class _Websockets:
 
     def _verdict(self) -> Closed:
         protocol = self._client.protocol
-        if protocol.parser_exc is not None:
+        if protocol.parser_exc is not None and not isinstance(protocol.parser_exc, EOFError):
             sent = protocol.close_sent
             return Closed(f"refused: {protocol.parser_exc}"[:200], sent.code if sent else None, by_us=True)
         if (received := protocol.close_rcvd) is not None and protocol.close_rcvd_then_sent:
@@ -345,7 +357,7 @@ class _Websockets:
         self._write(lambda: self._client.protocol.send_ping(b""))
 
     def _write(self, put: Callable[[], None]) -> None:
-        if self._client.end is not None or self.closed.done() or self._client.protocol.state.name != "OPEN":
+        if self._client.end is not None or self.closed.done() or self._client.protocol.state is not State.OPEN:
             return
         put()
         self._client.send_data()
