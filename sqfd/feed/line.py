@@ -19,6 +19,8 @@ from sqfd.feed.transport import ConnectFailed, connect
 
 OVERLAP_S = 15.0
 """How long a replacement may take to carry everything before the old connection is closed anyway."""
+HASTY_S = 60.0
+"""A connection that wants to be replaced at a lower age counts as a failure."""
 REFUSED_S = 60.0
 """How long an exchange is left alone after a 418 or 429 that did not say how long."""
 
@@ -125,6 +127,7 @@ class Line:
                 continue
             self._lost(link)
             await self._drop(link, "lost")
+            await self._clock.sleep(self._backoff.next_s())
             link = await self._open()
 
     async def _replace(self, old: Link) -> Link:
@@ -133,6 +136,8 @@ class Line:
         if self._gate.open >= self._gate.connections:
             self._down(old.session.replace or "replaced")
             await self._drop(old, "no room for a second connection")
+        if self._clock.now_ms() - old.session.created_ms < HASTY_S * 1e3:  # it asks each new connection to go
+            await self._clock.sleep(self._backoff.next_s())
         fresh = await self._open()
         if old.ended is None:
             await fresh.until_carrying(OVERLAP_S)

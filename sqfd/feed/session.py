@@ -170,9 +170,14 @@ class Session:
         last: Instrument | None = None
         for event in events:
             if type(event) is Trade:
-                if event.instrument is not last:  # most frames carry one market
-                    last = event.instrument
-                    self._data(self._by_symbol.get(last.symbol), now_ms)
+                if event.instrument is last:  # most frames carry one market
+                    continue
+                last = event.instrument
+                topic = self._by_symbol.get(last.symbol)
+                if topic is not None and topic.live_ms is not None:
+                    topic.data_ms = self.data_ms = now_ms
+                else:
+                    self._data(topic, now_ms)
             elif type(event) is Liquidation:
                 self._data(self._liquidations_by_symbol.get(event.instrument.symbol), now_ms)
             elif type(event) in _CONTROL:

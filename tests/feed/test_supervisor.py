@@ -138,6 +138,19 @@ async def test_markets_can_be_added_while_it_runs() -> None:
         assert list(it.supervisor.whole(0, 3)) == [False, False, False]
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_server_that_accepts_and_closes_is_not_stormed(transport: Literal["picows", "websockets"]) -> None:
+    """An accepted connection does not reset the back-off: only data does."""
+    async with Loopback(["BTCUSDT"]) as server:
+        server.hang_up = True
+        async with running(server, quick(transport, backoff_min_s=0.4), server.instruments) as it:
+            await until(lambda: it.supervisor.lines[0].losses >= 2, 10)
+            await asyncio.sleep(2)
+            assert it.supervisor.lines[0]._backoff.failures >= 2
+            assert server.accepted < 15
+            assert it.supervisor.status().live == 0
+
+
 async def test_a_crash_of_one_connection_starts_it_again() -> None:
     """An error within one connection's task is told and counted, and its feed comes back."""
     async with Loopback(["BTCUSDT"]) as server:
