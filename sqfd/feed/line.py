@@ -143,6 +143,10 @@ class Line:
             await fresh.until_carrying(OVERLAP_S)
         else:
             self._lost(old)
+        if fresh.ended is not None and old.ended is None:  # the old one is still the better one
+            await self._drop(fresh, "replacement failed")
+            await self._clock.sleep(self._backoff.next_s())
+            return old
         await self._drop(old, "replaced")
         return fresh
 
@@ -166,7 +170,10 @@ class Line:
         settings = self._settings
         where = self._exchange.connect(self.endpoint.name, int(self._clock.now_ms()))
         if isinstance(where, Call):
-            where = (await self._rest.call(where)).items[0]
+            found = (await self._rest.call(where)).items
+            if not found:
+                raise RestFailed("no address to connect to")
+            where = found[0]
         session = Session(
             self._exchange,
             self.endpoint,
