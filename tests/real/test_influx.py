@@ -128,7 +128,7 @@ async def test_a_body_over_the_limit_is_halved(client):
     """Over 25 MB InfluxDB refuses or breaks the connection; after two breaks the batch is halved."""
     lines = [b'trades_1s,market=A:b reasoning="%s" %d' % (b"x" * 60_000, NOW + n) for n in range(450)]
     answer = await client.write(lines, "aggr_1s")
-    await asyncio.sleep(0.1)  # for the loop to see that the peer has closed, with most of the body unsent
+    await asyncio.sleep(1.0)  # for the loop to see that the peer has closed, with most of the body unsent
     assert answer.status in (413, Failure.RESET)
     assert judge(answer.status, answer.body, lines=len(lines), resets=2) is Verdict.SPLIT
 

@@ -261,3 +261,21 @@ async def test_more_than_memory_holds_comes_from_the_journal(bench):
     await asyncio.to_thread(bench.server.start)
     await bench.counted("published")(2300)
     assert await bench.stream() == ids(*range(1, 2301))
+
+
+async def test_the_documented_acl_is_enough(bench):
+    """A user with these rights only publishes everything; without XRANGE an id that is taken counts as delivered."""
+    await bench.stop()
+    rights = ["+publish", "+xadd", "+set", "+lpush", "+ltrim", "+expire", "+ping", "+hello", "+client|setname"]
+    places = ["&signals", "&squeezeflow:signals", "&sqfd:heartbeat", "~sqfd:*", "~squeezeflow:*", "~signal_cvd:*"]
+    await bench.redis.execute_command("ACL", "SETUSER", "sqfd", "reset", "on", ">secret", *places, "-@all", *rights)
+    settings = RedisSettings(port=bench.server.port, username="sqfd", password="secret")
+    bench.publisher = RedisPublisher(settings, bench.journal, SystemClock())
+    await bench.redis.xadd(STREAM, {"signal_id": "id-1"}, id=f"{bench.tick * 1000}-1")
+    bench.start()
+    bench.give(1, 2)
+    await bench.counted("published")(1)
+    assert await bench.stream() == ids(1, 2)
+    assert bench.publisher.counters["assumed_there"] == 1
+    assert bench.publisher.counters["key_errors"] == 0
+    assert await bench.redis.exists("signal_cvd:id-2", "squeezeflow:signal:BTCUSDT", "squeezeflow:history:BTCUSDT") == 3
