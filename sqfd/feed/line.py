@@ -19,6 +19,8 @@ from sqfd.feed.transport import ConnectFailed, connect
 
 OVERLAP_S = 15.0
 """How long a replacement may take to carry everything before the old connection is closed anyway."""
+HASTY_S = 60.0
+"""A connection that wants to be replaced at a lower age counts as a failure."""
 REFUSED_S = 60.0
 """How long an exchange is left alone after a 418 or 429 that did not say how long."""
 
@@ -125,6 +127,7 @@ class Line:
                 continue
             self._lost(link)
             await self._drop(link, "lost")
+            await self._clock.sleep(self._backoff.next_s())
             link = await self._open()
 
     async def _replace(self, old: Link) -> Link:
@@ -133,11 +136,17 @@ class Line:
         if self._gate.open >= self._gate.connections:
             self._down(old.session.replace or "replaced")
             await self._drop(old, "no room for a second connection")
+        if self._clock.now_ms() - old.session.created_ms < HASTY_S * 1e3:  # it asks each new connection to go
+            await self._clock.sleep(self._backoff.next_s())
         fresh = await self._open()
         if old.ended is None:
             await fresh.until_carrying(OVERLAP_S)
         else:
             self._lost(old)
+        if fresh.ended is not None and old.ended is None:  # the old one is still the better one
+            await self._drop(fresh, "replacement failed")
+            await self._clock.sleep(self._backoff.next_s())
+            return old
         await self._drop(old, "replaced")
         return fresh
 
@@ -161,7 +170,10 @@ class Line:
         settings = self._settings
         where = self._exchange.connect(self.endpoint.name, int(self._clock.now_ms()))
         if isinstance(where, Call):
-            where = (await self._rest.call(where)).items[0]
+            found = (await self._rest.call(where)).items
+            if not found:
+                raise RestFailed("no address to connect to")
+            where = found[0]
         session = Session(
             self._exchange,
             self.endpoint,

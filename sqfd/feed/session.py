@@ -83,6 +83,11 @@ class Topic:
     def live(self) -> bool:
         return self.data_ms is not None
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether a request for it is under way."""
+        return self.state == "asked" and 0.0 < self.asked_ms < float("inf")
+
 
 class Session:
     """One connection to one endpoint. `now_ms` is steady local time everywhere."""
@@ -165,9 +170,14 @@ class Session:
         last: Instrument | None = None
         for event in events:
             if type(event) is Trade:
-                if event.instrument is not last:  # most frames carry one market
-                    last = event.instrument
-                    self._data(self._by_symbol.get(last.symbol), now_ms)
+                if event.instrument is last:  # most frames carry one market
+                    continue
+                last = event.instrument
+                topic = self._by_symbol.get(last.symbol)
+                if topic is not None and topic.live_ms is not None:
+                    topic.data_ms = self.data_ms = now_ms
+                else:
+                    self._data(topic, now_ms)
             elif type(event) is Liquidation:
                 self._data(self._liquidations_by_symbol.get(event.instrument.symbol), now_ms)
             elif type(event) in _CONTROL:
@@ -207,14 +217,13 @@ class Session:
     def _acked(self, event: Acked) -> None:
         known = [topic for name in event.topics if (topic := self.topics.get(name)) is not None]
         for topic in known:
-            if topic.state == "asked":
-                topic.state = "acked"
+            topic.state = "acked"
         if known:
             self._notices.append(Notice("acked", tuple(topic.stream.topic for topic in known)))
 
     def _rejected(self, event: Rejected, now_ms: float) -> None:
         """One bad topic must not stop the rest: a group that was refused as a whole is asked for again in halves."""
-        names = event.topics or tuple(name for name, topic in self.topics.items() if topic.state == "asked")
+        names = event.topics or tuple(name for name, topic in self.topics.items() if topic.unanswered)
         topics = [t for name in names if (t := self.topics.get(name)) is not None and not t.live]
         if len(topics) > 1:
             for topic in topics:
@@ -293,10 +302,16 @@ class Session:
             self._notices.append(Notice("unanswered", tuple(silent), f"no answer to {TRIES} requests"))
 
     def _ask(self, now_ms: float) -> None:
-        """Make frames for waiting topics, as few as allowed; at most one exchange of requests is under way."""
+        """Make frames for waiting topics, as few as allowed.
+
+        After a refusal requests go one at a time, so that the next refusal can only mean what was asked last.
+        """
         if self._requests:
             return
         waiting = [t for t in self.topics.values() if t.state == "waiting" and now_ms >= t.retry_ms]
+        careful = any(topic.group is not None for topic in waiting)
+        if careful and any(topic.unanswered for topic in self.topics.values()):
+            return
         while waiting:
             size = self.endpoint.topics_per_frame
             if waiting[0].group is not None:
@@ -308,6 +323,8 @@ class Session:
                 topic.state, topic.asked_ms, topic.tries = "asked", 0.0, topic.tries + 1
             for at, frame in enumerate(frames):
                 self._requests.append((frame, tuple(chunk) if at == len(frames) - 1 else ()))
+            if careful:
+                return
 
 
 _CONTROL = frozenset({Acked, Rejected, Reply, Alive, Closing})

@@ -87,6 +87,7 @@ class Client:
         if self._influx is not None:
             await self._influx.close()
             self._influx = None
+            await asyncio.sleep(0)  # aiohttp's transports close in the loop's next turn
 
     async def write(self, lines: list[bytes], retention: str | None = None) -> Answer:
         """Write lines with timestamps in seconds into a retention policy (None: the database's default)."""

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import structlog
 from numpy.typing import NDArray
@@ -126,8 +127,7 @@ class Journal:
         numbered = []
         for signal in signals:
             self._seq += 1
-            values = {name: getattr(signal, name) for name in signal.__struct_fields__}
-            numbered.append(JournaledSignal(**{**values, "seq": self._seq}))
+            numbered.append(msgspec.structs.replace(signal, seq=self._seq))
         return numbered
 
     def append(

@@ -233,12 +233,12 @@ class RedisPublisher:
         for channel in CHANNELS:
             pipe.publish(channel, line)
         history = f"squeezeflow:history:{signal.symbol}"
-        pipe.setex(f"squeezeflow:signal:{signal.symbol}", self._settings.ttl_s, line)
+        pipe.set(f"squeezeflow:signal:{signal.symbol}", line, ex=self._settings.ttl_s)
         pipe.lpush(history, line)
         pipe.ltrim(history, 0, self._settings.history_length - 1)
         pipe.expire(history, DAY_S)
         if signal.cvd:
-            pipe.setex(f"signal_cvd:{signal.signal_id}", DAY_S, signal.cvd)
+            pipe.set(f"signal_cvd:{signal.signal_id}", signal.cvd, ex=DAY_S)
         try:
             results = await pipe.execute(raise_on_error=False)
         except (RedisError, OSError) as error:

@@ -31,6 +31,8 @@ class Loopback:
         self.accepted = 0
         self.mute = False
         """Accept and acknowledge, but send no trades."""
+        self.hang_up = False
+        """Accept, and close at once."""
         self._ids = dict.fromkeys(symbols, 100)
         self._server: Server | None = None
         self._runner: web.AppRunner | None = None
@@ -74,6 +76,8 @@ class Loopback:
 
     async def _serve(self, client: ServerConnection) -> None:
         self.accepted += 1
+        if self.hang_up:
+            return
         peer = self.clients[client] = self.simulated.connection("spot")
         try:
             async for frame in client:

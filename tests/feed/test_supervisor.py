@@ -13,7 +13,8 @@ import msgspec
 import pytest
 import structlog
 
-from exchanges.api import Instrument
+from exchanges.api import Call, Instrument, Page, Request
+from exchanges.binance import Binance
 from sqfd.clock import SystemClock
 from sqfd.feed.intake import Intake
 from sqfd.feed.record import RecordedFrame, Recorder
@@ -136,6 +137,35 @@ async def test_markets_can_be_added_while_it_runs() -> None:
         await until(lambda: it.supervisor.status().live == 2)
         assert [line.losses for line in it.supervisor.lines] == [0, 0]
         assert list(it.supervisor.whole(0, 3)) == [False, False, False]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_server_that_accepts_and_closes_is_not_stormed(transport: Literal["picows", "websockets"]) -> None:
+    """An accepted connection does not reset the back-off: only data does."""
+    async with Loopback(["BTCUSDT"]) as server:
+        server.hang_up = True
+        async with running(server, quick(transport, backoff_min_s=0.4), server.instruments) as it:
+            await until(lambda: it.supervisor.lines[0].losses >= 2, 10)
+            await asyncio.sleep(2)
+            assert it.supervisor.lines[0]._backoff.failures >= 2
+            assert server.accepted < 15
+            assert it.supervisor.status().live == 0
+
+
+class ByToken(Binance):
+    """Says by REST where to connect, as KuCoin does."""
+
+    def connect(self, endpoint: str, now_ms: int) -> Call[str]:
+        return Call(Request(self.url("rest") + self.info_path), lambda body: Page([self.url(endpoint)]))
+
+
+async def test_an_address_by_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an exchange hands out addresses by REST, each connection asks for its own, within the REST limit."""
+    async with Loopback(["BTCUSDT"]) as server:
+        monkeypatch.setattr(server, "exchange", lambda: ByToken(server.addresses))
+        async with running(server, quick("picows"), server.instruments) as it:
+            await until(lambda: it.supervisor.status().live == 1)
+            assert it.supervisor.rests["BINANCE"].requests == 1
 
 
 async def test_a_crash_of_one_connection_starts_it_again() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import signal
 import time
 
 import numpy as np
@@ -127,6 +128,7 @@ async def test_a_body_over_the_limit_is_halved(client):
     """Over 25 MB InfluxDB refuses or breaks the connection; after two breaks the batch is halved."""
     lines = [b'trades_1s,market=A:b reasoning="%s" %d' % (b"x" * 60_000, NOW + n) for n in range(450)]
     answer = await client.write(lines, "aggr_1s")
+    await asyncio.sleep(1.0)  # for the loop to see that the peer has closed, with most of the body unsent
     assert answer.status in (413, Failure.RESET)
     assert judge(answer.status, answer.body, lines=len(lines), resets=2) is Verdict.SPLIT
 
@@ -243,4 +245,73 @@ async def test_bars_arrive_through_a_crash_and_are_equal_both_ways(influxd, data
     assert rolled.keys() == minutes
     late_minutes = [row for (name, _), row in rolled.items() if name == NAMES[2]]
     assert sum(row["cbuy"] for row in late_minutes) == 3 * len(truth[truth["market"] == 2])
+    await journal.close()
+
+
+async def test_continuous_queries_fill_the_minutes(influxd, database, tmp_path):
+    """Bars of the last two minutes appear in trades_1m by InfluxDB's own queries, equal to what the seconds sum up to."""
+    settings = settings_for(influxd, database)
+    now = int(time.time())
+    journal = await Journal.open(tmp_path, bulk=True)
+    await journal.register(MARKETS, SYMBOLS)
+    for tick in range(now - 30, now + 1):
+        journal.append(tick, bars((0, tick - 1), value=tick % 7 + 0.5), flow())
+    async with Client(settings) as client:
+        shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
+        async with running(shipper.run()):
+            await until(lambda: shipper.cursor == now)
+            for _ in range(120):
+                rolled = await stored(influxd, database, "trades_1m", "aggr_1m")
+                if sum(row["cbuy"] for row in rolled) == 31 * 3:
+                    break
+                await asyncio.sleep(0.25)
+    truth = await journal.bars(None, now - 60, now)
+    for row in rolled:
+        part = truth[truth["second"] // 60 * 60 == row["time"]]
+        assert (row["high"], row["vbuy"], row["market"]) == (part["high"].max(), part["vbuy"].sum(), NAMES[0])
+    assert sum(row["cbuy"] for row in rolled) == 31 * 3
+    assert shipper.counters["rollups"] == 0
+    await journal.close()
+
+
+@pytest.mark.parametrize(
+    "drop", ['DROP DATABASE "{db}"', 'DROP RETENTION POLICY "aggr_1s" ON "{db}"'], ids=["database", "policy"]
+)
+async def test_a_schema_that_vanishes_is_made_again(influxd, database, tmp_path, drop):
+    """Dropped while shipping: the bars after it are held, the schema returns, nothing after it is missing."""
+    settings = settings_for(influxd, database)
+    journal = await Journal.open(tmp_path, bulk=True)
+    await journal.register(MARKETS, SYMBOLS)
+    async with Client(settings) as client:
+        shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
+        async with running(shipper.run()):
+            journal.append(NOW + 1, bars((0, NOW)), flow())
+            await until(lambda: shipper.cursor == NOW + 1)
+            await client.ask(drop.format(db=database))
+            journal.append(NOW + 2, bars((0, NOW + 1)), flow())
+            await until(lambda: shipper.cursor == NOW + 2)
+    assert [row["time"] for row in await stored(influxd, database)] == [NOW + 1]
+    assert shipper.counters["writes_hold"] >= 1
+    assert shipper.quarantine.count == 0
+    await journal.close()
+
+
+async def test_a_stopped_server_delays_and_loses_nothing(influxd, database, tmp_path):
+    """SIGSTOP: writes time out, are repeated, and every bar is there once."""
+    settings = settings_for(influxd, database, timeout_s=0.3)
+    journal = await Journal.open(tmp_path, bulk=True)
+    await journal.register(MARKETS, SYMBOLS)
+    async with Client(settings) as client:
+        shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
+        async with running(shipper.run()):
+            await until(lambda: shipper.state == "ok")
+            influxd.send(signal.SIGSTOP)
+            try:
+                for n in range(1, 300):
+                    journal.append(NOW + n, bars((0, NOW + n - 1), (1, NOW + n - 1)), flow())
+                await until(lambda: shipper.counters["writes_retry"] >= 2)
+            finally:
+                influxd.send(signal.SIGCONT)
+            await until(lambda: shipper.cursor == NOW + 299)
+    assert len(await stored(influxd, database)) == 2 * 299
     await journal.close()

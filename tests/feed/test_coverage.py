@@ -1,0 +1,52 @@
+"""The ledger of one market."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sqfd.feed.coverage import Ledger
+
+
+def test_the_story_of_a_cut() -> None:
+    """Not live, live, cut, live again: the seconds that the cut touches are not whole, the others are."""
+    ledger = Ledger()
+    assert ledger.state_at(9) == "gap"
+    ledger.close_gap(10_500)
+    assert [ledger.whole(second) for second in (9, 10, 11)] == [False, False, True]
+    ledger.open_gap(15_200, "lost")
+    ledger.open_gap(16_000, "still lost")
+    assert ledger.open is not None
+    assert [ledger.whole(second) for second in (14, 15, 99)] == [True, False, False]
+    ledger.close_gap(18_000)
+    assert [ledger.whole(second) for second in (14, 15, 17, 18)] == [True, False, False, True]
+    ledger.resolve(ledger.intervals[1], "recovered")
+    assert ledger.state_at(16) == "recovered"
+    assert ledger.whole(16)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), max_size=40))
+def test_the_ledger_equals_a_list_of_cuts(cuts: list[tuple[int, int]]) -> None:
+    """A second is whole iff no cut touches it."""
+    ledger, now, gaps = Ledger(), 1000, [(float("-inf"), 1000)]
+    ledger.close_gap(now)
+    for live_ms, cut_ms in cuts:
+        ledger.open_gap(now + live_ms, "cut")
+        now += live_ms + cut_ms
+        ledger.close_gap(now)
+        gaps.append((now - cut_ms, now))
+    for second in range(now // 1000 + 2):
+        touched = any(start < second * 1000 + 1000 and end > second * 1000 for start, end in gaps)
+        assert ledger.whole(second) == (not touched)
+
+
+def test_forgotten_time_is_not_whole() -> None:
+    """The ledger is bounded; what it forgot it does not vouch for."""
+    ledger = Ledger(limit=4)
+    ledger.close_gap(0)
+    for n in range(10):
+        ledger.open_gap(n * 10_000 + 5000, "cut")
+        ledger.close_gap(n * 10_000 + 6000)
+    assert len(ledger.intervals) == 4
+    assert ledger.state_at(7) == "lost"
+    assert ledger.whole(97)

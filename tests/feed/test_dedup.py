@@ -1,0 +1,118 @@
+"""Duplicates against slow, obvious twins that remember everything."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exchanges.api import Trade
+from exchanges.binance import Binance
+from sqfd.feed.dedup import Content, Gapless, Monotonic, Unique, dedup_for
+
+INSTRUMENT = Binance().assume("BTCUSDT")
+WINDOW = 16
+
+
+def trade(id: int | str | None, ts_ms: int = 1_700_000_000_000, price: float = 1.0) -> Trade:
+    return Trade(INSTRUMENT, ts_ms, price, 1.0, True, id)
+
+
+@st.composite
+def shuffled(draw: st.DrawFn, distance: int = WINDOW // 2) -> list[int]:
+    """Growing ids with steps and repetitions, none further out of place than `distance`."""
+    steps = draw(st.lists(st.integers(1, 4), min_size=1, max_size=200))
+    ids = [sum(steps[: n + 1]) for n in range(len(steps))]
+    ids = [id for id in ids for _ in range(draw(st.integers(1, 2)))]
+    keys = [n + draw(st.integers(0, distance)) for n in range(len(ids))]
+    return [id for _, id in sorted(zip(keys, ids, strict=True), key=lambda pair: pair[0])]
+
+
+@given(shuffled())
+def test_monotonic_equals_a_memory_of_everything(ids: list[int]) -> None:
+    """Within the window no id is lost or counted twice, in whatever order ids come."""
+    dedup, everything = Monotonic(WINDOW), set[int]()
+    for id in ids:
+        assert dedup.seen(trade(id), 0, 0) == (id in everything)
+        everything.add(id)
+
+
+@given(shuffled(distance=40))
+def test_gapless_equals_a_memory_of_everything(ids: list[int]) -> None:
+    """From the first id on, no id is lost or counted twice, and the holes are exactly what is missing."""
+    dedup, everything = Gapless(holes=1000), set[int]()
+    for id in ids:
+        seen = dedup.seen(trade(id), 0, 1_700_000_000_000)
+        assert seen == (id in everything or id < ids[0])
+        everything.add(id)
+    known = {id for id in everything if id >= ids[0]}
+    missing = {id for first, last in dedup.holes for id in range(first, last + 1)}
+    assert missing == set(range(ids[0], max(known) + 1)) - known
+
+
+@given(st.lists(st.text("abc", max_size=3)))
+def test_unique_equals_a_memory_of_everything(ids: list[str]) -> None:
+    """Ids in no order are recognised within the window."""
+    dedup, everything = Unique(1000), set[str]()
+    for id in ids:
+        assert dedup.seen(trade(id), 0, 0) == (id in everything)
+        everything.add(id)
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.integers(1, 5))))
+def test_content_counts_the_most_that_one_connection_brought(rows: list[tuple[int, int]]) -> None:
+    """Two connections that overlap: each content counts as often as the one that brought it most often."""
+    dedup, accepted = Content(), Counter[int]()
+    brought = {1: Counter[int](), 2: Counter[int]()}
+    for connection, price in rows:
+        accepted[price] += not dedup.seen(trade(None, price=price), connection, 0)
+        brought[connection][price] += 1
+    assert accepted == brought[1] | brought[2]
+
+
+def test_everything_is_bounded() -> None:
+    """Memories do not grow with the number of trades."""
+    monotonic, gapless, unique, content = Monotonic(WINDOW), Gapless(8), Unique(WINDOW), Content(WINDOW)
+    for n in range(2000):
+        monotonic.seen(trade(3 * n), 0, 0)
+        gapless.seen(trade(3 * n), 0, 0)
+        unique.seen(trade(str(n)), 0, 0)
+        content.seen(trade(None, price=n + 1.0), n, 0)
+    assert len(monotonic._recent) <= 2 * WINDOW
+    assert len(gapless.holes) == 8
+    assert len(unique._young | unique._old) <= 2 * WINDOW
+    assert len(content._counted) <= WINDOW
+    assert len(content._by_connection) <= 2
+
+
+def test_ids_that_begin_anew_do_not_silence_a_market() -> None:
+    """When an exchange numbers from the start again, its trades are new."""
+    for dedup in (Monotonic(WINDOW), Gapless()):
+        for n in range(100):
+            assert not dedup.seen(trade(1000 + n), 0, 1_700_000_000_000)
+        assert dedup.seen(trade(1), 0, 1_700_000_000_000)
+        later = 1_700_000_005_000
+        assert not dedup.seen(trade(1, later), 0, 1_700_000_000_000)
+        assert [dedup.seen(trade(id, later), 0, later) for id in (1, 2, 2)] == [True, False, True]
+
+
+def test_a_wild_id_costs_nothing_but_itself() -> None:
+    """One absurdly large id neither hides the trades that follow nor lets them count twice."""
+    for dedup in (Monotonic(WINDOW), Gapless()):
+        ids = [1, 2, 2**62, *range(3, 100)]
+        assert not any(dedup.seen(trade(id), 0, 1_700_000_000_000) for id in ids)
+        assert all(dedup.seen(trade(id), 0, 1_700_000_000_000) for id in ids[-WINDOW:])
+
+
+def test_missing_ids_fall_back_to_content() -> None:
+    """A row without the id that was promised is told apart by content."""
+    for dedup in (Monotonic(), Gapless()):
+        assert not dedup.seen(trade(1), 1, 0)
+        assert not dedup.seen(trade(None), 1, 0)
+        assert dedup.seen(trade(None), 2, 0)
+
+
+def test_the_rule_follows_the_endpoint() -> None:
+    """Binance's ids count up by one."""
+    assert isinstance(dedup_for(Binance().endpoint("spot")), Gapless)
