@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import orjson
 import pytest
@@ -81,7 +82,7 @@ def test_some_signals_of_every_action_come_from_the_short_windows() -> None:
     assert len(actions) >= 8
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(cuts=st.lists(st.integers(1, 2399), max_size=5))
 def test_any_split_into_blocks_gives_the_same_bytes(cuts: list[int]) -> None:
     """Where blocks are cut changes no byte of any signal, nor of what is remembered."""
@@ -120,7 +121,7 @@ def with_revisions(rows: Flow, seed: int) -> tuple[np.ndarray, Flow]:
     return ticks[order], everything[order]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0])
 def test_blocks_with_late_trades_equal_ticks_with_late_trades(seed: int) -> None:
     """Revisions reach live and backtest at the same tick, so both see the same."""
     ticks, rows = with_revisions(three_symbols(), seed)
@@ -130,7 +131,7 @@ def test_blocks_with_late_trades_equal_ticks_with_late_trades(seed: int) -> None
     assert encoded(one_by_one(live, ticks, rows)) == signals
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(cut=st.integers(600, 2300))
 def test_a_restart_changes_nothing(cut: int) -> None:
     """A new engine, warmed and restored, goes on with the bytes of the one that never stopped."""
@@ -154,7 +155,7 @@ def test_warming_alone_rebuilds_the_memory() -> None:
         assert warmed.mind(symbol) == lived.mind(symbol)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(cut=st.integers(400, 2300), seed=st.integers(0, 99))
 def test_no_look_ahead(cut: int, seed: int) -> None:
     """Whatever happens later changes no earlier signal."""
@@ -263,12 +264,15 @@ def test_settings_change_while_running() -> None:
     target = engine(symbols=3)
     target.block(ticks_of(rows), rows)
     held = target.book()
-    strict = StrategySettings(min_entry_score=9.9, baseline_s=3600, context_windows_s=(120, 240, 600))
+    strict = msgspec.structs.replace(SHORT_WINDOWS, min_entry_score=9.9)
     with pytest.raises(ValueError, match="restart"):
         target.use(SqueezeFlow(DEFAULTS), DEFAULTS)
-    target.use(SqueezeFlow(SHORT_WINDOWS), SHORT_WINDOWS)
+    target.use(SqueezeFlow(strict), strict)
     assert target.book() == held
-    assert strict.min_entry_score == 9.9
+    more = noise(2400, 9)
+    more["second"] += 2400
+    signals = target.block(ticks_of(more), more)
+    assert not [signal for signal in signals if signal.action != "CLOSE"]
 
 
 def test_seconds_that_the_daemon_missed_lower_the_coverage() -> None:

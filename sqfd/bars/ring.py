@@ -24,6 +24,7 @@ HIGH, LOW, SPOT_VOLUME, PERP_VOLUME, LIQ_BUY, LIQ_SELL, COVERAGE, OPEN_INTEREST 
 
 _SERIES = ("price", "spot_delta", "perp_delta")
 _DETAIL = ("high", "low", "spot_volume", "perp_volume", "liq_buy", "liq_sell", "coverage_ppm", "open_interest")
+_FIELDS = FLOW.names or ()
 _SUMS = frozenset({"spot_delta", "perp_delta", "spot_volume", "perp_volume", "liq_buy", "liq_sell", "coverage_ppm"})
 
 HISTORY_S = 28 * 3600
@@ -52,6 +53,14 @@ class _Table:
         new[:] = values
         new[self.sums] = np.cumsum(values[self.sums], axis=1) + last[self.sums, None]
         self.size += count
+
+    def append_one(self, values: list[int]) -> None:
+        """Add one column."""
+        if self.size == self.cells.shape[1]:
+            self._compact()
+        last = self.cells[:, self.size - 1] if self.size else self.before
+        self.cells[:, self.size] = np.array(values) + np.where(self.sums, last, 0)
+        self.size += 1
 
     def _compact(self) -> None:
         drop = self.size - self.keep
@@ -147,6 +156,8 @@ class FlowRing:
         rows = self._from_first_price(rows)
         if not len(rows):
             return
+        if len(rows) == 1 and self._append_next(rows):
+            return
         ticks = rows["second"] + 1
         if (self.end_tick and ticks[0] < self.end_tick) or bool((np.diff(ticks) <= 0).any()):
             raise ValueError(f"seconds must ascend from {self.end_tick - 1}: got {ticks[0] - 1} … {ticks[-1] - 1}")
@@ -157,6 +168,16 @@ class FlowRing:
             low, high = np.searchsorted(ticks, (start, stop))
             self._append_dense(start, stop, rows[low:high])
             start = stop
+
+    def _append_next(self, row: Flow) -> bool:
+        """The everyday case, one complete row for the next second, without arrays; False where it is another case."""
+        values = dict(zip(_FIELDS, row[0].item(), strict=True))
+        complete = NO_PRICE not in (values["price"], values["high"], values["low"])
+        if values["second"] + 1 != self.end_tick or not complete:
+            return False
+        for table, names in ((self._series, _SERIES), (self._detail, _DETAIL)):
+            table.append_one([values[name] for name in names])
+        return True
 
     def extend_to(self, tick: int) -> None:
         """Carry the last second forward, with coverage 0, until `tick` is held; an empty ring stays empty."""

@@ -38,10 +38,14 @@ def _agreement(price: Floats, gap: Floats) -> Floats:
 
 def _weighted(values: Floats, features: Features, rows: list[int]) -> Floats:
     """Mean over windows, term by term in their order: the same operations for one tick and for many."""
-    total = np.zeros(values.shape[1])
+    chosen = features.settings.context_weights
+    total = chosen[0] * values[0]
+    for place in range(1, len(chosen)):
+        total += chosen[place] * values[place]
+    if features.all_known:
+        return np.asarray(total / sum(chosen[1:], chosen[0]))
     weights = np.zeros(values.shape[1])
-    for place, weight in enumerate(features.settings.context_weights):
-        total += weight * values[place]
+    for place, weight in enumerate(chosen):
         weights += weight * features.known[rows[place]]
     return np.where(weights > 0, total / np.where(weights > 0, weights, 1.0), 0.0)
 

@@ -85,6 +85,8 @@ def _levels(features: Features, holds: Ints) -> Floats:
     settings = features.settings
     window = settings.setup_window_s
     level = np.zeros(len(holds))
+    if not holds.any():
+        return level
     for side, row in ((1, LOW), (-1, HIGH)):
         ticks = features.ticks[holds == side]
         if len(ticks):
@@ -96,10 +98,12 @@ def _levels(features: Features, holds: Ints) -> Floats:
 
 def _carried(features: Features, setup: Setup, holds: Ints, level: Floats, strength: Floats) -> Divergence:
     last = last_held(holds != 0)
-    side = last.pick(holds, setup.side)
-    since = last.pick(features.ticks, setup.tick)
-    level = last.pick(level, setup.level)
-    strength = last.pick(strength, setup.strength)
+    if last.before.all():
+        side, since = np.full(len(holds), setup.side), np.full(len(holds), setup.tick)
+        level, strength = np.full(len(holds), setup.level), np.full(len(holds), setup.strength)
+    else:
+        side, since = last.pick(holds, setup.side), last.pick(features.ticks, setup.tick)
+        level, strength = last.pick(level, setup.level), last.pick(strength, setup.strength)
     price = features.price_at(features.ticks)
     left = _left_since(side * price < side * level, last.place)
     side = np.where(left, 0, side)
@@ -110,6 +114,8 @@ def _carried(features: Features, setup: Setup, holds: Ints, level: Floats, stren
 
 def _left_since(beyond: Bools, held: Ints) -> Bools:
     """Whether price was beyond the level at any tick since the setup last held."""
+    if not beyond.any():
+        return beyond
     places = np.arange(len(beyond))
     return np.asarray(np.maximum.accumulate(np.where(beyond, places, -1)) >= np.maximum(held, 0)) & (
         np.maximum.accumulate(beyond)

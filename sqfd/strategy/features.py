@@ -37,6 +37,7 @@ class Features:
         self.normal = self._normalised(self.moves, self._usual, slice(None))
         self.known: Bools = self._per_tick(baseline.known[self._usual])
         """[window, tick], or [window, 1] where all ticks share a minute: the baseline knows this window."""
+        self.all_known = bool(self.known.all())
         halves = [window // 2 for window in settings.reset_windows_s]
         usual = np.array([baseline.row[half] for half in halves])
         self.older = self._normalised(self._older_moves(halves), usual, slice(1, 3))
@@ -92,6 +93,15 @@ class Features:
     def swing_at(self, ticks: Ints, window: int, series: int) -> Floats:
         """The usual |Δ| at single ticks of the block."""
         return self.baseline.swing(window, series, self.baseline.minute(ticks))
+
+    def all_normal_at(self, ticks: Ints, window: int) -> Floats:
+        """[series, tick] of `normal_at`."""
+        right = ticks - self.ring.base
+        left = np.maximum(right - window, 0)
+        series, row, minute = self.ring.series, self.baseline.row[window], self.baseline.minute(ticks)
+        moves = np.where(ticks - window >= self.ring.first_tick, series[:, right] - series[:, left], 0)
+        counts, sums = self.baseline.counts[row][:, minute], self.baseline.sums[row][:, minute]
+        return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
 
     def detail_at(self, ticks: Ints, row: int) -> Ints:
         """One column of the ring's `detail` at single ticks."""
@@ -154,11 +164,15 @@ class Held(NamedTuple):
 
     def pick(self, values: Column, remembered: Column | float) -> Column:
         """`values` as they were when it last held; `remembered` where that was before the block."""
+        if self.place.shape[-1] == 1:
+            return np.where(self.before, remembered, values)
         return np.where(self.before, remembered, np.take_along_axis(values, np.maximum(self.place, 0), axis=-1))
 
 
 def last_held(holds: Bools) -> Held:
     """Forward fill of positions along the last axis."""
+    if holds.shape[-1] == 1:
+        return Held(np.where(holds, 0, -1), ~holds)
     places = np.arange(holds.shape[-1])
     index = np.maximum.accumulate(np.where(holds, places, -1), axis=-1)
     return Held(index, index < 0)

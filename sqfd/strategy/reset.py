@@ -9,7 +9,7 @@ import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
 from sqfd.strategy.baseline import Bools, Floats, Ints
-from sqfd.strategy.features import Features, last_held
+from sqfd.strategy.features import Column, Features, last_held
 
 SIDES = (1, -1)
 """Order of the axis `side` in all arrays here: resets of a long setup, of a short one."""
@@ -17,16 +17,44 @@ NEVER = -(1 << 40)
 """A tick long before any."""
 
 
-class ResetMemory(msgspec.Struct, frozen=True):
-    """What is remembered from one block to the next. Per side and window: tick and convergence of the last exhaustion;
-    per side: its tick, low and high, and the tick of the last confirmation."""
+class ResetState(msgspec.Struct, frozen=True):
+    """A memory as it is written to disk. Per side and window: tick and convergence of the last exhaustion; per side: its
+    tick, low and high, and the tick of the last confirmation."""
 
-    window_tick: tuple[tuple[int, ...], ...] = ()
-    convergence: tuple[tuple[float, ...], ...] = ()
-    tick: tuple[int, int] = (NEVER, NEVER)
-    low: tuple[int, int] = (0, 0)
-    high: tuple[int, int] = (0, 0)
-    confirmed: tuple[int, int] = (NEVER, NEVER)
+    window_tick: list[list[int]]
+    convergence: list[list[float]]
+    tick: tuple[int, int]
+    low: tuple[int, int]
+    high: tuple[int, int]
+    confirmed: tuple[int, int]
+
+
+class ResetMemory(NamedTuple):
+    """What is remembered from one block to the next: the columns of its last tick. Shapes [2, windows, 1] and [2, 1]."""
+
+    window_tick: Ints
+    convergence: Floats
+    tick: Ints
+    low: Ints
+    high: Ints
+    confirmed: Ints
+
+    @classmethod
+    def empty(cls, windows: int) -> ResetMemory:
+        """Nothing ever held."""
+        never, zero = np.full((2, 1), NEVER), np.zeros((2, 1), np.int64)
+        return cls(np.full((2, windows, 1), NEVER), np.zeros((2, windows, 1)), never, zero, zero, never)
+
+    def state(self) -> ResetState:
+        return msgspec.convert({name: values[..., 0].tolist() for name, values in self._asdict().items()}, ResetState)
+
+    @classmethod
+    def of(cls, state: ResetState, windows: int) -> ResetMemory | None:
+        """The memory of a state; None when it was made with another number of windows."""
+        arrays = {name: np.array(values)[..., None] for name, values in msgspec.structs.asdict(state).items()}
+        memory = cls(**arrays)
+        fits = memory.window_tick.shape == memory.convergence.shape == (2, windows, 1)
+        return memory if fits else None
 
 
 class Reset(NamedTuple):
@@ -59,9 +87,16 @@ def reset(features: Features, memory: ResetMemory) -> Reset:
     in_reset = (now - window_tick <= settings.reset_hold_s) | (
         prolonged[:, None] & (lag >= 0) & (lag <= settings.confirm_s)
     )
-    alignment = _weighted(in_reset.astype(np.float64), settings.reset_weights)
+    alignment = _weighted(in_reset, settings.reset_weights)
     converged = _weighted(np.where(in_reset, window_convergence, 0.0), settings.reset_weights)
-    after = _remember(window_tick, window_convergence, tick, low, high, confirmed)
+    after = ResetMemory(
+        _newest(window_tick),
+        _newest(window_convergence),
+        _newest(tick),
+        _newest(low),
+        _newest(high),
+        _newest(confirmed),
+    )
     return Reset(live, alignment, converged, low, high, tick, confirmed, after)
 
 
@@ -81,17 +116,17 @@ def _exhausted(features: Features) -> tuple[Bools, Floats]:
 
 
 def _carry_windows(features: Features, memory: ResetMemory, held: Bools, value: Floats) -> tuple[Ints, Floats]:
-    shape = held.shape[:2]
-    ticks = np.array(memory.window_tick or np.full(shape, NEVER), np.int64)[..., None]
-    known = np.array(memory.convergence or np.zeros(shape), np.float64)[..., None]
+    ticks, known = memory.window_tick, memory.convergence
     if not held.any():
-        return np.broadcast_to(ticks, held.shape), np.broadcast_to(known, held.shape)
+        return _spread(ticks, held), _spread(known, held)
     last = last_held(held)
     place = np.broadcast_to(features.ticks, held.shape)
     return last.pick(place, ticks), last.pick(np.broadcast_to(value, held.shape), known)
 
 
 def _carry_extremes(features: Features, memory: ResetMemory, held: Bools) -> tuple[Ints, Ints, Ints]:
+    if not held.any():
+        return _spread(memory.tick, held), _spread(memory.low, held), _spread(memory.high, held)
     last = last_held(held)
     low, high = np.zeros(held.shape, np.int64), np.zeros(held.shape, np.int64)
     for side in range(2):
@@ -100,9 +135,16 @@ def _carry_extremes(features: Features, memory: ResetMemory, held: Bools) -> tup
             low[side, held[side]] = features.lowest(LOW, ticks - features.settings.reset_extreme_s, ticks)
             high[side, held[side]] = features.highest(HIGH, ticks - features.settings.reset_extreme_s, ticks)
     ticks = np.broadcast_to(features.ticks, held.shape)
-    before = (np.array(values, np.int64)[:, None] for values in (memory.tick, memory.low, memory.high))
-    remembered_tick, remembered_low, remembered_high = before
-    return last.pick(ticks, remembered_tick), last.pick(low, remembered_low), last.pick(high, remembered_high)
+    return last.pick(ticks, memory.tick), last.pick(low, memory.low), last.pick(high, memory.high)
+
+
+def _spread(remembered: Column, like: Bools | Ints) -> Column:
+    """The memory at every tick of the block."""
+    return remembered if like.shape[-1] == 1 else np.repeat(remembered, like.shape[-1], axis=-1)
+
+
+def _newest(column: Column) -> Column:
+    return column[..., -1:].copy()
 
 
 def _confirmed(features: Features, memory: ResetMemory, tick: Ints) -> Ints:
@@ -110,6 +152,8 @@ def _confirmed(features: Features, memory: ResetMemory, tick: Ints) -> Ints:
     settings = features.settings
     row = features.row[settings.confirm_window_s]
     price, moves = features.normal[row, PRICE], features.moves[row]
+    if not (np.abs(price) >= settings.confirm_move_min).any():
+        return _spread(memory.confirmed, tick)
     recent = features.ticks - tick <= settings.confirm_s
     holds = np.stack(
         [
@@ -118,22 +162,13 @@ def _confirmed(features: Features, memory: ResetMemory, tick: Ints) -> Ints:
         ]
     )
     last = last_held(holds & recent)
-    return last.pick(np.broadcast_to(features.ticks, tick.shape), np.array(memory.confirmed, np.int64)[:, None])
+    return last.pick(np.broadcast_to(features.ticks, tick.shape), memory.confirmed)
 
 
-def _weighted(values: Floats, weights: tuple[float, ...]) -> Floats:
+def _weighted(values: Floats | Bools, weights: tuple[float, ...]) -> Floats:
     """Weighted mean over axis 1, term by term in its order."""
-    total, weight_sum = np.zeros((values.shape[0], values.shape[2])), 0.0
-    for place, weight in enumerate(weights):
-        total += weight * values[:, place]
-        weight_sum += weight
-    return total / weight_sum
-
-
-def _remember(ticks: Ints, convergence: Floats, tick: Ints, low: Ints, high: Ints, confirmed: Ints) -> ResetMemory:
-    def pair(values: Ints) -> tuple[int, int]:
-        return int(values[0, -1]), int(values[1, -1])
-
-    windows = tuple(tuple(int(value) for value in side) for side in ticks[:, :, -1])
-    converged = tuple(tuple(float(value) for value in side) for side in convergence[:, :, -1])
-    return ResetMemory(windows, converged, pair(tick), pair(low), pair(high), pair(confirmed))
+    total, weight_sum = weights[0] * values[:, 0], weights[0]
+    for place in range(1, len(weights)):
+        total += weights[place] * values[:, place]
+        weight_sum += weights[place]
+    return np.asarray(total / weight_sum)

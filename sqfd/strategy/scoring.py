@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ class Score(NamedTuple):
 def score(features: Features, context: Context, reset: Reset, armed: Ints) -> Score:
     """Score each tick for the side that is armed there (1, −1); 0 where none is."""
     parts = np.zeros((len(PARTS), len(armed)))
+    if not armed.any():
+        return Score(parts, np.zeros(len(armed)))
     for place, side in enumerate(SIDES):
         at = np.flatnonzero(armed == side)
         if len(at):
@@ -54,12 +57,11 @@ def _deceleration(features: Features, ticks: Ints) -> Floats:
     """How far the flow has slowed: 1 when it rests, 0 when it is as fast as ever or history is short."""
     settings = features.settings
     window, spans = settings.speed_window_s, settings.speed_spans
-    enough = ticks - window * spans >= features.ring.first_tick
-    speeds = []
-    for span in range(spans):
-        until = np.where(enough, ticks - span * window, ticks)
-        moved = (features.moves_at(until, window, series) for series in (SPOT, PERP))
-        speeds.append(sum((np.abs(moves) for moves in moved), np.zeros(len(ticks), np.int64)))
+    ring = features.ring
+    enough = ticks - window * spans >= ring.first_tick
+    edges = [np.maximum(ticks - span * window, ring.first_tick) - ring.base for span in range(spans + 1)]
+    flows = [ring.series[SPOT : PERP + 1, edge] for edge in edges]
+    speeds = [np.abs(right - left).sum(axis=0) for right, left in pairwise(flows)]
     fastest = np.maximum.reduce(speeds)
     ratio = np.where(enough & (fastest > 0), speeds[0] / np.maximum(fastest, 1), 1.0)
     limit = settings.deceleration_ratio
@@ -109,7 +111,8 @@ def _absorbed(features: Features, reset: Reset, side: int, place: int, at: Ints)
 
 def _bias(features: Features, side: int, ticks: Ints) -> Floats:
     settings, window = features.settings, features.settings.bias_window_s
-    spot, price, perp = (side * features.normal_at(ticks, window, series) for series in (SPOT, PRICE, PERP))
+    normal = side * features.all_normal_at(ticks, window)
+    spot, price, perp = normal[SPOT], normal[PRICE], normal[PERP]
     points = settings.bias_spot_points * (spot > settings.bias_min)
     points += settings.bias_price_points * (price > settings.bias_min)
     points += settings.bias_perp_points * (perp > 0)

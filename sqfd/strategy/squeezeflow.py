@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from sqfd.strategy.divergence import Divergence, Setup, divergence
 from sqfd.strategy.exits import REASONS, exits
 from sqfd.strategy.features import Features
 from sqfd.strategy.position import Exit, Opening, Position
-from sqfd.strategy.reset import Reset, ResetMemory, reset
+from sqfd.strategy.reset import Reset, ResetMemory, ResetState, reset
 from sqfd.strategy.scoring import Score, score
 from sqfd.strategy.settings import StrategySettings, Tier
 
@@ -25,11 +26,18 @@ EXIT_CHUNK = 512
 NONE: Ints = np.zeros(0, np.int64)
 
 
-class Memory(msgspec.Struct, frozen=True):
+class State(msgspec.Struct, frozen=True):
+    """A symbol's memory as it is written to disk."""
+
+    setup: Setup
+    reset: ResetState
+
+
+class Memory(NamedTuple):
     """What a symbol's later ticks need of earlier ones."""
 
-    setup: Setup = Setup()
-    reset: ResetMemory = ResetMemory()
+    setup: Setup
+    reset: ResetMemory
 
 
 class Unjudged:
@@ -140,7 +148,7 @@ class SymbolWatch:
 
     def __init__(self, settings: StrategySettings, ring: FlowRing) -> None:
         self._settings, self._ring = settings, ring
-        self._memory = Memory()
+        self._memory = Memory(Setup(), ResetMemory.empty(len(settings.reset_windows_s)))
         self._baseline: Baseline | None = None
 
     def evaluate(self, first: int, last: int) -> Evaluated | Unjudged:
@@ -168,13 +176,13 @@ class SymbolWatch:
             self._baseline = None
 
     def memory(self) -> bytes:
-        return msgspec.json.encode(self._memory)
+        return msgspec.json.encode(State(self._memory.setup, self._memory.reset.state()))
 
     def recall(self, memory: bytes) -> None:
-        known = msgspec.json.decode(memory, type=Memory)
-        windows = len(self._settings.reset_windows_s)
-        if all(len(side) == windows for side in (*known.reset.window_tick, *known.reset.convergence)):
-            self._memory = known
+        known = msgspec.json.decode(memory, type=State)
+        reset = ResetMemory.of(known.reset, len(self._settings.reset_windows_s))
+        if reset is not None:
+            self._memory = Memory(known.setup, reset)
 
 
 class SqueezeFlow:
