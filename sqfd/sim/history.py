@@ -13,8 +13,9 @@ import numpy as np
 
 from exchanges.api import Exchange, Instrument
 from sqfd.model import Bars, Flow
+from sqfd.sim.hour import BLOCK_S
 from sqfd.sim.listing import listed, shared
-from sqfd.sim.market import BLOCK_S, Market
+from sqfd.sim.market import Market
 from sqfd.sim.plan import Episode, plan, squeeze
 from sqfd.sim.tape import Tape
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from exchanges.api import Instrument, Liquidation, Trade
 from sqfd.model import BAR, Bars
-from sqfd.sim.market import Market, Seconds
+from sqfd.sim.hour import Seconds
+from sqfd.sim.market import Market
 
 TRADE = np.dtype(
     [

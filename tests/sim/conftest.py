@@ -7,7 +7,8 @@ import pytest
 import exchanges
 from exchanges.api import Instrument
 from sqfd.sim.history import World
-from sqfd.sim.market import BLOCK_S, Market
+from sqfd.sim.hour import BLOCK_S
+from sqfd.sim.market import Market
 from sqfd.sim.tape import Listing, Tape
 
 START = 1_766_016_000 // BLOCK_S * BLOCK_S

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sqfd.model import PPM
-from sqfd.sim.market import BLOCK_S, Market, Seconds, hour_shape, profile
+from sqfd.sim.hour import BLOCK_S, Seconds, hour_shape, profile
+from sqfd.sim.market import Market
 from sqfd.sim.plan import decoy
 from tests.sim.conftest import START
 

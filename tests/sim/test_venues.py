@@ -86,7 +86,7 @@ class Feed:
 
 @asynccontextmanager
 async def feeding(exchange: Exchange, source: Source) -> AsyncIterator[Feed]:
-    async with connect(exchange.url("spot"), proxy=None, ping_interval=None) as socket:
+    async with connect(exchange.url("spot"), proxy=None, ping_interval=None, max_queue=None, close_timeout=1) as socket:
         yield Feed(socket, exchange, tuple(source.instruments))
 
 
@@ -294,7 +294,7 @@ async def test_refuse_symbol(btc: World) -> None:
 async def test_duplicate(btc: World) -> None:
     """DUPLICATE sends the last seconds again after a reconnect, under the same ids."""
     async with faulty(btc, FaultKind.DUPLICATE, seconds=5, times=1) as (feed, fault, exchange):
-        async with connect(exchange.url("spot"), proxy=None) as socket:
+        async with connect(exchange.url("spot"), proxy=None, max_queue=None, close_timeout=1) as socket:
             again = Feed(socket, exchange, tuple(btc.instruments))
             await again.subscribe()
             await again.read(20)
