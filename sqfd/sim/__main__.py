@@ -52,6 +52,7 @@ def main(
     One line of JSON on stdout says when they are ready: their addresses, and `anchor_ms`, `speed` and `now`, from which
     another process builds the same `ScaledClock` and `World`.
     """
+    parent = os.getppid()  # before anything slow: it may end while a day of history is made
     now = int(time.time()) if now is None else now
     chosen = [exchanges.get(name) for name in exchange_ids if _known(name)]
     clock: Clock
@@ -63,7 +64,7 @@ def main(
         clock = SystemClock()
         source = Playback(Capture(capture, {exchange.id: exchange for exchange in chosen}), speed)
     facts = {"anchor_ms": now * 1_000, "speed": speed, "now": now, "markets": [i.market for i in source.instruments]}
-    uvloop.run(_serve(Venues(chosen, source, clock, port=port), facts))
+    uvloop.run(_serve(Venues(chosen, source, clock, port=port), facts, parent))
 
 
 def _known(name: str) -> bool:
@@ -72,7 +73,7 @@ def _known(name: str) -> bool:
     return True
 
 
-async def _serve(venues: Venues, facts: dict[str, object]) -> None:
+async def _serve(venues: Venues, facts: dict[str, object], parent: int) -> None:
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stopping.set)
@@ -81,16 +82,15 @@ async def _serve(venues: Venues, facts: dict[str, object]) -> None:
     sys.stdout.flush()
     ended = asyncio.create_task(venues.failed())
     ended.add_done_callback(lambda _: stopping.set())
-    watch = loop.create_task(_orphaned(stopping))
+    watch = loop.create_task(_orphaned(parent, stopping))
     await stopping.wait()
     watch.cancel()
     ended.cancel()
     await venues.stop()
 
 
-async def _orphaned(stopping: asyncio.Event) -> None:
+async def _orphaned(parent: int, stopping: asyncio.Event) -> None:
     """Stop when the parent process is gone."""
-    parent = os.getppid()
     while os.getppid() == parent and not stopping.is_set():  # noqa: ASYNC110  # the kernel sets no asyncio.Event
         await asyncio.sleep(PARENT_S)
     stopping.set()
