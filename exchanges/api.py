@@ -491,6 +491,8 @@ class Exchange(ABC):
     has_liquidations: ClassVar[bool] = False
     has_open_interest: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = ("spot",)
+    usual_quote: ClassVar[str] = "USDT"
+    """Quote asset of its busiest markets."""
 
     def __init__(self, addresses: Mapping[str, str] | None = None) -> None:
         """`addresses`: endpoint or REST name → base address to use instead. Raises ValueError on an unknown name."""
