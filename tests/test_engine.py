@@ -98,7 +98,11 @@ def test_any_split_into_blocks_gives_the_same_bytes(cuts: list[int]) -> None:
 def test_tick_by_tick_equals_one_block() -> None:
     """A live run gives the bytes of the backtest, and ends in the same state."""
     rows, live, block = three_symbols(), engine(symbols=3), engine(symbols=3)
-    assert tuple(encoded(one_by_one(live, ticks_of(rows), rows))) == signals_of_three()
+    early, late = rows[: 1700 * 3], rows[1700 * 3 :]
+    signals = live.block(ticks_of(early), early)
+    apart = one_by_one(live, ticks_of(late), late)
+    assert len(apart) >= 2
+    assert tuple(encoded(signals + apart)) == signals_of_three()
     block.block(ticks_of(rows), rows)
     assert live.positions() == block.positions()
     assert [to_json(live.explain(name)) for name in live.symbols] == [
@@ -127,8 +131,13 @@ def test_blocks_with_late_trades_equal_ticks_with_late_trades(seed: int) -> None
     ticks, rows = with_revisions(three_symbols(), seed)
     live, block = engine(symbols=3), engine(symbols=3)
     signals = encoded(block.block(ticks, rows))
+    early = ticks < START + 1900
+    apart = live.block(ticks[early], rows[early])
+    assert (rows["second"][~early] < ticks[~early] - 1).sum() > 5
+    apart += one_by_one(live, ticks[~early], rows[~early])
     assert signals
-    assert encoded(one_by_one(live, ticks, rows)) == signals
+    assert encoded(apart) == signals
+    assert live.positions() == block.positions()
 
 
 @settings(max_examples=5, deadline=None)

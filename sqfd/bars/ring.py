@@ -161,6 +161,11 @@ class FlowRing:
         ticks = rows["second"] + 1
         if (self.end_tick and ticks[0] < self.end_tick) or bool((np.diff(ticks) <= 0).any()):
             raise ValueError(f"seconds must ascend from {self.end_tick - 1}: got {ticks[0] - 1} … {ticks[-1] - 1}")
+        for part in np.split(rows, np.flatnonzero(np.diff(ticks) > self._series.keep) + 1):
+            self._append_part(part, part["second"] + 1)
+
+    def _append_part(self, rows: Flow, ticks: Ints) -> None:
+        """Rows without a hole longer than the ring between them."""
         self._bound_gap(int(ticks[0]))
         start = self.end_tick
         while start <= ticks[-1]:

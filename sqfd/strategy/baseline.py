@@ -100,8 +100,10 @@ class Baseline:
         key = ("gap", window, minute)
         if key not in self._ranks:
             moves, row = self._samples_of(window, minute), self.row[window]
-            scaled = moves * self.counts[row, :, minute, None] / self.sums[row, :, minute, None]
-            gaps = self.settings.sensitivity * scaled[SPOT] - self.settings.sensitivity * scaled[PERP]
+            flows = slice(SPOT, PERP + 1)
+            scaled = moves[flows] * self.counts[row, flows, minute, None] / self.sums[row, flows, minute, None]
+            scaled *= self.settings.sensitivity
+            gaps = scaled[0] - scaled[1]
             self._ranks[key] = _order_statistic(np.abs(gaps), rank)
         return self._ranks[key]
 

@@ -92,6 +92,7 @@ def test_a_hole_longer_than_the_ring_leaves_its_last_part() -> None:
     late["second"] += 30 * 86_400
     ring = ring_of(np.concatenate([rows, late]))
     assert ring.end_tick == START + 30 * 86_400 + 6
+    assert ring.first_tick == START + 30 * 86_400 + 1 - 200
     assert ring.series.shape[1] <= 250
     assert set(ring.series[PRICE, :-5]) == {rows["price"][-1]}
 
