@@ -21,13 +21,13 @@ from sqfd.signals.signal import (
     Signal,
     iso_time,
     market_symbol,
+    price_of,
     signal_id,
 )
 from sqfd.strategy.api import Gate, Judged, Report, Strategy
 from sqfd.strategy.baseline import Ints
 from sqfd.strategy.position import CLOSE, LONG, SHORT, Book, Decision, Evaluation, Limits, Position, decide
 from sqfd.strategy.settings import StrategySettings
-from sqfd.strategy.squeezeflow import price_of
 
 
 class Explanation(msgspec.Struct, frozen=True):

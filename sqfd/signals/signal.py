@@ -6,6 +6,7 @@ same bytes. What only the publisher knows (`seq`, `published_at`, `latency_ms`) 
 
 from __future__ import annotations
 
+import math
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -76,6 +77,11 @@ def market_symbol(base: str) -> str:
 def iso_time(second: int) -> str:
     """Epoch seconds as ISO 8601 with `+00:00`."""
     return datetime.fromtimestamp(second, UTC).isoformat()
+
+
+def price_of(log_price: int) -> float:
+    """Index price to the nine significant digits that a log × 1e9 holds."""
+    return float(f"{math.exp(log_price / 1e9):.9g}")
 
 
 def encode(signal: Signal) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import msgspec
@@ -199,8 +198,3 @@ class SqueezeFlow:
 
     def watch(self, symbol: str, ring: FlowRing) -> SymbolWatch:
         return SymbolWatch(self.settings.for_symbol(symbol), ring)
-
-
-def price_of(log_price: int) -> float:
-    """Index price to the nine significant digits that a log × 1e9 holds."""
-    return float(f"{math.exp(log_price / 1e9):.9g}")
