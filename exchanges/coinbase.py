@@ -332,6 +332,7 @@ class Coinbase(Exchange):
     """https://coinbase.com: spot and International's perpetuals. US futures (CDE) are not listed."""
 
     id: ClassVar[str] = "COINBASE"
+    usual_quote: ClassVar[str] = "USD"
     endpoints: ClassVar[tuple[Endpoint, ...]] = (
         Endpoint(
             "spot",

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from exchanges.api import Instrument
+
 BAR = np.dtype(
     [
         ("market", np.int32),
@@ -87,6 +89,18 @@ class Market(NamedTuple):
     def name(self) -> str:
         """`EXCHANGE:pair`, as users know it."""
         return f"{self.exchange}:{self.pair}"
+
+
+def market_of(instrument: Instrument) -> Market:
+    """The market that an instrument is."""
+    return Market(
+        instrument.exchange,
+        instrument.pair,
+        instrument.kind,
+        instrument.base,
+        instrument.quote,
+        instrument.multiplier,
+    )
 
 
 class ClosedSecond(NamedTuple):

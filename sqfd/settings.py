@@ -7,11 +7,12 @@ raises `SettingsError`, one line that names the key, what was expected and the n
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,6 +97,7 @@ def _line_of(text: str, key: str) -> int | None:
     return None
 
 
+@functools.cache
 def _hints(shape: type[msgspec.Struct]) -> dict[str, Any]:
     return typing.get_type_hints(shape, include_extras=True)
 
@@ -115,17 +117,22 @@ def section_of(hint: Any) -> type[msgspec.Struct] | None:
     return None
 
 
-def walk(shape: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, annotated type, default) of every leaf."""
+def walk(
+    shape: type[msgspec.Struct], prefix: str = "", defaults: msgspec.Struct | None = None
+) -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, annotated type, default) of every leaf; `defaults` is where a section's defaults differ."""
     for one in msgspec.structs.fields(shape):
         hint = _hints(shape)[one.name]
+        default = _default(one) if defaults is None else getattr(defaults, one.name)
         inner = section_of(hint)
         if inner is not None:
-            yield from walk(inner, f"{prefix}{one.name}.")
+            yield from walk(inner, f"{prefix}{one.name}.", default)
         else:
-            factory: Callable[[], Any] | Any = one.default_factory
-            default = one.default if factory is msgspec.NODEFAULT else factory()
             yield f"{prefix}{one.name}", hint, default
+
+
+def _default(one: msgspec.structs.FieldInfo) -> Any:
+    return one.default if one.default_factory is msgspec.NODEFAULT else one.default_factory()
 
 
 def all_keys(shape: type[msgspec.Struct]) -> list[str]:
@@ -163,16 +170,22 @@ def build(shape: type[S], layered: Layered) -> S:
             node.setdefault(name, {})  # an empty section switches an optional one on
         else:
             raise SettingsError(f"{source}: {key}: expected a table of settings, not {value!r}")
-    return _assembled(shape, tree)
+    return _assembled(shape, shape(), tree, "")
 
 
-def _assembled(shape: type[S], tree: Mapping[str, Any]) -> S:
+def _assembled(shape: type[S], defaults: S | None, tree: Mapping[str, Any], section: str) -> S:
+    """The defaults of a section (None: those of its type) with the values that were given."""
     hints = _hints(shape)
     values = {}
     for name, value in tree.items():
         inner = section_of(hints[name])
-        values[name] = _assembled(inner, value) if inner is not None else value
-    return shape(**values)
+        if inner is not None:
+            value = _assembled(inner, getattr(defaults, name, None), value, f"{section}{name}.")
+        values[name] = value
+    try:
+        return shape(**values) if defaults is None else msgspec.structs.replace(defaults, **values)
+    except ValueError as error:  # settings that are valid one by one and contradict each other
+        raise SettingsError(f"[{section.rstrip('.')}]: {error}") from error
 
 
 def _converted(key: str, value: object, hint: Any, source: str) -> Any:
@@ -206,21 +219,22 @@ def render(shape: type[msgspec.Struct], commented: frozenset[str] = frozenset())
     lines: list[str] = []
     top = [one for one in msgspec.structs.fields(shape) if section_of(_hints(shape)[one.name]) is None]
     for one in top:
-        lines += _rendered(one.name, _hints(shape)[one.name], one.default, "")
+        lines += _rendered(one.name, _hints(shape)[one.name], _default(one), "")
     for one in msgspec.structs.fields(shape):
         inner = section_of(_hints(shape)[one.name])
         if inner is None:
             continue
-        mark = "# " if one.name in commented else ""
+        mark = "#" if one.name in commented else ""
         summary = (inner.__doc__ or "").strip().splitlines()[0]
         lines += ["", f"# {summary}", f"{mark}[{one.name}]"]
-        for key, hint, default in walk(inner):
+        for key, hint, default in walk(inner, defaults=_default(one)):
             lines += _rendered(key, hint, default, mark)
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
 def _rendered(name: str, hint: Any, default: Any, mark: str) -> list[str]:
-    return [f"# {describe(hint)}", f"{mark or ('# ' if default is None else '')}{name} = {toml_value(default)}"]
+    value = f"#{name} =" if default is None else f"{mark}{name} = {toml_value(default)}"
+    return [f"# {describe(hint)}", value]
 
 
 def describe(hint: Any) -> str:
@@ -243,8 +257,6 @@ def describe(hint: Any) -> str:
 
 def toml_value(value: Any) -> str:
     """A value as TOML writes it."""
-    if value is None:
-        return '""'
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):

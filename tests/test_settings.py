@@ -88,4 +88,4 @@ def test_reference_reads_back_as_the_defaults(tmp_path: Path) -> None:
     text = render(Whole, frozenset({"extra"}))
     assert read(tmp_path, text) == Whole()
     assert "# How long. (>= 0, <= 5)\ngrace_s = 0.25" in text
-    assert "# [extra]" in text
+    assert "#[extra]" in text

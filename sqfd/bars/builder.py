@@ -195,6 +195,11 @@ class Builder:
             bar = self._revised[second, market] = _recall(self._closed[slot, market]) if known else Bar()
         return bar
 
+    @property
+    def unclosed(self) -> bool:
+        """Whether any trade waits in an open second, or a revision for the next closing."""
+        return bool(self._open or self._revised)
+
     def close(self, whole: NDArray[np.bool_]) -> ClosedSecond:
         """Close the oldest open second. `whole`: per market, whether its feed missed nothing in it."""
         assert self.next_second is not None, "nothing to close before the first trade or start()"

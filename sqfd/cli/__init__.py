@@ -1,1 +1,73 @@
-"""The command line: one module per command."""
+"""The command line. Commands are imported when they are called, so that `--help` and `--version` answer at once."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from sqfd import __version__
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "bars": ("sqfd.cli.data:bars", "Print stored 1-second bars."),
+    "config": ("sqfd.cli.config:config", "Check, show and describe the configuration."),
+    "decode": ("sqfd.cli.decode:decode", "Turn raw exchange frames into trades, one JSON line each."),
+    "demo": ("sqfd.cli.demo:demo", "Simulated exchanges and the daemon on them."),
+    "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
+    "run": ("sqfd.cli.run:run", "Run the daemon."),
+    "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
+}
+"""Name → (where it is, what it is for)."""
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            ctx.fail(f"no command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sqfd")
+def cli() -> None:
+    """sqfd turns the trade feeds of 25 exchanges into 1-second bars and SqueezeFlow signals.
+
+    \b
+    sqfd demo                    see it work, on simulated exchanges
+    sqfd run -c sqfd.toml        run the daemon
+    sqfd COMMAND --help          each command, with an example
+    """
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 ok, 1 error, 2 usage, 78 configuration."""
+    from sqfd.settings import SettingsError
+
+    try:
+        cli()
+    except SettingsError as error:
+        click.echo(f"sqfd: {error}", err=True)
+        sys.exit(78)

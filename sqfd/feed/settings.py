@@ -11,7 +11,7 @@ MIB = 1024 * 1024
 
 
 class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Section `[feed]`."""
+    """Connections to exchanges: transport, silence, reconnecting, recording."""
 
     grace_s: Annotated[
         float, Meta(description="A second closes this long after it ended on the exchange's clock.", ge=0, le=5)

@@ -30,6 +30,11 @@ def insert(db: sqlite3.Connection, tick: int, rows: Iterable[tuple[Any, ...]]) -
     db.executemany(_INSERT, [(tick, *row) for row in rows])
 
 
+def load(db: sqlite3.Connection, bars: Bars) -> None:
+    """Add bars that were known in time (tick = second + 1)."""
+    db.executemany(_INSERT, [(row[1] + 1, *row) for row in bars.tolist()])
+
+
 def since(db: sqlite3.Connection, tick: int, limit: int) -> Ticked:
     """Whole ticks after `tick`, about `limit` rows: a tick is never cut, so a cursor can stand on the last."""
     rows = db.execute(_SINCE, (tick, limit + 1)).fetchall()

@@ -44,6 +44,12 @@ class CoverageLog:
         self._run = None
 
 
+def load(db: sqlite3.Connection, markets: Sequence[int], first_s: int, last_s: int) -> None:
+    """Add a run of its own, in which these markets were whole from its first second to its last."""
+    run = db.execute("INSERT INTO run VALUES (NULL, ?, ?)", (first_s, last_s)).lastrowid
+    db.executemany("INSERT INTO coverage VALUES (?, ?, ?, 1)", [(run, market, first_s) for market in markets])
+
+
 def read(db: sqlite3.Connection, markets: Sequence[int], from_s: int, to_s: int) -> Whole:
     """Markets × seconds of `from_s <= second < to_s`."""
     whole = np.zeros((len(markets), max(0, to_s - from_s)), bool)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqfd.journal.records import Ticked
-from sqfd.model import FLOW, FLOW_VALUES
+from sqfd.model import FLOW, FLOW_VALUES, Flow
 
 HOUR_S = 3_600
 COLUMNS = ("tick", "second", *FLOW_VALUES)
@@ -52,16 +52,28 @@ def read(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int, *, i
     return _as_flow(table, index)
 
 
+def load(db: sqlite3.Connection, symbol: int, rows: Flow) -> None:
+    """Add history that was known in time (tick = second + 1) as packed hours. What is there already stays as it is."""
+    table = np.stack([rows["second"] + 1, rows["second"], *(rows[name] for name in FLOW_VALUES)])
+    for hour in np.unique(table[0] // HOUR_S * HOUR_S).tolist():
+        of_hour = table[:, (table[0] >= hour) & (table[0] < hour + HOUR_S)]
+        _write_block(db, symbol, hour, _in_order(np.concatenate([_hour(db, symbol, hour), of_hour], axis=1)))
+
+
 def seal(db: sqlite3.Connection, before_tick: int) -> None:
     """Pack the hours that ended before `before_tick`; rows that came late to a packed hour are merged into it."""
     before = before_tick // HOUR_S * HOUR_S
     for symbol, hour in _unsealed(db, before):
-        table = _hour(db, symbol, hour)
-        db.execute(
-            "INSERT OR REPLACE INTO flow_block VALUES (?, ?, ?, ?, ?)",
-            (symbol, hour, table.shape[1], ",".join(COLUMNS), pack(table)),
-        )
-        db.execute("DELETE FROM flow WHERE symbol = ? AND tick >= ? AND tick < ?", (symbol, hour, hour + HOUR_S))
+        _write_block(db, symbol, hour, _hour(db, symbol, hour))
+
+
+def _write_block(db: sqlite3.Connection, symbol: int, hour: int, table: Table) -> None:
+    """Put a whole hour in the place of its block and rows."""
+    db.execute(
+        "INSERT OR REPLACE INTO flow_block VALUES (?, ?, ?, ?, ?)",
+        (symbol, hour, table.shape[1], ",".join(COLUMNS), pack(table)),
+    )
+    db.execute("DELETE FROM flow WHERE symbol = ? AND tick >= ? AND tick < ?", (symbol, hour, hour + HOUR_S))
 
 
 def _unsealed(db: sqlite3.Connection, before: int) -> list[tuple[int, int]]:

@@ -16,8 +16,12 @@ DAY_S = 86_400
 
 
 class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Section [journal]."""
+    """The journal: what is kept on this host, whether or not InfluxDB and Redis are there."""
 
+    state: Annotated[
+        str,
+        Meta(description="Folder of the journal; empty: $STATE_DIRECTORY under systemd, else the XDG state directory."),
+    ] = ""
     retain_s: Annotated[
         int,
         Meta(description="Age in seconds after which rows leave; 0: 48 h where [influx] is named, else 7 d.", ge=0),

@@ -118,6 +118,18 @@ class JournalStore:
         if batches:
             self._keep_house(batches[-1].tick, len(batches))
 
+    def load(self, bars: Bars, flow: Flow) -> None:
+        """Add history that was whole and known in time (tick = second + 1), in one transaction: simulated pasts."""
+        seconds = np.concatenate([bars["second"], flow["second"]])
+        if not len(seconds):
+            return
+        with self.transaction() as db:
+            coverage.load(db, self._markets.tolist(), int(seconds.min()), int(seconds.max()))
+            translated = _translated(bars, "market", self._markets)
+            bar_rows.load(db, translated)
+            for index, symbol in enumerate(self._symbols.tolist()):
+                flows.load(db, symbol, flow[flow["symbol"] == index])
+
     def _write(self, db: sqlite3.Connection, batch: Batch) -> None:
         bar_rows.insert(db, batch.tick, _translated(batch.bars, "market", self._markets).tolist())
         flows.insert(db, batch.tick, _translated(batch.flow, "symbol", self._symbols).tolist())
@@ -125,7 +137,8 @@ class JournalStore:
             _write_signal(db, signal)
         if batch.positions is not None:
             db.execute("INSERT OR REPLACE INTO state VALUES ('positions', ?, ?)", (batch.tick, batch.positions))
-        whole = {} if batch.whole is None else dict(zip(self._markets.tolist(), batch.whole.tolist(), strict=True))
+        # Markets may have joined since the batch was made: it does not speak of them.
+        whole = {} if batch.whole is None else dict(zip(self._markets.tolist(), batch.whole.tolist(), strict=False))
         self._coverage.append(db, batch.tick, whole)
 
     def _keep_house(self, tick: int, appended: int) -> None:

@@ -15,9 +15,11 @@ import uvloop
 
 import exchanges
 from sqfd.clock import Clock, SystemClock
+from sqfd.journal import JournalStore
+from sqfd.model import market_of
 from sqfd.sim.capture import Capture, Playback
 from sqfd.sim.clock import ScaledClock
-from sqfd.sim.history import world
+from sqfd.sim.history import World, world
 from sqfd.sim.source import Source, Synthetic
 from sqfd.sim.venues import Venues
 
@@ -33,19 +35,25 @@ def _names(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
 @click.option("--symbols", default="BTC,ETH,SOL", show_default=True, callback=_names)
 @click.option("--seed", default=1, show_default=True, help="Another seed, another market.")
 @click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(0.01, 1000), help="× real time.")
+@click.option("--flat-out", is_flag=True, help="Play a capture as fast as clients take it.")
 @click.option("--port", default=0, help="Websockets here, REST on the next port; 0: free ports.")
 @click.option("--now", type=int, help="Epoch second at which the market's past ends; default: the present one.")
 @click.option("--staged/--random", default=True, help="Begin with a squeeze that is about to run.")
 @click.option("--capture", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Replay this folder.")
+@click.option(
+    "--journal", type=click.Path(file_okay=False, path_type=Path), help="Write the day before `now` to this journal."
+)
 def main(
     exchange_ids: tuple[str, ...],
     symbols: tuple[str, ...],
     seed: int,
     speed: float,
+    flat_out: bool,
     port: int,
     now: int | None,
     staged: bool,
     capture: Path | None,
+    journal: Path | None,
 ) -> None:
     """Serve simulated exchanges on loopback until SIGTERM, SIGINT or the end of the parent process.
 
@@ -59,12 +67,24 @@ def main(
     source: Source
     if capture is None:
         clock = ScaledClock(now * 1e3, speed)
-        source = Synthetic(world(chosen, symbols, seed, now, staged=staged), now)
+        simulated = world(chosen, symbols, seed, now, staged=staged)
+        if journal is not None:
+            _write_history(journal, simulated, now)
+        source = Synthetic(simulated, now)
     else:
         clock = SystemClock()
-        source = Playback(Capture(capture, {exchange.id: exchange for exchange in chosen}), speed)
+        source = Playback(Capture(capture, {exchange.id: exchange for exchange in chosen}), None if flat_out else speed)
     facts = {"anchor_ms": now * 1_000, "speed": speed, "now": now, "markets": [i.market for i in source.instruments]}
     uvloop.run(_serve(Venues(chosen, source, clock, port=port), facts, parent))
+
+
+def _write_history(folder: Path, simulated: World, now: int) -> None:
+    """The day before `now`, as a daemon would have journaled it."""
+    history = simulated.history(now)
+    store = JournalStore(folder, bulk=True)
+    store.register([market_of(instrument) for instrument in history.markets], history.symbols)
+    store.load(history.bars, history.flow)
+    store.close()
 
 
 def _known(name: str) -> bool:

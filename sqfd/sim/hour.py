@@ -54,7 +54,7 @@ Seconds = NDArray[np.void]
 BLOCK_S = 3_600
 
 _USUAL_SWING = 52.0
-"""Usual |change of CVD| over 15 minutes in seconds of mean volume; measured over 20 days of this market without episodes."""
+"""Usual |change of CVD| over 15 minutes in seconds of mean volume; measured over 10 days of this market without episodes."""
 _FAST, _SLOW = math.exp(-1 / 10), math.exp(-1 / 600)
 """Memory of volume clustering: 10 s and 10 min."""
 _SIGN_FAST, _SIGN_SLOW = math.exp(-1 / 8), math.exp(-1 / 300)

@@ -1,0 +1,61 @@
+"""Running a daemon from a command: the loop, signals, and errors in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sqlite3
+from collections.abc import Awaitable, Callable
+
+import click
+import uvloop
+
+from sqfd.daemon import Daemon
+from sqfd.feed.catalog import UnknownMarket
+from sqfd.journal import JournalBusy, JournalTooNew
+
+Beside = Callable[[Daemon], Awaitable[None]]
+
+
+def run_until_stopped(make: Callable[[], Daemon], beside: Beside | None = None) -> int:
+    """Run the daemon that `make` gives until SIGTERM or SIGINT; give the exit code.
+
+    `beside` runs next to it and ends with it; where it ends first, the daemon is stopped.
+    """
+    code = 0
+    try:
+        uvloop.run(_run(make, beside))
+    except* (UnknownMarket, JournalBusy, JournalTooNew, OSError, sqlite3.Error) as group:
+        for error in _leaves(group):
+            click.echo(f"sqfd: {error}", err=True)
+        code = 78 if group.subgroup(UnknownMarket) else 1
+    return code
+
+
+async def _run(make: Callable[[], Daemon], beside: Beside | None) -> None:
+    daemon = make()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(daemon.run())
+        if beside is not None:
+            other = group.create_task(_beside(beside, daemon))
+            running.add_done_callback(lambda _: other.cancel())
+        await daemon.ready.wait()
+        gc.freeze()  # what lives by now lives long: collections need not look at it again
+
+
+async def _beside(beside: Beside, daemon: Daemon) -> None:
+    try:
+        await beside(daemon)
+    finally:
+        daemon.stop()
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

@@ -1,0 +1,252 @@
+"""The daemon's configuration: its sections, and where values come from.
+
+Order: defaults < `sqfd.toml` < environment < flags. Environment names are `SQFD__SECTION__KEY`; names of the systems that
+sqfd replaces are accepted as aliases; `NAME_FILE` reads a secret from a file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+import exchanges
+from sqfd.feed.settings import FeedSettings
+from sqfd.influx.settings import InfluxSettings
+from sqfd.journal import JournalSettings
+from sqfd.settings import Layered, SettingsError, all_keys, build, nearest, read_toml, render, walk
+from sqfd.signals.settings import RedisSettings
+from sqfd.strategy.settings import StrategySettings
+
+
+class SymbolsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which markets are collected: all of some symbols, or an explicit list."""
+
+    symbols: Annotated[tuple[str, ...], Meta(description="Base assets to trade signals on.")] = ("BTC", "ETH", "SOL")
+    quotes: Annotated[
+        tuple[str, ...], Meta(description="Quote currencies whose markets belong to a symbol; dollars flow together.")
+    ] = ("USDT", "USD", "USDC")
+    exchanges: Annotated[
+        tuple[str, ...], Meta(description="Exchanges to collect from; an empty list means all that sqfd knows.")
+    ] = ()
+    limit: Annotated[int, Meta(ge=0, description="At most this many of the symbols, in their order; 0 means all.")] = 0
+    markets: Annotated[
+        tuple[str, ...],
+        Meta(description="Explicit markets as EXCHANGE:pair; when given, exactly these are collected."),
+    ] = ()
+
+
+class BarsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How 1-second bars are kept in memory."""
+
+    revisable_s: Annotated[
+        int, Meta(ge=60, le=14_400, description="How long a closed second can still be revised by late trades.")
+    ] = 1800
+
+
+class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Health, metrics, history and the live page."""
+
+    enabled: Annotated[bool, Meta(description="Serve HTTP at all.")] = True
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8686
+
+
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is logged, and in which form."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least level that is logged.")] = (
+        "info"
+    )
+    format: Annotated[
+        Literal["auto", "console", "json", "logfmt"],
+        Meta(description="Form of log lines; auto: console on a terminal, logfmt elsewhere."),
+    ] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    instance: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="Name of this daemon in keys, entries and metrics.")
+    ] = "sqfd"
+    symbols: SymbolsSettings = SymbolsSettings()
+    feed: FeedSettings = FeedSettings()
+    bars: BarsSettings = BarsSettings()
+    journal: JournalSettings = JournalSettings()
+    influx: InfluxSettings | None = None
+    redis: RedisSettings | None = None
+    strategy: StrategySettings = StrategySettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+
+
+OPTIONAL = frozenset({"influx", "redis"})
+"""Sections that switch something on by being there."""
+
+ALIASES: Mapping[str, str] = {
+    "SQUEEZEFLOW_LOG_LEVEL": "log.level",
+    "SQUEEZEFLOW_MAX_SYMBOLS": "symbols.limit",
+    "INFLUX_HOST": "influx.host",
+    "INFLUX_PORT": "influx.port",
+    "INFLUX_DATABASE": "influx.database",
+    "INFLUX_USERNAME": "influx.username",
+    "INFLUX_PASSWORD": "influx.password",
+    "REDIS_HOST": "redis.host",
+    "REDIS_PORT": "redis.port",
+    "REDIS_DB": "redis.db",
+    "REDIS_URL": "redis.url",
+}
+"""Environment names of the replaced systems that mean one of our settings."""
+
+WITHOUT_EFFECT = (
+    "SQUEEZEFLOW_RUN_INTERVAL",
+    "SQUEEZEFLOW_DATA_INTERVAL",
+    "SQUEEZEFLOW_ENABLE_PARALLEL",
+    "SQUEEZEFLOW_MAX_WORKERS",
+)
+"""Accepted and reported: sqfd evaluates every symbol each second, in one process."""
+
+PREFIX = "SQFD__"
+
+
+class Loaded(msgspec.Struct):
+    """A configuration with where its values came from."""
+
+    config: Config
+    layered: Layered
+    notes: list[str]
+    """What the user should know: settings without effect, no file found."""
+
+    def source(self, key: str) -> str:
+        """`sqfd.toml:12`, `$INFLUX_HOST`, a flag, or `default`."""
+        return self.layered.sources.get(key, "default")
+
+
+def load(
+    path: Path | None = None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> Loaded:
+    """Read and check the configuration.
+
+    `path` None: `$SQFD_CONFIG`, ./sqfd.toml, the XDG directory's or /etc/sqfd/sqfd.toml, whichever is there first.
+    `flags`: dotted key → value from the command line. Raises SettingsError, whose text is one line for the user.
+    """
+    env = os.environ if environment is None else environment
+    layered, notes = Layered(), []
+    found = path or _found(env)
+    if found is not None:
+        read_toml(found, Config, layered)
+    else:
+        notes.append("no sqfd.toml found: defaults are used")
+    _read_environment(env, layered, notes)
+    for key, value in (flags or {}).items():
+        layered.set(key, value, f"--{key}")
+    config = build(Config, layered)
+    _check(config, layered)
+    return Loaded(config, layered, notes)
+
+
+def _found(env: Mapping[str, str]) -> Path | None:
+    if named := env.get("SQFD_CONFIG"):
+        return Path(named)
+    home = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME", "/")) / ".config")
+    for candidate in (Path("sqfd.toml"), home / "sqfd" / "sqfd.toml", Path("/etc/sqfd/sqfd.toml")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def state_folder(config: Config, env: Mapping[str, str] | None = None) -> Path:
+    """Where the journal lives: the setting, `$STATE_DIRECTORY` (systemd), else the XDG state directory."""
+    env = os.environ if env is None else env
+    if config.journal.state:
+        return Path(config.journal.state)
+    if directory := env.get("STATE_DIRECTORY"):
+        return Path(directory.partition(":")[0])
+    return Path(env.get("XDG_STATE_HOME") or Path(env.get("HOME", "/")) / ".local" / "state") / "sqfd"
+
+
+def _read_environment(env: Mapping[str, str], layered: Layered, notes: list[str]) -> None:
+    known = all_keys(Config)
+    for name, key in ALIASES.items():
+        for variable in (name, f"{name}_FILE"):
+            if variable in env:
+                layered.set(key, _value(variable, env), f"${variable}")
+    if (mode := env.get("SQUEEZEFLOW_ENABLE_1S_MODE")) is not None:
+        sensitivity = 0.5 if mode.strip().lower() in ("1", "true", "yes", "on") else 1.0
+        layered.set("strategy.sensitivity", sensitivity, "$SQUEEZEFLOW_ENABLE_1S_MODE")
+    if (hours := env.get("SQUEEZEFLOW_LOOKBACK_HOURS")) is not None:
+        baseline = str(int(hours) * 3600) if hours.isdecimal() else hours
+        layered.set("strategy.baseline_s", baseline, "$SQUEEZEFLOW_LOOKBACK_HOURS")
+    notes += [f"${name} has no effect: every symbol is evaluated each second" for name in WITHOUT_EFFECT if name in env]
+    for name in sorted(env):
+        if not name.startswith(PREFIX):
+            continue
+        key = name.removeprefix(PREFIX).lower().replace("__", ".")
+        if key not in known and key.endswith("_file") and key.removesuffix("_file") in known:
+            key = key.removesuffix("_file")
+        if key not in known:
+            raise SettingsError(f"${name}: {key}: unknown setting{nearest(key, known)}")
+        layered.set(key, _value(name, env), f"${name}")
+
+
+def _value(variable: str, env: Mapping[str, str]) -> str:
+    """The variable's value, or for `…_FILE` the content of the file that it names."""
+    if not variable.endswith("_FILE"):
+        return env[variable]
+    try:
+        return Path(env[variable]).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"${variable}: {env[variable]} cannot be read: {error.strerror}") from error
+
+
+def _check(config: Config, layered: Layered) -> None:
+    """Settings that are valid one by one but contradict each other."""
+    if not config.symbols.symbols and not config.symbols.markets:
+        source = layered.sources.get("symbols.symbols", "default")
+        raise SettingsError(f"{source}: symbols.symbols: empty, and symbols.markets too: nothing would be collected")
+    for market in config.symbols.markets:
+        exchange, colon, pair = market.partition(":")
+        if not (exchange and colon and pair):
+            source = layered.sources.get("symbols.markets", "default")
+            raise SettingsError(f"{source}: symbols.markets: expected EXCHANGE:pair, not {market!r}")
+        _check_exchange(exchange, "symbols.markets", layered)
+    for exchange in config.symbols.exchanges:
+        _check_exchange(exchange, "symbols.exchanges", layered)
+    for exchange, addresses in config.feed.addresses.items():
+        _check_exchange(exchange, "feed.addresses", layered)
+        try:
+            exchanges.get(exchange, addresses)
+        except ValueError as error:
+            source = layered.sources.get("feed.addresses", "default")
+            raise SettingsError(f"{source}: feed.addresses.{exchange}: {error}") from error
+
+
+def _check_exchange(exchange: str, key: str, layered: Layered) -> None:
+    if exchange not in exchanges.IDS:
+        close = difflib.get_close_matches(exchange.upper(), exchanges.IDS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(exchanges.IDS)}"
+        raise SettingsError(f"{layered.sources.get(key, 'default')}: {key}: unknown exchange {exchange!r}; {hint}")
+
+
+def reference() -> str:
+    """The text of the reference `sqfd.toml`: every setting with one sentence and its default."""
+    head = "# sqfd's settings, each with its default. A line may be left out; [influx] and [redis] are used when named.\n\n"
+    return head + render(Config, OPTIONAL)
+
+
+def shown(loaded: Loaded) -> list[tuple[str, Any, str]]:
+    """(key, value, source) of every setting in force; secrets are not shown."""
+    rows = []
+    for key, _, _ in walk(Config):
+        value: Any = loaded.config
+        for name in key.split("."):
+            value = getattr(value, name) if value is not None else None
+        secret = key.endswith(("password", "token")) and value
+        rows.append((key, "(set)" if secret else value, loaded.source(key)))
+    return rows

@@ -1,0 +1,342 @@
+"""The daemon: the one place where stages are wired together. `Daemon.run` reads as a table of contents.
+
+```
+ catalog ─► markets
+ supervisor ─► intake ─► seconds ─┬─► engine ─► publisher (Redis)
+ (one task per connection)        │      │
+                                  └──────┴────► journal ─► shipper (InfluxDB)
+```
+
+Everything runs on one event loop; the journal has its own thread. No stage waits for a sink.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import exchanges
+from exchanges.api import Exchange, Instrument
+from sqfd import log
+from sqfd.bars.seconds import Closed, Seconds
+from sqfd.clock import Clock, SystemClock
+from sqfd.config import Config
+from sqfd.engine import Engine
+from sqfd.feed.catalog import Catalog, choose
+from sqfd.feed.intake import Counts, Intake
+from sqfd.feed.record import Recorder
+from sqfd.feed.rest import Rest
+from sqfd.feed.settings import Wanted
+from sqfd.feed.supervisor import Supervisor
+from sqfd.influx.client import Client
+from sqfd.influx.shipper import Shipper
+from sqfd.journal import Journal
+from sqfd.model import market_of
+from sqfd.signals.redis import RedisPublisher
+from sqfd.signals.signal import Signal
+from sqfd.wiring import engine_for, journaled, symbols_of
+
+HOUR_S = 3600
+LOOK_S = 0.02
+"""Seconds are closed at most this much later than they are over."""
+STOP_S = 10.0
+"""On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
+
+
+class Status(NamedTuple):
+    """One glance at the running daemon."""
+
+    markets: int
+    live: int
+    trades: int
+    """Aggregated so far."""
+    bars: int
+    second: int
+    """Newest closed second; 0 before the first."""
+    lag_s: float
+    """How long ago, on the exchanges' clocks, that second ended."""
+    signals: int
+    symbols: Mapping[str, Mapping[str, Any]]
+    """Per symbol: price, score, the phases' verdicts."""
+    sinks: Mapping[str, Mapping[str, Any]]
+
+
+class ExchangeTime:
+    """The exchanges' clock: steady time less the offset that the watermark found. A `Clock` for what signals mean."""
+
+    def __init__(self, clock: Clock, seconds: Seconds) -> None:
+        self._clock, self._seconds = clock, seconds
+
+    def now_ms(self) -> float:
+        return self._clock.now_ms() - self._seconds.watermark.offset_ms()
+
+    def wall_ms(self) -> float:
+        return self._clock.wall_ms()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+
+
+class Daemon:
+    """All stages of one process. Make it, `await run()`, and `stop()` it from a signal handler."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: Path,
+        *,
+        clock: Clock | None = None,
+        record: Path | None = None,
+        on_signal: Callable[[Signal], None] = lambda signal: None,
+    ) -> None:
+        """`state`: folder of the journal. `record`: keep received frames there. `on_signal` is told each signal."""
+        self.config = config
+        self._state = state
+        self._clock = clock or SystemClock()
+        self._on_signal = on_signal
+        self._log = log.get("daemon")
+        self._stopping = asyncio.Event()
+        self.ready = asyncio.Event()
+        """Set when the loops run: the configuration is valid and markets are known (not: when every market trades)."""
+        self._exchanges = _exchanges(config)
+        self._symbols = symbols_of(config)
+        self._seconds = Seconds(self._symbols, config.feed.grace_s, config.bars.revisable_s)
+        self._intake = Intake(self._seconds.builder, self._seconds.watermark)
+        self._rests = {id: Rest(exchange, config.feed, self._clock) for id, exchange in self._exchanges.items()}
+        feed, feed_log = config.feed, log.get("feed")
+        recorder = None
+        if record is not None:
+            recorder = Recorder(record, feed.record_file_bytes, feed.record_total_bytes, feed_log)
+        self._supervisor = Supervisor(self._exchanges, feed, self._intake, self._clock, feed_log, recorder, self._rests)
+        self._engine: Engine | None = None
+        self._journal: Journal | None = None
+        self._publisher: RedisPublisher | None = None
+        self._shipper: Shipper | None = None
+        self._registering = asyncio.Lock()
+        self._bars = self._signals = 0
+        self.revisions = 0
+        """Bars that were stored again because trades came late."""
+
+    def stop(self) -> None:
+        """Ask `run` to end: feeds first, then the sinks, then the journal."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until `stop`. Raises UnknownMarket, JournalBusy or OSError when it cannot start."""
+        self._journal = journal = await self._open_journal()
+        try:
+            await self._collect(await self._catalog())
+            await self._warm(journal)
+            async with asyncio.TaskGroup() as group:
+                sinks = [group.create_task(sink) for sink in self._sinks(journal)]
+                feeds = group.create_task(self._supervisor.run(), name="feeds")
+                ticks = group.create_task(self._close_seconds(), name="ticks")
+                late = group.create_task(self._retry_listings(), name="listings")
+                self.ready.set()
+                self._log.info("ready", markets=len(self._seconds.markets), symbols=",".join(self._symbols))
+                await self._stopping.wait()
+                await self._supervisor.stop()
+                await feeds
+                for task in (late, ticks):
+                    task.cancel()
+                await self._drain()
+                for task in sinks:
+                    task.cancel()
+        finally:
+            await journal.close()
+            self._log.info("stopped", bars=self._bars, signals=self._signals)
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    async def _open_journal(self) -> Journal:
+        settings = self.config.journal
+        return await Journal.open(
+            self._state,
+            retain_s=settings.retention_s(self.config.influx is not None),
+            max_bytes=settings.max_bytes,
+            queue_rows=settings.queue_rows,
+            instance=self.config.instance,
+        )
+
+    async def _catalog(self) -> list[Instrument]:
+        """What the exchanges list; those that do not answer are asked again while the others run."""
+        self._listings = Catalog(
+            self._exchanges,
+            self._rests,
+            self._state / "listings",
+            self.config.feed,
+            self._clock,
+            log.get("catalog"),
+        )
+        loaded = await asyncio.gather(*(self._listings.load(id) for id in self._exchanges))
+        self._missing = [id for id, listed in zip(self._exchanges, loaded, strict=True) if listed is None]
+        return choose([one for listed in loaded if listed is not None for one in listed], self._wanted())
+
+    def _wanted(self) -> Wanted:
+        settings = self.config.symbols
+        return Wanted(
+            symbols=self._symbols,
+            quotes=settings.quotes,
+            exchanges=settings.exchanges,
+            markets=settings.markets,
+        )
+
+    async def _collect(self, instruments: Sequence[Instrument]) -> None:
+        """Give markets their indices and let the feeds have them."""
+        assert self._journal is not None
+        async with self._registering:
+            markets = [market_of(instrument) for instrument in instruments]
+            await self._journal.register([*self._seconds.markets, *markets], self._symbols)
+            indices = self._seconds.add_markets(markets)
+            self._supervisor.add(instruments, indices)
+
+    async def _retry_listings(self) -> None:
+        """Collect from exchanges whose listing comes late."""
+        group = asyncio.TaskGroup()
+
+        def found(exchange_id: str, listed: list[Instrument]) -> None:
+            group.create_task(self._collect(choose(listed, self._wanted())))
+
+        async with group:
+            await self._listings.retry(self._missing, found)
+
+    async def _warm(self, journal: Journal) -> None:
+        """Take up where the last run ended: 28 h of flow, prices and weights, positions."""
+        self._engine = engine = engine_for(self.config, self._markets_by_symbol())
+        last = journal.written
+        since = last - engine.history_s
+        newest = []
+        for index, symbol in enumerate(self._symbols):
+            flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
+            engine.warm(flow)
+            newest.append(flow[-1:])
+        bars = await journal.bars([m.name for m in self._seconds.markets], last - HOUR_S, last)
+        if newest:
+            self._seconds.flow.resume(np.concatenate(newest), bars)
+        if (positions := await journal.positions()) is not None:
+            engine.restore(positions)
+        if last > 0:
+            self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
+
+    def _markets_by_symbol(self) -> dict[str, list[str]]:
+        return {
+            symbol: [market.name for market in self._seconds.markets if market.base == symbol]
+            for symbol in self._symbols
+        }
+
+    def _sinks(self, journal: Journal) -> list[Any]:
+        """The coroutines of the sinks that are configured."""
+        running = []
+        time = ExchangeTime(self._clock, self._seconds)
+        if (redis := self.config.redis) is not None:
+            self._publisher = RedisPublisher(
+                redis, journal, time, instance=self.config.instance, heartbeat=self._heartbeat
+            )
+            running.append(self._publisher.run())
+        if (influx := self.config.influx) is not None:
+            self._shipper = Shipper(journal, Client(influx), influx, time, self._state)
+            running.append(self._shipper.run())
+        return running
+
+    # --- once a second ------------------------------------------------------------------------------------------------
+
+    async def _close_seconds(self) -> None:
+        """Close each second when it is over; the one loop that drives bars, strategy and sinks."""
+        while True:
+            for closed in self._seconds.due(self._clock.now_ms(), self._whole):
+                self._tick(closed)
+                await asyncio.sleep(0)  # after a stall many are due: frames must not wait for all of them
+            due_ms = self._seconds.next_due_ms()
+            wait_s = LOOK_S if due_ms is None else (due_ms - self._clock.now_ms()) / 1e3
+            await self._clock.sleep(min(max(wait_s, 0.001), LOOK_S))
+
+    def _whole(self, second: int) -> NDArray[np.bool_]:
+        return self._supervisor.whole(second, len(self._seconds.markets))
+
+    def _tick(self, closed: Closed) -> None:
+        """One closed second: strategy, then every sink, none of which is waited for."""
+        assert self._engine is not None
+        assert self._journal is not None
+        signals = self._engine.tick(closed.tick, closed.flow)
+        records = self._journal.number([journaled(signal) for signal in signals])
+        positions = self._engine.positions() if signals else None
+        if self._publisher is not None:
+            self._publisher.offer(records)
+        self._journal.append(closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole)
+        self._bars += len(closed.second.bars)
+        self.revisions += int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
+        self._signals += len(signals)
+        for signal in signals:
+            self._log.info(
+                "signal",
+                action=signal.action,
+                symbol=signal.symbol,
+                score=round(signal.score, 2),
+                price=signal.entry_price,
+                second=signal.second,
+                reasoning=signal.reasoning,
+            )
+            self._on_signal(signal)
+
+    # --- stop, status -------------------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """Let the sinks take what is left, for a bounded time."""
+        assert self._journal is not None
+        await self._journal.flush()
+        for _ in range(int(STOP_S / 0.05)):
+            shipped = self._shipper is None or self._shipper.cursor >= self._journal.written
+            if shipped and (self._publisher is None or not self._publisher.status()["pending"]):
+                return
+            await asyncio.sleep(0.05)
+        self._log.warning("sinks are behind: the journal keeps the rest for the next start")
+
+    def counts(self) -> Counts:
+        """What became of all trades received."""
+        return self._intake.totals()
+
+    def markets(self) -> list[str]:
+        """Names of the collected markets."""
+        return [market.name for market in self._seconds.markets]
+
+    def _heartbeat(self) -> dict[str, Any]:
+        status = self.status()
+        return {"second": status.second, "lag_s": round(status.lag_s, 3), "symbols": list(self._symbols)}
+
+    def status(self) -> Status:
+        """One glance; cheap enough for every second."""
+        second = (self._seconds.builder.next_second or 1) - 1
+        exchange_s = ExchangeTime(self._clock, self._seconds).now_ms() / 1e3
+        sinks: dict[str, Mapping[str, Any]] = {}
+        if self._journal is not None:
+            sinks["journal"] = self._journal.status()
+        if self._shipper is not None:
+            sinks["influx"] = self._shipper.status()
+        if self._publisher is not None:
+            sinks["redis"] = self._publisher.status()
+        feeds = self._supervisor.status()
+        return Status(
+            markets=len(self._seconds.markets),
+            live=feeds.live,
+            trades=feeds.counts.aggregated,
+            bars=self._bars,
+            second=second,
+            lag_s=max(0.0, exchange_s - second - 1) if second > 0 else math.nan,
+            signals=self._signals,
+            symbols={symbol: self._engine.mind(symbol) for symbol in self._symbols} if self._engine else {},
+            sinks=sinks,
+        )
+
+
+def _exchanges(config: Config) -> dict[str, Exchange]:
+    """The exchanges that the configuration speaks of."""
+    wanted = config.symbols.exchanges or exchanges.IDS
+    if config.symbols.markets:
+        wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
+    return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}

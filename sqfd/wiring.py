@@ -1,0 +1,37 @@
+"""What the daemon, replays and backtests wire alike: engines of a configuration, signals for the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqfd.config import Config
+from sqfd.engine import Engine
+from sqfd.journal import JournaledSignal
+from sqfd.signals.signal import Signal, cvd_record, encode
+from sqfd.strategy.squeezeflow import SqueezeFlow
+
+
+def symbols_of(config: Config) -> tuple[str, ...]:
+    """The symbols that signals are given on, in their order."""
+    return config.symbols.symbols[: config.symbols.limit or None]
+
+
+def engine_for(config: Config, markets: Mapping[str, Sequence[str]]) -> Engine:
+    """The engine of a configuration; `markets`: per symbol, the names of the markets behind it."""
+    symbols = symbols_of(config)
+    settings = config.strategy
+    return Engine(symbols, SqueezeFlow(settings, symbols), settings, config.instance, markets)
+
+
+def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:
+    """A signal as the journal keeps it and publishers take it; `seq` 0: not numbered yet."""
+    return JournaledSignal(
+        signal_id=signal.signal_id,
+        tick=signal.second + 1,
+        second=signal.second,
+        seq=seq,
+        symbol=signal.symbol,
+        valid_until_s=signal.second + 1 + signal.ttl,
+        line=encode(signal),
+        cvd=cvd_record(signal),
+    )
