@@ -92,6 +92,11 @@ class JournalStore:
                 self._db.execute("ROLLBACK")
             raise
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For the other modules of this package."""
+        return self._db
+
     # --- writing
 
     def register(self, markets: Sequence[Market], symbols: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -266,6 +271,19 @@ class JournalStore:
             "JOIN market ON market.id = bar.market GROUP BY market.id ORDER BY market.id"
         )
         return [Extent(*row) for row in self._db.execute(query)]
+
+    def span(self) -> tuple[int, int]:
+        """First and last second of anything that was looked at; (0, -1) where there is none."""
+        (first, last) = self._db.execute("SELECT min(first_second), max(last_second) FROM run").fetchone()
+        return (0, -1) if first is None else (int(first), int(last))
+
+    def bar_counts(self, from_s: int, to_s: int) -> dict[str, int]:
+        """Seconds with a bar in `from_s <= second < to_s`, per market that has any."""
+        query = (
+            "SELECT market.name, count(*) FROM bar JOIN market ON market.id = bar.market "
+            "WHERE tick > ? AND tick <= ? AND tick = second + 1 GROUP BY market.id"
+        )
+        return {str(name): int(count) for name, count in self._db.execute(query, (from_s, to_s))}
 
     def used_bytes(self) -> int:
         """Bytes of the file's pages in use."""
