@@ -240,7 +240,7 @@ class Daemon:
             )
             running.append(self._publisher.run())
         if (influx := self.config.influx) is not None:
-            self._shipper = Shipper(journal, Client(influx), influx, time, self._state)
+            self._shipper = Shipper(journal, Client(influx), influx, self._clock, self._state)
             running.append(self._shipper.run())
         return running
 
