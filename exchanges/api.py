@@ -494,6 +494,8 @@ class Exchange(ABC):
     has_liquidations: ClassVar[bool] = False
     has_open_interest: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = ("spot",)
+    notes: ClassVar[tuple[str, ...]] = ()
+    """What a trader should know of its data, and how disputed readings were decided: one short sentence each."""
 
     def __init__(self, addresses: Mapping[str, str] | None = None) -> None:
         """`addresses`: endpoint or REST name → base address to use instead. Raises ValueError on an unknown name."""

@@ -7,7 +7,7 @@ JSON numbers, quoted or bare, are read by msgspec in lax mode (`lax`): like Pyth
 from __future__ import annotations
 
 import zlib
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -38,6 +38,16 @@ def iso_ms(text: str) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"no time zone in {text[:40]!r}")
     return int(moment.replace(microsecond=0).timestamp()) * 1000 + moment.microsecond // 1000
+
+
+def iso(ts_ms: int) -> str:
+    """Milliseconds since the epoch → ISO 8601 in UTC, the inverse of `iso_ms`.
+
+    >>> iso(1618677843003)
+    '2021-04-17T16:44:03.003Z'
+    """
+    seconds, ms = divmod(ts_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
 
 
 def inflate(frame: Buffer, wbits: int) -> bytes:
