@@ -33,7 +33,6 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
-    Past,
     Rate,
     Recovery,
     Rejected,
@@ -44,6 +43,7 @@ from exchanges.api import (
     base_asset,
     rows,
 )
+from exchanges.image import past
 from exchanges.numbers import lax
 
 TRADES, LIQUIDATIONS = "trades:t", "status:liq:global"
@@ -250,12 +250,6 @@ def _ask(topic: str) -> Frame:
     channel, _, name = topic.partition(":")
     of = {"key": name} if channel == "status" else {"symbol": name}
     return msgspec.json.encode({"event": "subscribe", "channel": channel} | of).decode()
-
-
-def past(events: list[Event]) -> Sequence[Event]:
-    """An image holds what was over before the subscription; newest first on the wire."""
-    trades = [event for event in reversed(events) if type(event) is Trade]
-    return [Past(trades), *(event for event in events if type(event) is not Trade)]
 
 
 _listing = lax(tuple[list[str], list[str], list[tuple[str, str]]])

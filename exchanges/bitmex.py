@@ -17,6 +17,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    BadMessage,
     Buffer,
     Call,
     Decoder,
@@ -32,7 +33,6 @@ from exchanges.api import (
     Malformed,
     OpenInterest,
     Page,
-    Past,
     Rate,
     Recovery,
     Rejected,
@@ -44,6 +44,7 @@ from exchanges.api import (
     chunks,
     rows,
 )
+from exchanges.image import past
 from exchanges.numbers import iso, iso_ms, lax
 
 TOPICS_PER_FRAME = 20
@@ -110,9 +111,13 @@ class BitmexDecoder(Decoder):
         if frame == b"pong":
             return ALIVE
         try:
-            message = _message.decode(frame)
-        except msgspec.ValidationError:
+            return self.whole(frame, recv_ms)
+        except (msgspec.ValidationError, ValueError):
             return self.one_by_one(frame, recv_ms)
+
+    def whole(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
+        """The fast path: everything is as documented, or this raises."""
+        message = _message.decode(frame)
         if message.data is None:
             return self.control(message)
         if message.table == "trade":
@@ -193,8 +198,7 @@ def live_or_past(action: str, events: list[Event]) -> Sequence[Event]:
         return events
     if action != "partial":
         return (Unknown(f"action {action[:40]}"),)
-    trades = [event for event in events if type(event) is Trade]
-    return [Past(trades), *(event for event in events if type(event) is not Trade)]
+    return past(events)
 
 
 def _named(message: Message) -> tuple[str, ...]:
@@ -280,7 +284,10 @@ class Bitmex(Exchange):
         return Request(self.url("rest") + "/instrument/active")
 
     def _read_listing(self, body: bytes) -> Page[Instrument]:
-        return Page([self._listed(row) for row in _listing.decode(body) if row.typ in _KINDS])
+        found = _listing.decode(body)
+        if not found:
+            raise BadMessage("an empty listing")
+        return Page([self._listed(row) for row in found if row.typ in _KINDS])
 
     def _listed(self, row: Listed) -> Instrument:
         asset, multiplier = base_asset(row.underlying)

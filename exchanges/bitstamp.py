@@ -15,6 +15,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    BadMessage,
     Buffer,
     Call,
     Closing,
@@ -161,11 +162,14 @@ class Bitstamp(Exchange):
         return (Call(Request(self.url("rest") + "/trading-pairs-info/"), self._read_listing),)
 
     def _read_listing(self, body: bytes) -> Page[Instrument]:
-        items = []
-        for row in _listed.decode(body):
-            base, _, quote = row.name.partition("/")
-            items.append(self._instrument(row.url_symbol, base, quote, row.trading == "Enabled"))
-        return Page(items)
+        found = _listed.decode(body)
+        if not found:
+            raise BadMessage("an empty listing")
+        return Page([self._listed(row) for row in found])
+
+    def _listed(self, row: Listed) -> Instrument:
+        base, _, quote = row.name.partition("/")
+        return self._instrument(row.url_symbol, base, quote, row.trading == "Enabled")
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         return self._instrument(symbol, *_split(symbol.upper()))

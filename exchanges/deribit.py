@@ -109,14 +109,18 @@ class DeribitDecoder(Decoder):
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
-            message = _message.decode(frame)
-        except msgspec.ValidationError:
+            return self.whole(frame)
+        except (msgspec.ValidationError, ValueError):
             return self.one_by_one(frame)
+
+    def whole(self, frame: Buffer) -> Sequence[Event]:
+        """The fast path: everything is as documented, or this raises."""
+        message = _message.decode(frame)
         params = message.params
         if params is None:
             return self.answer(message)
         if message.method == "heartbeat":
-            return (Reply(self.ping(recv_ms)),) if params.type == "test_request" else ALIVE
+            return (Reply(self._test()),) if params.type == "test_request" else ALIVE
         if params.data is None or not params.channel.startswith(TRADES):
             return (Unknown(f"{message.method} {params.channel}"[:60]),)
         return [self.traded(row) for row in params.data]
@@ -163,6 +167,9 @@ class DeribitDecoder(Decoder):
 
     def ping(self, now_ms: int) -> Frame:
         """`test` rather than `set_heartbeat`: it needs no state, and costs the same."""
+        return self._test()
+
+    def _test(self) -> Frame:
         return self._ask("public/test", {})
 
     def _ask(self, method: str, params: Mapping[str, object]) -> Frame:

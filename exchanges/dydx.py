@@ -31,7 +31,6 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
-    Past,
     Rate,
     Recovery,
     Rejected,
@@ -42,6 +41,7 @@ from exchanges.api import (
     base_asset,
     rows,
 )
+from exchanges.image import past
 from exchanges.numbers import iso_ms, lax
 
 CHANNEL = "v4_trades"
@@ -98,9 +98,13 @@ class DydxDecoder(Decoder):
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
-            message = _message.decode(frame)
-        except msgspec.ValidationError:
+            return self.whole(frame)
+        except (msgspec.ValidationError, ValueError):
             return self.one_by_one(frame)
+
+    def whole(self, frame: Buffer) -> Sequence[Event]:
+        """The fast path: everything is as documented, or this raises."""
+        message = _message.decode(frame)
         if message.channel != CHANNEL or message.contents is None:
             return self.control(message)
         contents = message.contents if isinstance(message.contents, list) else (message.contents,)
@@ -129,8 +133,7 @@ class DydxDecoder(Decoder):
             return events
         if message.type != "subscribed":
             return (Unknown(f"type {message.type[:40]}"),)
-        past = [event for event in events if type(event) is Trade]
-        return [Acked((message.id,)), Past(past), *(event for event in events if type(event) is not Trade)]
+        return [Acked((message.id,)), *past(events)]
 
     def control(self, message: Message) -> Sequence[Event]:
         if message.type in ("connected", "unsubscribed", "pong"):

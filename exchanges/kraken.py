@@ -36,7 +36,6 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
-    Past,
     Rate,
     Recovery,
     Rejected,
@@ -48,12 +47,15 @@ from exchanges.api import (
     chunks,
     rows,
 )
+from exchanges.image import past
 from exchanges.numbers import iso, iso_ms, lax
 
 TOPICS_PER_FRAME = 100
 SPOT_ROWS, FUTURES_ROWS = 1000, 100
 _TO_V1 = {"BTC": "XBT", "DOGE": "XDG"}
 _TO_V2 = {"XBT": "BTC", "XDG": "DOGE"}
+_CONTRACTS = ("PI_", "PF_", "PV_", "FI_", "FF_", "FV_")
+"""How contracts begin; indices and reference rates are listed beside them."""
 _MAX_S = Decimal(10**11)
 
 Side = Literal["buy", "sell"]
@@ -156,12 +158,15 @@ class KrakenDecoder(Decoder):
     """Trades of both products, images, answers."""
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
-        if frame[:1] == b"[":
-            return self.old(frame)
+        old = frame[:1] == b"["
         try:
-            message = _message.decode(frame)
-        except msgspec.ValidationError:
-            return self.one_by_one(frame)
+            return self.old(frame) if old else self.whole(frame)
+        except (msgspec.ValidationError, ValueError, ArithmeticError):
+            return self.old_one_by_one(frame) if old else self.one_by_one(frame)
+
+    def whole(self, frame: Buffer) -> Sequence[Event]:
+        """The fast path: everything is as documented, or this raises."""
+        message = _message.decode(frame)
         if message.channel == "trade" and message.data is not None:
             return live_or_past(message.type, [self.spot(row) for row in message.data])
         if message.feed == "trade" and not message.event:
@@ -177,20 +182,23 @@ class KrakenDecoder(Decoder):
             return live_or_past(envelope.type, rows(_raw_rows.decode(envelope.data), _spot_row, self.spot))
         if envelope.feed == "trade_snapshot":
             return live_or_past("snapshot", rows(_raw_rows.decode(envelope.trades), _futures_row, self.future))
-        if envelope.channel or envelope.feed not in ("", "trade"):
+        if envelope.feed == "trade":
+            return rows([msgspec.Raw(bytes(frame))], _futures_row, self.future)
+        if envelope.channel or envelope.feed:
             return (Unknown(f"channel {envelope.channel}{envelope.feed}"[:60]),)
         raise BadMessage("no message of this exchange")
 
     def old(self, frame: Buffer) -> Sequence[Event]:
         """A push of spot v1, which has no image."""
-        try:
-            push = _old_push.decode(frame)
-        except msgspec.ValidationError:
-            raw = _old_envelope.decode(frame)
-            make = self.old_maker(raw.channel, raw.pair)
-            return rows(raw.data, _old_row, make) if make else (Unknown(f"channel {raw.channel[:40]}"),)
+        push = _old_push.decode(frame)
         make = self.old_maker(push.channel, push.pair)
         return [make(row) for row in push.data] if make else (Unknown(f"channel {push.channel[:40]}"),)
+
+    def old_one_by_one(self, frame: Buffer) -> Sequence[Event]:
+        """The slow path of spot v1."""
+        push = _old_envelope.decode(frame)
+        make = self.old_maker(push.channel, push.pair)
+        return rows(push.data, _old_row, make) if make else (Unknown(f"channel {push.channel[:40]}"),)
 
     def old_maker(self, channel: str, pair: str) -> Callable[[OldRow], Event] | None:
         """What makes trades of the rows of a push, by v2's symbol where v1's is none of ours."""
@@ -268,8 +276,7 @@ def live_or_past(type_: str, events: list[Event]) -> Sequence[Event]:
         return events
     if type_ != "snapshot":
         return (Unknown(f"type {type_[:40]}"),)
-    past = [event for event in events if type(event) is Trade]
-    return [Past(past), *(event for event in events if type(event) is not Trade)]
+    return past(events)
 
 
 def _renamed(pair: str, names: Mapping[str, str]) -> str:
@@ -332,7 +339,6 @@ class Listed(msgspec.Struct):
     """A row of instruments; older answers name the coins only within the symbol."""
 
     symbol: str
-    type: str
     tradeable: bool = False
     contractSize: float | None = None
     base: str = ""
@@ -400,8 +406,8 @@ class Kraken(Exchange):
         ),
     )
     rest: ClassVar[Mapping[str, str]] = {
-        "spot": "https://api.kraken.com/0/public",
-        "futures": "https://futures.kraken.com/derivatives/api/v3",
+        "rest": "https://api.kraken.com/0/public",
+        "rest_futures": "https://futures.kraken.com/derivatives/api/v3",
     }
     limits: ClassVar[Limits] = Limits(connects=Rate(150, 600), rest=Rate(1, 1))
     recovery: ClassVar[Recovery] = "exact"
@@ -425,8 +431,8 @@ class Kraken(Exchange):
 
     def listings(self) -> Sequence[Call[Instrument]]:
         return (
-            Call(Request(self.url("spot") + "/AssetPairs"), self._read_pairs),
-            Call(Request(self.url("futures") + "/instruments"), self._read_contracts),
+            Call(Request(self.url("rest") + "/AssetPairs"), self._read_pairs),
+            Call(Request(self.url("rest_futures") + "/instruments"), self._read_contracts),
         )
 
     def _read_pairs(self, body: bytes) -> Page[Instrument]:
@@ -443,7 +449,7 @@ class Kraken(Exchange):
 
     def _read_contracts(self, body: bytes) -> Page[Instrument]:
         found = _instruments.decode(body).instruments
-        return Page([self._contract(row) for row in found if "_" in row.symbol and "index" not in row.type])
+        return Page([self._contract(row) for row in found if row.symbol.upper().startswith(_CONTRACTS)])
 
     def _contract(self, row: Listed) -> Instrument:
         """`PI_XBTUSD`, `FI_XBTUSD_261225`: the first letter says perpetual or dated, the second inverse or linear."""
@@ -470,7 +476,7 @@ class Kraken(Exchange):
         """`BTC/USD` and, of v1, `XBT/USD` are spot; anything else is a contract of futures."""
         if "/" in symbol:
             return self._pair(symbol)
-        return self._contract(Listed(symbol, "", tradeable=True))
+        return self._contract(Listed(symbol, tradeable=True))
 
     def recover(self, gap: Gap) -> Call[Trade]:
         if gap.instrument.kind == "spot":
@@ -496,7 +502,7 @@ class Kraken(Exchange):
             return Page(trades, self._spot_history(gap, last))
 
         pair = instrument.pair.replace("/", "")
-        return Call(Request(f"{self.url('spot')}/Trades?pair={pair}&since={since_ns}&count={SPOT_ROWS}"), read)
+        return Call(Request(f"{self.url('rest')}/Trades?pair={pair}&since={since_ns}&count={SPOT_ROWS}"), read)
 
     def _futures_history(self, gap: Gap, before_ms: int, seen: frozenset[str]) -> Call[Trade]:
         """Newest first, before a time. `seen` are the ids that an earlier page gave of its oldest millisecond."""
@@ -520,7 +526,7 @@ class Kraken(Exchange):
             return Page(trades, self._futures_history(gap, oldest + 1, known))
 
         query = f"symbol={instrument.symbol}&lastTime={iso(before_ms)}"
-        return Call(Request(f"{self.url('futures')}/history?{query}"), read)
+        return Call(Request(f"{self.url('rest_futures')}/history?{query}"), read)
 
     def open_interest(self, instruments: Iterable[Instrument]) -> Sequence[Call[OpenInterest]]:
         """One answer for all contracts."""
@@ -538,4 +544,4 @@ class Kraken(Exchange):
                     items.append(OpenInterest(instrument, ts_ms, base, usd))
             return Page(items)
 
-        return (Call(Request(self.url("futures") + "/tickers"), read),) if wanted else ()
+        return (Call(Request(self.url("rest_futures") + "/tickers"), read),) if wanted else ()

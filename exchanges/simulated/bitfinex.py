@@ -112,7 +112,7 @@ class Simulated(SimulatedExchange):
     ) -> tuple[int, bytes]:
         listed = self.instruments.values()
         if path.startswith("/conf/"):
-            spot, perp = ([i.symbol for i in listed if i.kind == kind] for kind in ("spot", "perp"))
+            spot, perp = ([i.symbol for i in listed if i.kind == kind and i.active] for kind in ("spot", "perp"))
             return 200, msgspec.json.encode([spot, perp, [["IOT", "IOTA"], ["UST", "USDt"]]])
         if path == "/status/deriv":
             return 200, msgspec.json.encode([_deriv(i, now_ms) for i in listed if i.kind == "perp"])

@@ -15,7 +15,8 @@ from exchanges.simulated.api import History, SimulatedConnection, SimulatedExcha
 
 OPEN_COINS = 250_000.0
 """Open interest of every market, in base coins."""
-BLOCK_MS = 1000
+BLOCK_MS = 1
+"""Blocks come faster here than there: a page must hold several."""
 
 
 class Connection(SimulatedConnection):

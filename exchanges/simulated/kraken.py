@@ -147,15 +147,15 @@ class Simulated(SimulatedExchange):
     ) -> tuple[int, bytes]:
         answer: object
         match name, path:
-            case "spot", "/AssetPairs":
+            case "rest", "/AssetPairs":
                 answer = {"error": [], "result": {i.pair: self._pair(i) for i in self.listed("spot")}}
-            case "spot", "/Trades":
+            case "rest", "/Trades":
                 answer = self._spot_history(query, history, now_ms)
-            case "futures", "/instruments":
+            case "rest_futures", "/instruments":
                 answer = {"result": "success", "instruments": [_contract(i) for i in self.listed("futures")]}
-            case "futures", "/history":
+            case "rest_futures", "/history":
                 answer = {"result": "success", "history": self._futures_history(query, history)}
-            case "futures", "/tickers":
+            case "rest_futures", "/tickers":
                 tickers = [{"symbol": i.symbol, "openInterest": OPEN_CONTRACTS} for i in self.listed("futures")]
                 answer = {"result": "success", "tickers": tickers, "serverTime": iso(now_ms)}
             case _:
