@@ -3,11 +3,12 @@
 Sources: the indexer's documentation (websocket `v4_trades`, HTTP `/v4/perpetualMarkets` and `/v4/trades/perpetualMarket`),
 autumn 2026. The answer to a subscription carries past trades. A trade of type `LIQUIDATED` is itself the forced order, which is
 the taker; `DELEVERAGED` closes positions against each other outside of the book. Times are block times: many trades share
-one. Trade ids begin with the block's height in hex, which is what history is paged by.
+one, and history is paged by block.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 from urllib.parse import quote as url_quote
@@ -42,11 +43,12 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import iso_ms, lax
+from exchanges.numbers import iso, iso_ms, lax
 
 CHANNEL = "v4_trades"
 PAGE_ROWS = 1000
-_HEIGHT_DIGITS, _ID_DIGITS = 8, 24
+_NAMED = re.compile(rf"{CHANNEL}-([^\s()]+?)[).]*(?:\s|$)")
+_ALREADY_SUBSCRIBED = "already subscribed"
 
 
 class Row(msgspec.Struct, gc=False):
@@ -139,7 +141,11 @@ class DydxDecoder(Decoder):
         if message.type in ("connected", "unsubscribed", "pong"):
             return ALIVE
         if message.type == "error":
-            return (Rejected((message.id,) if message.id else (), message.message[:160]),)
+            named = _NAMED.search(message.message)
+            topics = (named[1],) if named else ()
+            return (
+                Acked(topics) if _ALREADY_SUBSCRIBED in message.message else Rejected(topics, message.message[:160]),
+            )
         return (Unknown(f"{message.type} {message.channel}"[:60]),)
 
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
@@ -183,7 +189,7 @@ class Dydx(Exchange):
             "wss://indexer.dydx.trade/v4/ws",
             streams_per_connection=30,
             topics_per_frame=1,
-            frames=Rate(2, 1),
+            frames=Rate(5, 1),
             ids="unique",
         ),
     )
@@ -229,10 +235,10 @@ class Dydx(Exchange):
         )
 
     def recover(self, gap: Gap) -> Call[Trade]:
-        return self._history(gap, _height(gap.before_id), frozenset())
+        return self._history(gap, f"createdBeforeOrAt={iso(gap.before_ms + 1)}", frozenset())
 
-    def _history(self, gap: Gap, height: int | None, seen: frozenset[str]) -> Call[Trade]:
-        """Newest first, from that block on. `seen` are the ids of that block which an earlier page gave."""
+    def _history(self, gap: Gap, before: str, seen: frozenset[str]) -> Call[Trade]:
+        """Newest first, from a time or block on. `seen` are the ids of that block which an earlier page gave."""
         symbol = gap.instrument.symbol
         make = DydxDecoder({symbol: gap.instrument}, gap.instrument.endpoint).traded
 
@@ -244,7 +250,7 @@ class Dydx(Exchange):
                 return Page(trades)
             return Page(trades, self._older(gap, found))
 
-        query = f"limit={PAGE_ROWS}" + ("" if height is None else f"&createdBeforeOrAtHeight={height}")
+        query = f"limit={PAGE_ROWS}&{before}"
         path = f"/trades/perpetualMarket/{url_quote(symbol, safe='')}"
         return Call(Request(f"{self.url('rest')}{path}?{query}"), read)
 
@@ -254,8 +260,10 @@ class Dydx(Exchange):
         if edge is None:
             return None
         if found[0].createdAtHeight == edge:
-            return self._history(gap, edge - 1, frozenset())
-        return self._history(gap, edge, frozenset(row.id for row in found if row.createdAtHeight == edge))
+            return self._history(gap, f"createdBeforeOrAtHeight={edge - 1}", frozenset())
+        return self._history(
+            gap, f"createdBeforeOrAtHeight={edge}", frozenset(row.id for row in found if row.createdAtHeight == edge)
+        )
 
     def open_interest(self, instruments: Iterable[Instrument]) -> Sequence[Call[OpenInterest]]:
         """One answer for all markets, without a time."""
@@ -272,13 +280,3 @@ class Dydx(Exchange):
             )
 
         return (Call(self._markets_request(), read),) if wanted else ()
-
-
-def _height(id: int | str | None) -> int | None:
-    """The block that a trade id belongs to; None where the id is not of that form."""
-    if not isinstance(id, str) or len(id) != _ID_DIGITS:
-        return None
-    try:
-        return int(id[:_HEIGHT_DIGITS], 16)
-    except ValueError:
-        return None

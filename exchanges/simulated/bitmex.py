@@ -68,7 +68,7 @@ class Connection(SimulatedConnection):
 
     def _order(self, forced: Liquidation) -> dict[str, Any]:
         return {
-            "orderID": str(forced.id),
+            "orderID": str(forced.id or f"{forced.ts_ms}-{forced.price}"),
             "symbol": forced.instrument.symbol,
             "side": "Buy" if forced.buy else "Sell",
             "price": forced.price,

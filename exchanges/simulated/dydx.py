@@ -10,7 +10,7 @@ import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
 from exchanges.dydx import CHANNEL
-from exchanges.numbers import iso
+from exchanges.numbers import iso, iso_ms
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 OPEN_COINS = 250_000.0
@@ -33,7 +33,7 @@ class Connection(SimulatedConnection):
         where = {"channel": request["channel"], "id": symbol}
         if request["channel"] != CHANNEL or (self.endpoint, symbol) not in self.exchange.instruments:
             reason = f"Invalid subscription id for channel: ({request['channel']}-{symbol})"
-            return [self._message({"type": "error", "message": reason} | where)]
+            return [self._message({"type": "error", "message": reason})]
         if request["type"] == "unsubscribe":
             self.topics.discard(symbol)
             return [self._message({"type": "unsubscribed"} | where)]
@@ -108,7 +108,8 @@ class Simulated(SimulatedExchange):
         symbol = unquote(path.removeprefix("/trades/perpetualMarket/"))
         if ("indexer", symbol) not in self.instruments:
             return 404, msgspec.json.encode({"errors": [{"msg": f"no {path}"}]})
-        last_block = int(query.get("createdBeforeOrAtHeight", str(now_ms // BLOCK_MS)))
+        last_ms = iso_ms(query["createdBeforeOrAt"]) if "createdBeforeOrAt" in query else now_ms
+        last_block = int(query.get("createdBeforeOrAtHeight", str(last_ms // BLOCK_MS)))
         trades = history(self.instruments["indexer", symbol], 0, (last_block + 1) * BLOCK_MS)
         newest = list(trades)[-int(query.get("limit", "100")) :]
         return 200, msgspec.json.encode({"trades": [_row(trade) for trade in reversed(newest)]})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import exchanges
+from exchanges import dydx
 from exchanges.api import Acked, Assumed, BadMessage, Closing, Event, Excluded, Gap, Past, Rejected, Trade
 from tests.exchanges.support import NOW_MS
 from tests.exchanges.test_recovery import history, recovered
@@ -88,10 +89,25 @@ def test_dydx_deleveraging_is_no_trade_and_liquidations_are_marked() -> None:
     assert (forced.buy, forced.forced) == (False, False)
 
 
-def test_dydx_starts_from_the_block_of_the_trade_after_the_hole() -> None:
-    """The first digits of a trade's id are its block, where it has that form."""
-    dydx = exchanges.get("DYDX")
-    for before, query in (("0165e5e30000000200000002", "&createdBeforeOrAtHeight=23455203"), ("x", ""), (None, "")):
-        call = dydx.recover(Gap(dydx.assume("BTC-USD"), 1, 2, None, before))
-        assert call is not None
-        assert call.request.url.partition("limit=1000")[2] == query
+@pytest.mark.parametrize(
+    ("message", "event"),
+    [
+        ("Invalid subscription id for channel: (v4_trades-NO-USD)", Rejected),
+        ("Too many subscribe attempts for channel v4_trades-NO-USD. Please  reconnect and try again.", Rejected),
+        ("Invalid subscribe message: already subscribed (v4_trades-NO-USD)", Acked),
+    ],
+)
+def test_dydx_errors_name_their_market_in_words(message: str, event: type) -> None:
+    """Errors have no field for it; what is subscribed to already is not refused."""
+    (got,) = decode("DYDX", {"type": "error", "message": message, "message_id": 1})
+    assert type(got) is event
+    assert getattr(got, "topics", ()) == ("NO-USD",)
+
+
+def test_dydx_reads_blocks_to_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that ends within a block goes on from that block, and gives none of its trades twice."""
+    monkeypatch.setattr(dydx, "PAGE_ROWS", 10)
+    past = history(exchanges.get("DYDX").assume("BTC-USD"), [n // 4 for n in range(60)])
+    found, rest = recovered(Gap(past[0].instrument, past[8].ts_ms, past[51].ts_ms), past)
+    assert [t.id for t in found] == [t.id for t in past[8:52]]
+    assert len(rest.asked) > 4
