@@ -50,6 +50,7 @@ from exchanges.numbers import iso, iso_ms, lax
 TOPICS_PER_FRAME = 20
 PAGE_ROWS = 1000
 XBT_SATOSHIS = 1e8
+_TOO_MANY, _ALREADY_SUBSCRIBED = 429, "You are already subscribed"
 _NO_TRADE = ("Settlement", "Referential")
 
 
@@ -82,6 +83,7 @@ class Message(msgspec.Struct, gc=False):
     success: bool | None = None
     subscribe: str = ""
     unsubscribe: str = ""
+    status: int = 0
     error: str = ""
     request: Asked | None = None
     info: str = ""
@@ -106,6 +108,8 @@ class BitmexDecoder(Decoder):
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._coins_per_contract: dict[str, float] = {}
+        self._unanswered: dict[str, None] = {}
+        """Topics asked for, in order, which is also the order of the answers."""
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if frame == b"pong":
@@ -175,14 +179,29 @@ class BitmexDecoder(Decoder):
 
     def control(self, message: Message) -> Sequence[Event]:
         if message.success and message.subscribe:
+            self._unanswered.pop(message.subscribe, None)
             return (Acked((message.subscribe,)),)
         if message.error:
-            return (Rejected(_named(message), message.error[:160]),)
+            return self.refused(message)
         if message.unsubscribe or message.info:
             return ALIVE
         return (Unknown(f"message {message.table}"[:60]),)
 
+    def refused(self, message: Message) -> Sequence[Event]:
+        """An error repeats the request and names no topic: the first that is unanswered. Too many requests: all of it."""
+        asked = message.request.args if message.request is not None else []
+        args = [asked] if isinstance(asked, str) else asked
+        topics = tuple(topic for topic in args if topic in self._unanswered) or (tuple(args) if len(args) == 1 else ())
+        if message.status != _TOO_MANY:
+            topics = topics[:1]
+        for topic in topics:
+            self._unanswered.pop(topic, None)
+        if message.error.startswith(_ALREADY_SUBSCRIBED):
+            return (Acked(topics),)
+        return (Rejected(topics, message.error[:160]),)
+
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
+        self._unanswered.update(dict.fromkeys(topics))
         return [_ask("subscribe", part) for part in chunks(topics, TOPICS_PER_FRAME)]
 
     def unsubscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
@@ -199,16 +218,6 @@ def live_or_past(action: str, events: list[Event]) -> Sequence[Event]:
     if action != "partial":
         return (Unknown(f"action {action[:40]}"),)
     return past(events)
-
-
-def _named(message: Message) -> tuple[str, ...]:
-    """The topics that an error is about: it repeats the whole request, and names one where there were several."""
-    if message.request is None:
-        return ()
-    args = [message.request.args] if isinstance(message.request.args, str) else message.request.args
-    if len(args) == 1:
-        return tuple(args)
-    return tuple(arg for arg in args if arg in message.error or arg.partition(":")[2] in message.error.split())
 
 
 def _ask(op: str, topics: Sequence[str]) -> Frame:

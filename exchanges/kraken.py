@@ -411,7 +411,7 @@ class Kraken(Exchange):
     }
     limits: ClassVar[Limits] = Limits(connects=Rate(150, 600), rest=Rate(1, 1))
     recovery: ClassVar[Recovery] = "exact"
-    recovery_note: ClassVar[str] = "all history; spot by trade id, futures by time and uid, with liquidation marks"
+    recovery_note: ClassVar[str] = "spot: all history by trade id; futures: 7 days by time, with liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")

@@ -35,7 +35,7 @@ class Connection(SimulatedConnection):
     def _answer(self, request: Mapping[str, Any], topic: str) -> Sequence[Frame]:
         table, _, symbol = topic.partition(":")
         if table not in _TABLES or (self.endpoint, symbol) not in self.exchange.instruments:
-            reason = f"Unknown or expired symbol {symbol}" if table in _TABLES else f"Unknown table: {table}"
+            reason = "Unknown or expired symbol." if table in _TABLES else f"Unknown table: {table}"
             return [text({"status": 400, "error": reason, "meta": {}, "request": request})]
         answer = text({"success": True, request["op"]: topic, "request": request})
         if request["op"] == "unsubscribe":

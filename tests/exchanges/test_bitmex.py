@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 import exchanges
-from exchanges.api import Assumed, Decoder, Event, Excluded, Instrument, Liquidation, Malformed, Past, Rejected, Trade
+from exchanges.api import (
+    Acked,
+    Assumed,
+    Decoder,
+    Event,
+    Excluded,
+    Instrument,
+    Liquidation,
+    Malformed,
+    Past,
+    Rejected,
+    Trade,
+)
 
 BITMEX = exchanges.get("BITMEX")
 NOW_MS = 1_800_000_000_000
@@ -87,12 +99,21 @@ def test_the_life_of_a_liquidation_order_after_its_start_counts_nothing() -> Non
         assert not [e for e in decoder().decode(frame, NOW_MS) if isinstance(e, Liquidation | Malformed)]
 
 
-def test_an_error_names_its_topic_among_those_asked_for() -> None:
-    """The exchange repeats the whole request; where it names none, none is blamed."""
-    request = {"op": "subscribe", "args": ["trade:XBTUSD", "trade:NONE"]}
-    for error, topics in (("Unknown symbol NONE", ("trade:NONE",)), ("Rate limit exceeded", ())):
-        event = only(decoder(), json.dumps({"status": 400, "error": error, "request": request}).encode())
-        assert event == Rejected(topics, error)
+@pytest.mark.parametrize(
+    ("status", "error", "event"),
+    [
+        (400, "Unknown or expired symbol.", Rejected(("trade:B",), "Unknown or expired symbol.")),
+        (400, "You are already subscribed to this topic: trade:B.", Acked(("trade:B",))),
+        (429, "Rate limit exceeded", Rejected(("trade:B", "trade:C"), "Rate limit exceeded")),
+    ],
+)
+def test_an_error_is_about_the_first_unanswered_topic(status: int, error: str, event: Event) -> None:
+    """Errors repeat the request and name no topic; answers come in order. Too many requests refuses all the rest."""
+    of = decoder()
+    (asked,) = of.subscribe(["trade:A", "trade:B", "trade:C"], NOW_MS)
+    request = json.loads(asked)
+    of.decode(json.dumps({"success": True, "subscribe": "trade:A", "request": request}).encode(), NOW_MS)
+    assert only(of, json.dumps({"status": status, "error": error, "meta": {}, "request": request}).encode()) == event
 
 
 @pytest.mark.parametrize(
