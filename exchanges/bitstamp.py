@@ -1,7 +1,7 @@
-"""Bitstamp: spot.
+"""Bitstamp: spot and perpetuals, on one socket.
 
-Sources: the exchange's documentation (websocket v2 `live_trades`, HTTP API `trading-pairs-info` and `transactions`),
-autumn 2026. One trade per frame; its time is `microtimestamp`, and `type` 0 means that the taker bought. History says whole
+Sources: the exchange's documentation (websocket v2 `live_trades`, HTTP API `markets` and `transactions`), autumn 2026. Amounts
+are base coins, of perpetuals (`btcusd-perp`) too. A subscription to what does not exist is acknowledged and stays silent. One trade per frame; its time is `microtimestamp`, and `type` 0 means that the taker bought. History says whole
 seconds only, so recovered trades stand at the beginning of theirs.
 """
 
@@ -41,6 +41,7 @@ from exchanges.api import (
 from exchanges.numbers import lax
 
 TRADES = "live_trades_"
+_PERP = "-perp"
 _QUOTES = ("USDT", "USDC", "PYUSD", "USD", "EUR", "GBP", "BTC", "ETH", "PAX")
 
 
@@ -107,10 +108,12 @@ def _ask(what: str, topic: str) -> Frame:
 
 
 class Listed(msgspec.Struct):
-    """A row of trading-pairs-info; `name` is `BTC/USD`."""
+    """A row of markets."""
 
-    name: str
-    url_symbol: str
+    market_symbol: str
+    base_currency: str
+    counter_currency: str
+    market_type: str
     trading: str
 
 
@@ -134,9 +137,9 @@ class Bitstamp(Exchange):
     id: ClassVar[str] = "BITSTAMP"
     endpoints: ClassVar[tuple[Endpoint, ...]] = (
         Endpoint(
-            "spot",
+            "public",
             "wss://ws.bitstamp.net",
-            streams_per_connection=100,
+            streams_per_connection=200,
             topics_per_frame=1,
             frames=Rate(20, 1),
             ping_s=20,
@@ -148,6 +151,7 @@ class Bitstamp(Exchange):
     limits: ClassVar[Limits] = Limits(connects=Rate(10, 1), rest=Rate(10_000, 600))
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "by id, the last 24 hours; times of recovered trades are whole seconds"
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "History gives whole seconds: a recovered trade is in the right bar, at the beginning of its second.",
     )
@@ -159,7 +163,7 @@ class Bitstamp(Exchange):
         return (Stream(instrument.endpoint, TRADES + instrument.symbol, instrument),)
 
     def listings(self) -> Sequence[Call[Instrument]]:
-        return (Call(Request(self.url("rest") + "/trading-pairs-info/"), self._read_listing),)
+        return (Call(Request(self.url("rest") + "/markets/"), self._read_listing),)
 
     def _read_listing(self, body: bytes) -> Page[Instrument]:
         found = _listed.decode(body)
@@ -168,15 +172,17 @@ class Bitstamp(Exchange):
         return Page([self._listed(row) for row in found])
 
     def _listed(self, row: Listed) -> Instrument:
-        base, _, quote = row.name.partition("/")
-        return self._instrument(row.url_symbol, base, quote, row.trading == "Enabled")
+        kind: Kind = "perp" if row.market_type == "PERPETUAL" else "spot"
+        quote = row.counter_currency.removesuffix(_PERP.upper())
+        return self._instrument(row.market_symbol, kind, row.base_currency, quote, row.trading == "Enabled")
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
-        return self._instrument(symbol, *_split(symbol.upper()))
+        perp = symbol.endswith(_PERP)
+        return self._instrument(symbol, "perp" if perp else "spot", *_split(symbol.removesuffix(_PERP).upper()))
 
-    def _instrument(self, symbol: str, base: str, quote: str, active: bool = True) -> Instrument:
+    def _instrument(self, symbol: str, kind: Kind, base: str, quote: str, active: bool = True) -> Instrument:
         asset, multiplier = base_asset(base)
-        return Instrument(self.id, symbol, symbol, "spot", asset, quote, "spot", multiplier=multiplier, active=active)
+        return Instrument(self.id, symbol, symbol, kind, asset, quote, "public", multiplier=multiplier, active=active)
 
     def recover(self, gap: Gap) -> Call[Trade]:
         """The last hour, and the whole day where that does not reach back to the hole. Newest first."""

@@ -23,10 +23,10 @@ class Connection(SimulatedConnection):
         if event == "bts:heartbeat":
             return [text({"event": event, "channel": "", "data": {"status": "success"}})]
         channel = request["data"]["channel"]
-        if not channel.startswith(TRADES) or (self.endpoint, channel[len(TRADES) :]) not in self.exchange.instruments:
-            data = {"code": None, "message": "Bad subscription string."}
+        if not channel.startswith(TRADES) or channel != channel.lower() or "/" in channel:
+            data = {"code": None, "message": "Invalid channel provided."}
             return [text({"event": "bts:error", "channel": channel, "data": data})]
-        if event == "bts:subscribe":
+        if event == "bts:subscribe":  # also of what does not exist, which then stays silent
             self.topics.add(channel)
             return [text({"event": "bts:subscription_succeeded", "channel": channel, "data": {}})]
         self.topics.discard(channel)
@@ -65,14 +65,16 @@ def _past(trade: Trade) -> dict[str, Any]:
 
 def _listed(instrument: Instrument) -> dict[str, Any]:
     return {
-        "name": f"{instrument.base}/{instrument.quote}",
-        "url_symbol": instrument.symbol,
+        "market_symbol": instrument.symbol,
+        "base_currency": instrument.base,
+        "counter_currency": instrument.quote,
+        "market_type": "PERPETUAL" if instrument.kind == "perp" else "SPOT",
         "trading": "Enabled" if instrument.active else "Disabled",
     }
 
 
 class Simulated(SimulatedExchange):
-    """trading-pairs-info, and transactions of the last minute, hour or day."""
+    """markets, and transactions of the last minute, hour or day."""
 
     def connection(self, endpoint: str) -> SimulatedConnection:
         return Connection(self, endpoint)
@@ -88,10 +90,10 @@ class Simulated(SimulatedExchange):
         now_ms: int,
     ) -> tuple[int, bytes]:
         parts = path.strip("/").split("/")
-        if parts == ["trading-pairs-info"]:
+        if parts == ["markets"]:
             return 200, msgspec.json.encode([_listed(i) for i in self.instruments.values()])
-        if parts[0] == "transactions" and ("spot", parts[-1]) in self.instruments:
+        if parts[0] == "transactions" and ("public", parts[-1]) in self.instruments:
             since_ms = now_ms - _SPANS_MS[query.get("time", "hour")]
-            trades = history(self.instruments["spot", parts[-1]], since_ms, now_ms + 1)
+            trades = history(self.instruments["public", parts[-1]], since_ms, now_ms + 1)
             return 200, msgspec.json.encode([_past(trade) for trade in reversed(trades)])
         return 404, msgspec.json.encode({"status": "error", "reason": f"no {path}"})

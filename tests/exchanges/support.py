@@ -39,7 +39,7 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
     "BINANCE_US": [("BTCUSD", "spot"), ("ETHUSDT", "spot")],
     "BITFINEX": [("BTCUSD", "spot"), ("DOGE:USD", "spot"), ("BTCF0:USTF0", "perp"), ("ETHF0:USTF0", "perp")],
     "BITMEX": [("XBTUSD", "perp"), ("XBTEUR", "perp"), ("XBTZ26", "future"), ("SOL_USDT", "spot")],
-    "BITSTAMP": [("btcusd", "spot"), ("ethusdt", "spot")],
+    "BITSTAMP": [("btcusd", "spot"), ("ethusdt", "spot"), ("btcusd-perp", "perp")],
     "BYBIT": [
         ("BTCUSDT", "spot"),
         ("ETHUSDT", "spot"),
@@ -104,7 +104,7 @@ ONLY_ACTIVE = frozenset({"BITFINEX"})
 LONG_PAGES = frozenset({"BITFINEX"})
 """Exchanges whose history gives more than 2,500 trades at once."""
 
-SILENT = frozenset({"ASTER", "BINANCE", "BINANCE_FUTURES", "BINANCE_US"})
+SILENT = frozenset({"ASTER", "BINANCE", "BINANCE_FUTURES", "BINANCE_US", "BITSTAMP"})
 """Exchanges that acknowledge subscriptions to what does not exist."""
 
 
