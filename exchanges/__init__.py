@@ -12,10 +12,18 @@ from importlib import import_module
 from exchanges.api import Exchange
 
 _REGISTRY: dict[str, str] = {
+    "ASTER": "aster:Aster",
     "BINANCE": "binance:Binance",
     "BINANCE_FUTURES": "binance_futures:BinanceFutures",
+    "BINANCE_US": "binance_us:BinanceUs",
+    "BITFINEX": "bitfinex:Bitfinex",
+    "BITMEX": "bitmex:Bitmex",
+    "BITSTAMP": "bitstamp:Bitstamp",
     "BYBIT": "bybit:Bybit",
     "COINBASE": "coinbase:Coinbase",
+    "DERIBIT": "deribit:Deribit",
+    "DYDX": "dydx:Dydx",
+    "KRAKEN": "kraken:Kraken",
     "OKEX": "okex:Okex",
 }
 
@@ -29,6 +37,7 @@ _VENUES = {
     "GATE": "GATEIO",
     "GATE_IO": "GATEIO",
     "HTX": "HUOBI",
+    "KRAKEN_FUTURES": "KRAKEN",
     "OKX": "OKEX",
 }
 """What others call exchanges whose id is not simply the same name in capitals."""

@@ -493,6 +493,8 @@ class Exchange(ABC):
     kinds: ClassVar[tuple[Kind, ...]] = ("spot",)
     usual_quote: ClassVar[str] = "USDT"
     """Quote asset of its busiest markets."""
+    notes: ClassVar[tuple[str, ...]] = ()
+    """What a trader should know of its data, and how disputed readings were decided: one short sentence each."""
 
     def __init__(self, addresses: Mapping[str, str] | None = None) -> None:
         """`addresses`: endpoint or REST name → base address to use instead. Raises ValueError on an unknown name."""
