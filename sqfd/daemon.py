@@ -35,6 +35,8 @@ from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
 from sqfd.influx.client import Client
+from sqfd.influx.lines import signal_line, strategy_line
+from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import Shipper
 from sqfd.journal import Journal
 from sqfd.model import market_of
@@ -107,6 +109,7 @@ class Daemon:
         self._exchanges = _exchanges(config)
         self._symbols = symbols_of(config)
         self._seconds = Seconds(self._symbols, config.feed.grace_s, config.bars.revisable_s)
+        self._time = ExchangeTime(self._clock, self._seconds)
         self._intake = Intake(self._seconds.builder, self._seconds.watermark)
         self._rests = {id: Rest(exchange, config.feed, self._clock) for id, exchange in self._exchanges.items()}
         feed, feed_log = config.feed, log.get("feed")
@@ -233,10 +236,9 @@ class Daemon:
     def _sinks(self, journal: Journal) -> list[Any]:
         """The coroutines of the sinks that are configured."""
         running = []
-        time = ExchangeTime(self._clock, self._seconds)
         if (redis := self.config.redis) is not None:
             self._publisher = RedisPublisher(
-                redis, journal, time, instance=self.config.instance, heartbeat=self._heartbeat
+                redis, journal, self._time, instance=self.config.instance, heartbeat=self._heartbeat
             )
             running.append(self._publisher.run())
         if (influx := self.config.influx) is not None:
@@ -269,6 +271,8 @@ class Daemon:
         if self._publisher is not None:
             self._publisher.offer(records)
         self._journal.append(closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole)
+        if self._shipper is not None:
+            self._offer_mind(self._shipper, closed.tick, signals)
         self._bars += len(closed.second.bars)
         self.revisions += int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
         self._signals += len(signals)
@@ -283,6 +287,15 @@ class Daemon:
                 reasoning=signal.reasoning,
             )
             self._on_signal(signal)
+
+    def _offer_mind(self, shipper: Shipper, tick: int, signals: Sequence[Signal]) -> None:
+        """What the strategy thought and said, for charts."""
+        assert self._engine is not None
+        late_ms = self._time.now_ms() - tick * 1e3
+        minds = {symbol: self._engine.mind(symbol) for symbol in self._symbols}
+        lines = [strategy_line(s, tick - 1, mind | {"latency_ms": late_ms}) for s, mind in minds.items() if mind]
+        shipper.offer(STRATEGY_RP, lines)
+        shipper.offer(BARS_RP, [_told(signal) for signal in signals])
 
     # --- stop, status -------------------------------------------------------------------------------------------------
 
@@ -312,7 +325,7 @@ class Daemon:
     def status(self) -> Status:
         """One glance; cheap enough for every second."""
         second = (self._seconds.builder.next_second or 1) - 1
-        exchange_s = ExchangeTime(self._clock, self._seconds).now_ms() / 1e3
+        exchange_s = self._time.now_ms() / 1e3
         sinks: dict[str, Mapping[str, Any]] = {}
         if self._journal is not None:
             sinks["journal"] = self._journal.status()
@@ -332,6 +345,26 @@ class Daemon:
             symbols={symbol: self._engine.mind(symbol) for symbol in self._symbols} if self._engine else {},
             sinks=sinks,
         )
+
+
+def _told(signal: Signal) -> str:
+    """A signal as a point of `strategy_signals`."""
+    tags = {
+        "symbol": signal.symbol,
+        "action": signal.action,
+        "strategy": signal.strategy,
+        "score_tier": signal.quality,
+    }
+    fields: dict[str, float | str] = {
+        "signal_id": signal.signal_id,
+        "score": signal.score,
+        "position_size_factor": signal.position_size_factor,
+        "leverage": signal.leverage,
+        "entry_price": signal.entry_price,
+        "confidence": signal.confidence,
+        "reasoning": signal.reasoning,
+    }
+    return signal_line(signal.second, tags, fields)
 
 
 def _exchanges(config: Config) -> dict[str, Exchange]:

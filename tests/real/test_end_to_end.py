@@ -188,7 +188,9 @@ def test_capture_to_influxdb_and_signals_to_redis(
             "all minutes in trades_1m",
         )
         received = signals()
+        count = influxd.ask("SELECT count(signal_id) FROM strategy_signals", database)
         stopped_politely(process)
+    assert count[0]["values"][0][1] == len(received)
     assert_equal_bars(points(influxd, database, "aggr_1m", "trades_1m"), minutes)
     assert len(received) >= 3
     for one in received:
