@@ -14,6 +14,9 @@ from exchanges.api import Exchange
 _REGISTRY: dict[str, str] = {
     "BINANCE": "binance:Binance",
     "BINANCE_FUTURES": "binance_futures:BinanceFutures",
+    "BITGET": "bitget:Bitget",
+    "BITMART": "bitmart:Bitmart",
+    "BITUNIX": "bitunix:Bitunix",
     "BYBIT": "bybit:Bybit",
     "COINBASE": "coinbase:Coinbase",
     "OKEX": "okex:Okex",

@@ -339,6 +339,14 @@ def rows(raw: Sequence[msgspec.Raw], decoder: msgspec.json.Decoder[Row], make: C
     return events
 
 
+def past(events: Sequence[Event]) -> list[Event]:
+    """The events of an image: its trades as one `Past`, whatever else there was after it."""
+    return [
+        Past([event for event in events if type(event) is Trade]),
+        *(event for event in events if type(event) is not Trade),
+    ]
+
+
 # --- asking by REST -----------------------------------------------------------------------------------------------------
 
 T = TypeVar("T")
@@ -491,6 +499,8 @@ class Exchange(ABC):
     recovery: ClassVar[Recovery] = "none"
     """How far `recover` reaches: exact by id or time and deep, the newest few only, or not at all."""
     recovery_note: ClassVar[str] = ""
+    notes: ClassVar[tuple[str, ...]] = ()
+    """What a trader should know of this feed, and what was decided where collectors disagree. Short sentences."""
     has_liquidations: ClassVar[bool] = False
     has_open_interest: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = ("spot",)

@@ -33,6 +33,23 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("BTCUSD_PERP", "perp"),
         ("ETHUSD_270326", "future"),
     ],
+    "BITGET": [
+        ("BTCUSDT", "spot"),
+        ("ETHUSDC", "spot"),
+        ("BTCUSDT", "perp"),
+        ("1000PEPEUSDT", "perp"),
+        ("BTCPERP", "perp"),
+        ("BTCUSD_CM", "perp"),
+        ("ETHUSDZ26_CM", "future"),
+    ],
+    "BITMART": [
+        ("BTC_USDT", "spot"),
+        ("ETH_BTC", "spot"),
+        ("BTCUSDT", "perp"),
+        ("1000PEPEUSDT", "perp"),
+        ("BTCUSD", "perp"),
+    ],
+    "BITUNIX": [("BTCUSDT", "perp"), ("1000PEPEUSDT", "perp")],
     "BYBIT": [
         ("BTCUSDT", "spot"),
         ("ETHUSDT", "spot"),
