@@ -19,6 +19,8 @@ _REGISTRY: dict[str, str] = {
     "BITUNIX": "bitunix:Bitunix",
     "BYBIT": "bybit:Bybit",
     "COINBASE": "coinbase:Coinbase",
+    "CRYPTOCOM": "cryptocom:Cryptocom",
+    "HITBTC": "hitbtc:Hitbtc",
     "OKEX": "okex:Okex",
 }
 

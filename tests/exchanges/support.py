@@ -62,6 +62,14 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("BTCUSDZ26", "future"),
     ],
     "COINBASE": [("BTC-USD", "spot"), ("ETH-EUR", "spot"), ("BTC-PERP-INTX", "perp"), ("1000PEPE-PERP-INTX", "perp")],
+    "CRYPTOCOM": [
+        ("BTC_USDT", "spot"),
+        ("ETH_USD", "spot"),
+        ("BTCUSD-PERP", "perp"),
+        ("1000PEPEUSD-PERP", "perp"),
+        ("BTCUSD-270326", "future"),
+    ],
+    "HITBTC": [("BTCUSDT", "spot"), ("XMRETH", "spot"), ("BTCUSDT_PERP", "perp"), ("1000PEPEUSDT_PERP", "perp")],
     "OKEX": [
         ("BTC-USDT", "spot"),
         ("ETH-USDC", "spot"),
