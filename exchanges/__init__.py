@@ -15,13 +15,16 @@ _REGISTRY: dict[str, str] = {
     "BINANCE": "binance:Binance",
     "BINANCE_FUTURES": "binance_futures:BinanceFutures",
     "BITGET": "bitget:Bitget",
+    "BITHUMB": "bithumb:Bithumb",
     "BITMART": "bitmart:Bitmart",
     "BITUNIX": "bitunix:Bitunix",
     "BYBIT": "bybit:Bybit",
     "COINBASE": "coinbase:Coinbase",
     "CRYPTOCOM": "cryptocom:Cryptocom",
+    "GATEIO": "gateio:Gateio",
     "HITBTC": "hitbtc:Hitbtc",
     "OKEX": "okex:Okex",
+    "UPBIT": "upbit:Upbit",
 }
 
 IDS: tuple[str, ...] = tuple(_REGISTRY)

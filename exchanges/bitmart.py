@@ -153,7 +153,7 @@ class BitmartDecoder(Decoder):
 
     def futures(self, row: FuturesRow) -> Event:
         """Liquidations trade in the public book; deleveraging and settlement do not."""
-        if row.type not in (LIQUIDATION, NORMAL, 0):
+        if row.type not in (LIQUIDATION, NORMAL):
             return Excluded(f"trade type {row.type}")
         if row.m is None and not 1 <= row.way <= 8:
             raise ValueError("no side")

@@ -42,6 +42,7 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("BTCUSD_CM", "perp"),
         ("ETHUSDZ26_CM", "future"),
     ],
+    "BITHUMB": [("KRW-BTC", "spot"), ("BTC-ETH", "spot")],
     "BITMART": [
         ("BTC_USDT", "spot"),
         ("ETH_BTC", "spot"),
@@ -69,6 +70,13 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("1000PEPEUSD-PERP", "perp"),
         ("BTCUSD-270326", "future"),
     ],
+    "GATEIO": [
+        ("BTC_USDT", "spot"),
+        ("NEO_BTC", "spot"),
+        ("BTC_USDT", "perp"),
+        ("1000PEPE_USDT", "perp"),
+        ("BTC_USD", "perp"),
+    ],
     "HITBTC": [("BTCUSDT", "spot"), ("XMRETH", "spot"), ("BTCUSDT_PERP", "perp"), ("1000PEPEUSDT_PERP", "perp")],
     "OKEX": [
         ("BTC-USDT", "spot"),
@@ -78,6 +86,7 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("ETH-USD-270326", "future"),
         ("SOL-USDT-270326", "future"),
     ],
+    "UPBIT": [("KRW-BTC", "spot"), ("USDT-DOGE", "spot")],
 }
 """Instruments of each exchange, in its own spelling: at least two on each endpoint, linear and inverse, multiplied ones.
 
