@@ -336,14 +336,6 @@ def rows(raw: Sequence[msgspec.Raw], decoder: msgspec.json.Decoder[Row], make: C
     return events
 
 
-def past(events: Sequence[Event]) -> list[Event]:
-    """The events of an image: its trades as one `Past`, whatever else there was after it."""
-    return [
-        Past([event for event in events if type(event) is Trade]),
-        *(event for event in events if type(event) is not Trade),
-    ]
-
-
 # --- asking by REST -----------------------------------------------------------------------------------------------------
 
 T = TypeVar("T")

@@ -39,9 +39,9 @@ from exchanges.api import (
     Unknown,
     base_asset,
     chunks,
-    past,
     rows,
 )
+from exchanges.image import past
 from exchanges.numbers import lax
 
 Side = Literal["buy", "sell"]

@@ -50,6 +50,8 @@ SPOT, FUTURES = "spot/trade", "futures/trade"
 TOPICS_PER_FRAME = 20
 HISTORY_ROWS = {"spot": 50, "futures": 100}
 LIQUIDATION, NORMAL = 1, 8
+"""Types of futures trades; the others are no market trades."""
+PERPETUAL = 1
 
 
 class SpotRow(msgspec.Struct, gc=False):
@@ -136,7 +138,7 @@ class BitmartDecoder(Decoder):
                 return [self.spot(row) for row in spot.data] if spot.table == SPOT else self.other(body)
             futures = _futures.decode(body)
             return [self.futures(row) for row in futures.data] if _is_trade(futures.group) else self.other(body)
-        except (msgspec.ValidationError, ValueError):
+        except (ValueError, ArithmeticError):
             return self.other(body)
 
     def other(self, body: Buffer) -> Sequence[Event]:
@@ -210,7 +212,7 @@ class Contract(msgspec.Struct):
     base_currency: str
     quote_currency: str
     contract_size: float
-    product_type: int = 1
+    product_type: int = PERPETUAL
     status: str = "Trading"
 
 
@@ -218,10 +220,17 @@ class Contracts(msgspec.Struct):
     symbols: list[Contract]
 
 
-class Pairs(msgspec.Struct):
-    """Answer of spot symbols: names alone."""
+class Pair(msgspec.Struct):
+    """A row of spot symbols."""
 
-    symbols: list[str]
+    symbol: str
+    base_currency: str
+    quote_currency: str
+    trade_status: str = "trading"
+
+
+class Pairs(msgspec.Struct):
+    symbols: list[Pair]
 
 
 class SpotPast(msgspec.Struct, array_like=True):
@@ -295,12 +304,14 @@ class Bitmart(Exchange):
         ),
     )
     rest: ClassVar[Mapping[str, str]] = {
-        "spot": "https://api-cloud.bitmart.com",
-        "futures": "https://api-cloud-v2.bitmart.com",
+        "rest": "https://api-cloud.bitmart.com",
+        "rest-v2": "https://api-cloud-v2.bitmart.com",
     }
     limits: ClassVar[Limits] = Limits(connects=Rate(20, 60), rest=Rate(10, 2), connections=20)
     recovery: ClassVar[Recovery] = "recent"
-    recovery_note: ClassVar[str] = "newest 50 trades of a spot pair, newest 100 of a contract"
+    recovery_note: ClassVar[str] = (
+        "newest 50 trades of a spot pair, newest 100 of a contract; without ids, so strictly between the known trades"
+    )
     notes: ClassVar[tuple[str, ...]] = (
         "Spot trades are timed by their milliseconds; the field of whole seconds beside it, which others use, is not.",
         "Liquidations are ordinary trades with a mark and already in the volume; deleveraging and settlement are left out.",
@@ -308,7 +319,7 @@ class Bitmart(Exchange):
     )
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return BitmartDecoder(instruments, endpoint)
@@ -319,15 +330,31 @@ class Bitmart(Exchange):
 
     def listings(self) -> Sequence[Call[Instrument]]:
         return (
-            Call(Request(self.url("spot") + "/spot/v1/symbols"), self._read_pairs),
-            Call(Request(self.url("futures") + "/contract/public/details"), self._read_contracts),
+            Call(Request(self.url("rest") + "/spot/v1/symbols/details"), self._read_pairs),
+            Call(Request(self.url("rest-v2") + "/contract/public/details"), self._read_contracts),
         )
 
     def _read_pairs(self, body: bytes) -> Page[Instrument]:
-        return Page([self.assume(symbol, "spot") for symbol in _pairs.decode(_unwrap(body)).symbols])
+        return Page([self._pair(row) for row in _pairs.decode(_unwrap(body)).symbols])
 
     def _read_contracts(self, body: bytes) -> Page[Instrument]:
-        return Page([self._contract(row) for row in _contracts.decode(_unwrap(body)).symbols])
+        """Perpetuals; the exchange documents dated contracts and lists none."""
+        found = _contracts.decode(_unwrap(body)).symbols
+        return Page([self._contract(row) for row in found if row.product_type == PERPETUAL])
+
+    def _pair(self, row: Pair) -> Instrument:
+        asset, multiplier = base_asset(row.base_currency)
+        return Instrument(
+            self.id,
+            row.symbol,
+            row.symbol,
+            "spot",
+            asset,
+            row.quote_currency,
+            "spot",
+            multiplier=multiplier,
+            active=row.trade_status == "trading",
+        )
 
     def _contract(self, row: Contract) -> Instrument:
         asset, multiplier = base_asset(row.base_currency)
@@ -335,7 +362,7 @@ class Bitmart(Exchange):
             self.id,
             row.symbol,
             row.symbol,
-            "perp" if row.product_type == 1 else "future",
+            "perp",
             asset,
             row.quote_currency,
             "futures",
@@ -349,8 +376,7 @@ class Bitmart(Exchange):
         """A contract is usually a thousandth of BTC or ETH; others differ: only the listing has them all."""
         if "_" in symbol:
             base, _, quote = symbol.partition("_")
-            asset, multiplier = base_asset(base)
-            return Instrument(self.id, symbol, symbol, "spot", asset, quote, "spot", multiplier=multiplier)
+            return self._pair(Pair(symbol, base, quote))
         quote = next((q for q in ("USDT", "USDC", "USD") if symbol.endswith(q)), "")
         base = symbol.removesuffix(quote)
         return self._contract(
@@ -371,8 +397,8 @@ class Bitmart(Exchange):
 
         query = f"symbol={instrument.symbol}&limit={HISTORY_ROWS[instrument.endpoint]}"
         if instrument.kind == "spot":
-            return Call(Request(f"{self.url('spot')}/spot/quotation/v3/trades?{query}"), read_spot)
-        return Call(Request(f"{self.url('futures')}/contract/public/market-trade?{query}"), read_futures)
+            return Call(Request(f"{self.url('rest')}/spot/quotation/v3/trades?{query}"), read_spot)
+        return Call(Request(f"{self.url('rest-v2')}/contract/public/market-trade?{query}"), read_futures)
 
     def open_interest(self, instruments: Iterable[Instrument]) -> Sequence[Call[OpenInterest]]:
         return [self._open_interest(i) for i in instruments if i.kind != "spot"]
@@ -385,11 +411,14 @@ class Bitmart(Exchange):
                 return Page([OpenInterest(instrument, row.timestamp, None, amount)])
             return Page([OpenInterest(instrument, row.timestamp, amount, row.open_interest_value)])
 
-        url = f"{self.url('futures')}/contract/public/open-interest?symbol={instrument.symbol}"
+        url = f"{self.url('rest-v2')}/contract/public/open-interest?symbol={instrument.symbol}"
         return Call(Request(url, weight=5), read)
 
 
 def _page(gap: Gap, made: Sequence[Event]) -> Page[Trade]:
-    """What belongs into the gap, oldest first; the exchange's order within a page is not documented."""
-    trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+    """What belongs into the gap, oldest first; the exchange's order within a page is not documented.
+
+    Without ids, nothing tells which trades of the edge milliseconds were received: they are left out, not counted twice.
+    """
+    trades = [trade for trade in made if type(trade) is Trade and gap.after_ms < trade.ts_ms < gap.before_ms]
     return Page(sorted(trades, key=lambda trade: trade.ts_ms))

@@ -33,9 +33,9 @@ from exchanges.api import (
     Unknown,
     base_asset,
     chunks,
-    past,
     rows,
 )
+from exchanges.image import past
 from exchanges.numbers import iso_ms, lax
 
 CHANNEL = "trade"
@@ -90,7 +90,7 @@ class BitunixDecoder(Decoder):
             if message.ch != CHANNEL:
                 return (Unknown(f"channel {message.ch[:40]}"),)
             return self.live_or_past(message.symbol, [self.traded(message.symbol, row) for row in message.data])
-        except ValueError:
+        except (ValueError, ArithmeticError):
             return self.other(_envelope.decode(frame))
 
     def other(self, envelope: Envelope) -> Sequence[Event]:
@@ -172,7 +172,6 @@ class Bitunix(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://fapi.bitunix.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(1, 1), rest=Rate(10, 1), connections=20)
-    recovery_note: ClassVar[str] = "the exchange has no history of trades"
     notes: ClassVar[tuple[str, ...]] = (
         "The first message of every market is history and never enters a bar.",
         "Trades have no ids, and what is missed during an outage cannot be recovered.",
@@ -190,7 +189,7 @@ class Bitunix(Exchange):
 
     def _read_listing(self, body: bytes) -> Page[Instrument]:
         answer = _answer.decode(body)
-        if answer.code != 0 or answer.data is None:
+        if answer.code != 0 or not answer.data:
             raise BadMessage(f"{answer.code} {answer.msg}"[:160])
         return Page([self._listed(row) for row in answer.data])
 

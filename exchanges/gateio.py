@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from exchanges.api import (
     ALIVE,
     TIME_MAX_MS,
     Acked,
+    BadMessage,
     Buffer,
     Call,
     Decoder,
@@ -139,7 +140,7 @@ class GateDecoder(Decoder):
                 futures = _futures.decode(frame)
                 if futures.channel == FUTURES and futures.event == "update":
                     return [self.futures(row) for row in futures.result]
-        except ValueError:
+        except (ValueError, ArithmeticError):
             pass  # not a push of trades, or not as documented: below
         return self.other(_envelope.decode(frame))
 
@@ -252,6 +253,8 @@ class Ticker(msgspec.Struct):
     total_size: float
 
 
+Listed = TypeVar("Listed")
+
 _pairs, _contracts, _tickers = lax(list[Pair]), lax(list[Contract]), lax(list[Ticker])
 _spot_history, _futures_history = lax(list[SpotRow]), lax(list[FuturesRow])
 _DATED = re.compile(r".+_\d{8}")
@@ -300,13 +303,12 @@ class Gateio(Exchange):
         return (spot, self._contracts("usdt"), self._contracts("btc"))
 
     def _read_pairs(self, body: bytes) -> Page[Instrument]:
-        return Page(
-            [self._pair(row.id, row.base, row.quote, row.trade_status == "tradable") for row in _pairs.decode(body)]
-        )
+        found = _listing(_pairs, body)
+        return Page([self._pair(row.id, row.base, row.quote, row.trade_status == "tradable") for row in found])
 
     def _contracts(self, settle: str) -> Call[Instrument]:
         def read(body: bytes) -> Page[Instrument]:
-            return Page([self._contract(row, settle) for row in _contracts.decode(body)])
+            return Page([self._contract(row, settle) for row in _listing(_contracts, body)])
 
         return Call(Request(self._url(f"futures/{settle}/contracts")), read)
 
@@ -395,6 +397,13 @@ class Gateio(Exchange):
             return Page(items)
 
         return Call(Request(self._url(f"futures/{settle}/tickers")), read)
+
+
+def _listing(decoder: msgspec.json.Decoder[list[Listed]], body: bytes) -> list[Listed]:
+    found = decoder.decode(body)
+    if not found:
+        raise BadMessage("empty listing")
+    return found
 
 
 def _past(instrument: Instrument, body: bytes) -> Sequence[Event]:

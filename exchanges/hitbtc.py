@@ -6,13 +6,15 @@ whose frames are read too. Sizes are base coins; images have a name of their own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import msgspec
 
 from exchanges.api import (
+    ID_MAX_CHARS,
     Acked,
+    BadMessage,
     Buffer,
     Call,
     Decoder,
@@ -24,6 +26,7 @@ from exchanges.api import (
     Instrument,
     Kind,
     Limits,
+    Malformed,
     OpenInterest,
     Page,
     Rate,
@@ -35,9 +38,9 @@ from exchanges.api import (
     Unknown,
     base_asset,
     chunks,
-    past,
     rows,
 )
+from exchanges.image import past
 from exchanges.numbers import iso_ms, lax
 
 Side = Literal["buy", "sell"]
@@ -45,6 +48,7 @@ Side = Literal["buy", "sell"]
 CHANNEL = "trades"
 TOPICS_PER_FRAME = 100
 PAGE_ROWS = 1000
+PERPETUAL = "perpetual"
 QUOTES = ("USDT", "USDC", "USD", "EURS", "EUR", "DAI", "BTC", "ETH", "BNB")
 
 
@@ -103,8 +107,8 @@ class Envelope(msgspec.Struct, gc=False):
     """A push whose rows are read one by one: of v3 by symbol, of v2 in `params`."""
 
     ch: str = ""
-    update: dict[str, list[msgspec.Raw]] | None = None
-    snapshot: dict[str, list[msgspec.Raw]] | None = None
+    update: dict[str, msgspec.Raw] | None = None
+    snapshot: dict[str, msgspec.Raw] | None = None
 
 
 class EnvelopeV2(msgspec.Struct, gc=False):
@@ -113,6 +117,7 @@ class EnvelopeV2(msgspec.Struct, gc=False):
 
 
 _message, _envelope, _envelope_v2 = lax(Message), lax(Envelope), lax(EnvelopeV2)
+_raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 _row, _row_v2, _answered = lax(Row), lax(RowV2), lax(Answered)
 
 
@@ -143,11 +148,15 @@ class HitbtcDecoder(Decoder):
         if envelope.ch != CHANNEL:
             return (Unknown(f"channel {envelope.ch[:40]}"),)
         batches = envelope.update or envelope.snapshot or {}
-        events = [e for symbol, raw in batches.items() for e in rows(raw, _row, self.maker(symbol))]
+        events = [event for symbol, raw in batches.items() for event in self.batch(symbol, raw)]
         return past(events) if envelope.update is None else events
 
-    def maker(self, symbol: str) -> Callable[[Row], Event]:
-        return lambda row: self.traded(symbol, row)
+    def batch(self, symbol: str, raw: msgspec.Raw) -> Sequence[Event]:
+        """The rows of one symbol."""
+        try:
+            return rows(_raw_rows.decode(raw), _row, lambda row: self.traded(symbol, row))
+        except ValueError as error:
+            return (Malformed(str(error)[:160], symbol[:ID_MAX_CHARS]),)
 
     def v2(self, method: str, frame: Buffer) -> Sequence[Event]:
         if method not in ("snapshotTrades", "updateTrades"):
@@ -237,7 +246,7 @@ class Hitbtc(Exchange):
         "The trades that come with a subscription are history and never enter a bar (some collectors count them).",
     )
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return HitbtcDecoder(instruments, endpoint)
@@ -249,16 +258,19 @@ class Hitbtc(Exchange):
         return (Call(Request(self.url("rest") + "/public/symbol"), self._read_listing),)
 
     def _read_listing(self, body: bytes) -> Page[Instrument]:
-        return Page([self._listed(symbol, row) for symbol, row in _listing.decode(body).items()])
+        """Spot and perpetuals."""
+        found = _listing.decode(body)
+        if not found:
+            raise BadMessage("empty listing")
+        return Page([self._listed(s, row) for s, row in found.items() if row.contract_type in (None, PERPETUAL)])
 
     def _listed(self, symbol: str, row: Listed) -> Instrument:
         asset, multiplier = base_asset(row.base_currency or row.underlying or "")
-        contract: Kind = "perp" if row.contract_type in (None, "perpetual") else "future"
         return Instrument(
             self.id,
             symbol,
             symbol,
-            contract if row.type == "futures" else "spot",
+            "perp" if row.type == "futures" else "spot",
             asset,
             row.quote_currency,
             "public",
@@ -270,8 +282,7 @@ class Hitbtc(Exchange):
         name, _, contract = symbol.partition("_")
         quote = next((q for q in QUOTES if name.endswith(q) and len(name) > len(q)), "")
         kind_of = "futures" if contract else "spot"
-        dated = None if contract in ("", "PERP") else "expiring"
-        return self._listed(symbol, Listed(kind_of, quote, name.removesuffix(quote), contract_type=dated))
+        return self._listed(symbol, Listed(kind_of, quote, name.removesuffix(quote)))
 
     def recover(self, gap: Gap) -> Call[Trade]:
         if isinstance(gap.after_id, int):

@@ -1,19 +1,20 @@
 """Upbit: the Korean spot market.
 
 Sources: the exchange's documentation (websocket trade, market/all, trades/ticks), autumn 2026. Frames are JSON in binary
-frames. Market codes name the quote first: `KRW-BTC`. A request replaces all earlier subscriptions of its socket, and nothing
-answers it but errors. Both field spellings (`DEFAULT` and `SIMPLE`) are read.
+frames. Market codes name the quote first: `KRW-BTC`. A request replaces all earlier subscriptions of its socket; what
+answers it is a snapshot (the last trade) of each market. Both field spellings (`DEFAULT` and `SIMPLE`) are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import msgspec
 
 from exchanges.api import (
     ALIVE,
+    Acked,
     BadMessage,
     Buffer,
     Call,
@@ -35,8 +36,8 @@ from exchanges.api import (
     Trade,
     Unknown,
     base_asset,
-    past,
 )
+from exchanges.image import past
 from exchanges.numbers import lax
 
 CHANNEL = "trade"
@@ -104,10 +105,13 @@ class UpbitDecoder(Decoder):
         return self.live_or_past(row)
 
     def live_or_past(self, row: Row) -> Sequence[Event]:
-        """The state at subscription is the last trade before it. A seller who takes hits a bid: `ASK` is a sell."""
+        """A snapshot is the last trade before the subscription, which it confirms. `ASK`: the taker sold."""
         buy, number = row.ask_bid == "BID", str(row.sequential_id)
         event = self.trade(row.code, row.trade_timestamp, row.trade_price, row.trade_volume, buy, number)
-        return past([event]) if row.stream_type == "SNAPSHOT" else (event,)
+        if row.stream_type != "SNAPSHOT":
+            return (event,)
+        topic = f"{CHANNEL}:{row.code}"
+        return [Acked((topic,)), *past([event])] if topic in self._wanted else past([event])
 
     def other(self, frame: Buffer) -> Sequence[Event]:
         control = _control.decode(frame)
@@ -124,17 +128,18 @@ class UpbitDecoder(Decoder):
 
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
         self._wanted |= dict.fromkeys(topics)
-        return self._ask(now_ms)
+        return self._ask(self._wanted, now_ms)
 
     def unsubscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
-        """There is no request for nothing: the last subscriptions end with the connection."""
+        """Ask for the rest; where nothing is left, for a mere snapshot, since there is no request for nothing."""
         for topic in topics:
             self._wanted.pop(topic, None)
-        return self._ask(now_ms) if self._wanted else ()
+        if self._wanted:
+            return self._ask(self._wanted, now_ms)
+        return self._ask(topics[:1], now_ms, isOnlySnapshot=True)
 
-    def _ask(self, now_ms: int) -> Sequence[Frame]:
-        codes = [topic.partition(":")[2] for topic in self._wanted]
-        trades = {"type": CHANNEL, "codes": codes, "isOnlyRealtime": True}
+    def _ask(self, topics: Iterable[str], now_ms: int, **options: bool) -> Sequence[Frame]:
+        trades = {"type": CHANNEL, "codes": [topic.partition(":")[2] for topic in topics], **options}
         ticket = {"ticket": f"sqfd-{now_ms}-{self.next_id()}"}
         return (msgspec.json.encode([ticket, trades, {"format": "DEFAULT"}]).decode(),)
 
@@ -181,7 +186,7 @@ class Upbit(Exchange):
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "backwards from the first trade after the hole"
     notes: ClassVar[tuple[str, ...]] = (
-        "The exchange confirms no subscription: a market counts as live when it trades.",
+        "The exchange confirms a subscription by its last trade alone: one to a market that does not exist stays silent.",
         "The last trade before a subscription is history and never enters a bar (some collectors count it).",
     )
 
@@ -195,7 +200,10 @@ class Upbit(Exchange):
         return (Call(Request(self.url("rest") + "/v1/market/all"), self._read_listing),)
 
     def _read_listing(self, body: bytes) -> Page[Instrument]:
-        return Page([self.assume(row.market) for row in _listed.decode(body)])
+        found = _listed.decode(body)
+        if not found:
+            raise BadMessage("empty listing")
+        return Page([self.assume(row.market) for row in found])
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         quote, _, base = symbol.partition("-")

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.bitmart import FUTURES, LIQUIDATION, NORMAL, SPOT
+from exchanges.bitmart import FUTURES, LIQUIDATION, NORMAL, PERPETUAL, SPOT
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 OPEN_CONTRACTS = 250_000.0
@@ -100,11 +100,11 @@ class Simulated(SimulatedExchange):
         history: History,
         now_ms: int,
     ) -> tuple[int, bytes]:
-        if path.endswith("/spot/v1/symbols"):
-            return _answer({"symbols": [i.symbol for i in self.listed("spot")]})
+        if path.endswith("/spot/v1/symbols/details"):
+            return _answer({"symbols": [_pair(i) for i in self.listed("spot")]})
         if path.endswith("/contract/public/details"):
             return _answer({"symbols": [_contract(i) for i in self.listed("futures")]})
-        instrument = self.instruments.get((name, query.get("symbol", "")))
+        instrument = self.instruments.get(("spot" if "/spot/" in path else "futures", query.get("symbol", "")))
         if instrument is None:
             return 400, msgspec.json.encode({"code": 70002, "message": "symbol not found", "data": {}})
         if path.endswith("/open-interest"):
@@ -127,11 +127,21 @@ def _answer(data: object) -> tuple[int, bytes]:
     return 200, msgspec.json.encode({"code": 1000, "message": "OK", "data": data, "trace": "sim"})
 
 
+def _pair(instrument: Instrument) -> dict[str, Any]:
+    multiplied = "" if instrument.multiplier == 1 else str(int(instrument.multiplier))
+    return {
+        "symbol": instrument.symbol,
+        "base_currency": multiplied + instrument.base,
+        "quote_currency": instrument.quote,
+        "trade_status": "trading" if instrument.active else "pre-trade",
+    }
+
+
 def _contract(instrument: Instrument) -> dict[str, Any]:
     multiplied = "" if instrument.multiplier == 1 else str(int(instrument.multiplier))
     return {
         "symbol": instrument.symbol,
-        "product_type": 1 if instrument.kind == "perp" else 2,
+        "product_type": PERPETUAL,
         "base_currency": multiplied + instrument.base,
         "quote_currency": instrument.quote,
         "contract_size": repr(instrument.contract_size),

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.hitbtc import CHANNEL
+from exchanges.hitbtc import CHANNEL, PERPETUAL
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 OPEN_COINS = 2500.0
@@ -95,5 +95,4 @@ def _listed(instrument: Instrument) -> dict[str, Any]:
     row = {"quote_currency": instrument.quote, "status": "working" if instrument.active else "suspended"}
     if instrument.kind == "spot":
         return row | {"type": "spot", "base_currency": base}
-    contract = "perpetual" if instrument.kind == "perp" else "expiring"
-    return row | {"type": "futures", "base_currency": None, "underlying": base, "contract_type": contract}
+    return row | {"type": "futures", "base_currency": None, "underlying": base, "contract_type": PERPETUAL}

@@ -11,9 +11,11 @@ from exchanges.api import Frame, Trade
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange
 from exchanges.upbit import CHANNEL, PAGE_ROWS
 
+HOUR_MS = 3_600_000
+
 
 class Connection(SimulatedConnection):
-    """Each request replaces what was subscribed to; nothing confirms it, codes that do not exist are ignored."""
+    """Each request replaces what was subscribed to and is answered by snapshots; unknown codes are ignored."""
 
     def receive(self, frame: Frame, now_ms: int) -> Sequence[Frame]:
         if frame in ("PING", b"PING"):
@@ -22,12 +24,17 @@ class Connection(SimulatedConnection):
         wanted = [part for part in parts if part.get("type") == CHANNEL]
         if not wanted or not wanted[0].get("codes"):
             return [_binary({"error": {"name": "NO_CODES", "message": "codes are missing"}})]
-        codes = [code for part in wanted for code in part["codes"]]
-        self.topics = {f"{CHANNEL}:{code}" for code in codes if (self.endpoint, code) in self.exchange.instruments}
+        known = [c for part in wanted for c in part["codes"] if (self.endpoint, c) in self.exchange.instruments]
+        self.topics = set() if wanted[0].get("isOnlySnapshot") else {f"{CHANNEL}:{code}" for code in known}
         if wanted[0].get("isOnlyRealtime"):
             return ()
-        newest = [self.exchange.last[key] for code in codes if (key := (self.endpoint, code)) in self.exchange.last]
-        return [self._push(trade, now_ms, "SNAPSHOT") for trade in newest]
+        return [self._push(self._last(code, now_ms), now_ms, "SNAPSHOT") for code in known]
+
+    def _last(self, code: str, now_ms: int) -> Trade:
+        """The newest trade; where there was none yet, one of an hour ago."""
+        key = (self.endpoint, code)
+        old = Trade(self.exchange.instruments[key], now_ms - HOUR_MS, 1.0, 1.0, True, "1")
+        return self.exchange.last.get(key, old)
 
     def trades(self, trades: Sequence[Trade], now_ms: int) -> Sequence[Frame]:
         self.exchange.remember(trades)
@@ -78,7 +85,7 @@ class Simulated(SimulatedExchange):
         now_ms: int,
     ) -> tuple[int, bytes]:
         if path.endswith("/market/all"):
-            return 200, msgspec.json.encode([{"market": i.symbol} for i in self.listed("spot")])
+            return 200, msgspec.json.encode([{"market": i.symbol} for i in self.listed("spot") if i.active])
         instrument = self.instruments.get(("spot", query.get("market", "")))
         if instrument is None or not path.endswith("/trades/ticks"):
             return 404, msgspec.json.encode({"error": {"name": 404, "message": "Code not found"}})

@@ -10,10 +10,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import exchanges
 from exchanges.api import (
+    Alive,
     Call,
     Decoder,
     Event,
     Exchange,
+    Excluded,
     Frame,
     Instrument,
     Kind,
@@ -25,6 +27,7 @@ from exchanges.simulated.api import SimulatedConnection, SimulatedExchange
 NOW_MS = 1_800_000_000_000
 
 SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
+    "ASTER": [("BTCUSDT", "spot"), ("ETHUSDT", "spot"), ("BTCUSDT", "perp"), ("1000PEPEUSDT", "perp")],
     "BINANCE": [("BTCUSDT", "spot"), ("PEPEUSDC", "spot")],
     "BINANCE_FUTURES": [
         ("BTCUSDT", "perp"),
@@ -33,6 +36,8 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("BTCUSD_PERP", "perp"),
         ("ETHUSD_270326", "future"),
     ],
+    "BINANCE_US": [("BTCUSD", "spot"), ("ETHUSDT", "spot")],
+    "BITFINEX": [("BTCUSD", "spot"), ("DOGE:USD", "spot"), ("BTCF0:USTF0", "perp"), ("ETHF0:USTF0", "perp")],
     "BITGET": [
         ("BTCUSDT", "spot"),
         ("ETHUSDC", "spot"),
@@ -50,6 +55,8 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("1000PEPEUSDT", "perp"),
         ("BTCUSD", "perp"),
     ],
+    "BITMEX": [("XBTUSD", "perp"), ("XBTEUR", "perp"), ("XBTZ26", "future"), ("SOL_USDT", "spot")],
+    "BITSTAMP": [("btcusd", "spot"), ("ethusdt", "spot")],
     "BITUNIX": [("BTCUSDT", "perp"), ("1000PEPEUSDT", "perp")],
     "BYBIT": [
         ("BTCUSDT", "spot"),
@@ -70,6 +77,14 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("1000PEPEUSD-PERP", "perp"),
         ("BTCUSD-270326", "future"),
     ],
+    "DERIBIT": [
+        ("BTC_USDC", "spot"),
+        ("BTC-PERPETUAL", "perp"),
+        ("ETH_USDC-PERPETUAL", "perp"),
+        ("BTC-26MAR27", "future"),
+        ("SOL_USDC-26MAR27", "future"),
+    ],
+    "DYDX": [("BTC-USD", "perp"), ("ETH-USD", "perp"), ("NEW,POOL,9BB6xyz-USD", "perp")],
     "GATEIO": [
         ("BTC_USDT", "spot"),
         ("NEO_BTC", "spot"),
@@ -78,6 +93,14 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("BTC_USD", "perp"),
     ],
     "HITBTC": [("BTCUSDT", "spot"), ("XMRETH", "spot"), ("BTCUSDT_PERP", "perp"), ("1000PEPEUSDT_PERP", "perp")],
+    "KRAKEN": [
+        ("BTC/USD", "spot"),
+        ("DOGE/EUR", "spot"),
+        ("PI_XBTUSD", "perp"),
+        ("PF_XBTUSD", "perp"),
+        ("FI_ETHUSD_270326", "future"),
+        ("FF_XBTUSD_270326", "future"),
+    ],
     "OKEX": [
         ("BTC-USDT", "spot"),
         ("ETH-USDC", "spot"),
@@ -94,19 +117,39 @@ An exchange joins the generic tests by being registered and named here.
 """
 
 
-COUNTED = frozenset({"BINANCE", "BINANCE_FUTURES", "OKEX"})
+COUNTED = frozenset({"ASTER", "BINANCE", "BINANCE_FUTURES", "BINANCE_US", "OKEX"})
 """Exchanges whose rows say how many matches they stand for."""
 
-TEXT_IDS = frozenset({"BYBIT"})
-"""Exchanges whose trade ids are text."""
+TEXT_IDS = frozenset(
+    {"BITGET", "BITHUMB", "BITMART futures", "BITMEX", "BYBIT", "CRYPTOCOM", "DYDX", "KRAKEN futures", "UPBIT"}
+)
+"""Exchanges whose trade ids are text, on all or on one of their endpoints."""
 
-SILENT = frozenset({"BINANCE", "BINANCE_FUTURES"})
+WHOLE_SECONDS = frozenset({"BITSTAMP"})
+"""Exchanges whose history tells time in seconds only."""
+
+UNTIMED = frozenset({"BITMEX"})
+"""Exchanges whose liquidations have no time of their own."""
+
+MARKED = frozenset({"BITMART", "DERIBIT", "DYDX", "KRAKEN"})
+"""Exchanges whose liquidations are marks on trades rather than a feed."""
+
+ONLY_ACTIVE = frozenset({"BITFINEX", "BITHUMB", "UPBIT"})
+"""Exchanges that leave out of their listings what does not trade."""
+
+LONG_PAGES = frozenset({"BITFINEX"})
+"""Exchanges whose history gives more than 2,500 trades at once."""
+
+ANONYMOUS = frozenset({"BITMART", "BITUNIX"})
+"""Exchanges whose history has no ids, or that have none."""
+
+SILENT = frozenset({"ASTER", "BINANCE", "BINANCE_FUTURES", "BINANCE_US", "BITHUMB", "UPBIT"})
 """Exchanges that acknowledge subscriptions to what does not exist."""
 
 
-def identity(exchange_id: str, number: int) -> int | str:
+def identity(exchange_id: str, number: int, endpoint: str) -> int | str:
     """A trade id as the exchange has them."""
-    return str(number) if exchange_id in TEXT_IDS else number
+    return str(number) if {exchange_id, f"{exchange_id} {endpoint}"} & TEXT_IDS else number
 
 
 def instruments(exchange: Exchange) -> list[Instrument]:
@@ -151,6 +194,10 @@ class Link:
     def read(self, frames: Sequence[Frame]) -> list[Event]:
         """Decode the server's frames."""
         return [e for f in frames for e in self.decoder.decode(raw(f), NOW_MS)]
+
+    def deals(self, frames: Sequence[Frame]) -> list[Event]:
+        """As `read`, without what exchanges say beside or repeat (Bitfinex sends each trade twice)."""
+        return [e for e in self.read(frames) if not isinstance(e, Alive | Excluded)]
 
 
 def raw(frame: Frame) -> bytes:

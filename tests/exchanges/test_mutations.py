@@ -62,7 +62,10 @@ def valid(exchange_id: str, endpoint: str) -> tuple[bytes, ...]:
     ]
     of = list(link.instruments.values())
     number = range(2, 2 + len(of))
-    trades = [Trade(i, NOW_MS, 100.5, 2.0, True, identity(exchange_id, n), 1) for i, n in zip(of, number, strict=True)]
+    trades = [
+        Trade(i, NOW_MS, 100.5, 2.0, True, identity(exchange_id, n, endpoint), 1)
+        for i, n in zip(of, number, strict=True)
+    ]
     forced = [Liquidation(i, NOW_MS, 100.5, 2.0, False) for i in of if i.kind != "spot"]
     frames = [
         *link.connection.greet(NOW_MS),
@@ -199,6 +202,10 @@ def test_what_no_exchange_sends_costs_only_itself(exchange_id: str, endpoint: st
     )
 
 
+KEYED = {"update", "snapshot"}
+"""Objects whose keys are symbols rather than names of fields."""
+
+
 @pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
 def test_unknown_fields_change_nothing(exchange_id: str, endpoint: str) -> None:
     """Fields that an exchange adds without notice are ignored, wherever they stand."""
@@ -209,7 +216,7 @@ def test_unknown_fields_change_nothing(exchange_id: str, endpoint: str) -> None:
             node = value
             for key in at:
                 node = node[key]
-            if isinstance(node, dict) and "subscriptions" not in at:
+            if isinstance(node, dict) and not KEYED & set(at[-1:]) and "subscriptions" not in at:
                 added = replaced(value, at, node | {"zz_new": {"a": [1, "b"]}})
                 assert checked(fresh(exchange_id, endpoint), json.dumps(added).encode()) == usual
 
@@ -230,7 +237,7 @@ def test_a_bad_row_costs_only_itself(exchange_id: str, endpoint: str) -> None:
     link = Link(simulated(exchange_id), endpoint)
     link.subscribe()
     instrument = next(iter(link.instruments.values()))
-    sent = [Trade(instrument, NOW_MS, 100.0 + n, 1.0, True, identity(exchange_id, 100 + n)) for n in range(7)]
+    sent = [Trade(instrument, NOW_MS, 100.0 + n, 1.0, True, identity(exchange_id, 100 + n, endpoint)) for n in range(7)]
     frames = [raw(f) for f in link.connection.trades(sent, NOW_MS)]
     if len(frames) > 1 or tree(frames[0]) is None:
         return  # one trade in a frame: there is nothing beside a bad row
@@ -240,6 +247,27 @@ def test_a_bad_row_costs_only_itself(exchange_id: str, endpoint: str) -> None:
         events = checked(link.decoder, json.dumps(replaced(value, (*at, 3), bad)).encode())
         assert sum(isinstance(e, Trade) for e in events) == len(sent) - 1
         assert sum(isinstance(e, Malformed) for e in events) == 1
+
+
+@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
+def test_a_bad_value_in_a_row_costs_at_most_that_row(exchange_id: str, endpoint: str) -> None:
+    """Also where its type is right and only reading it (a time, a side) fails."""
+    link = Link(simulated(exchange_id), endpoint)
+    link.subscribe()
+    instrument = next(iter(link.instruments.values()))
+    sent = [Trade(instrument, NOW_MS, 100.0 + n, 1.0, True, identity(exchange_id, 100 + n, endpoint)) for n in range(7)]
+    frames = [raw(f) for f in link.connection.trades(sent, NOW_MS)]
+    if len(frames) > 1 or tree(frames[0]) is None:
+        return  # one trade in a frame: there is nothing beside a bad row
+    value = tree(frames[0])
+    (at,) = batches(value, len(sent))
+    row = value
+    for key in (*at, 3):
+        row = row[key]
+    for field in paths(row):
+        for odd in ODD if field else []:
+            events = checked(link.decoder, json.dumps(replaced(value, (*at, 3, *field), odd)).encode())
+            assert sum(isinstance(e, Trade) for e in events) >= len(sent) - 1, (field, odd)
 
 
 def test_batches_are_really_tested() -> None:
