@@ -12,17 +12,25 @@ from importlib import import_module
 from exchanges.api import Exchange
 
 _REGISTRY: dict[str, str] = {
+    "ASTER": "aster:Aster",
     "BINANCE": "binance:Binance",
     "BINANCE_FUTURES": "binance_futures:BinanceFutures",
+    "BINANCE_US": "binance_us:BinanceUs",
+    "BITFINEX": "bitfinex:Bitfinex",
     "BITGET": "bitget:Bitget",
     "BITHUMB": "bithumb:Bithumb",
     "BITMART": "bitmart:Bitmart",
+    "BITMEX": "bitmex:Bitmex",
+    "BITSTAMP": "bitstamp:Bitstamp",
     "BITUNIX": "bitunix:Bitunix",
     "BYBIT": "bybit:Bybit",
     "COINBASE": "coinbase:Coinbase",
     "CRYPTOCOM": "cryptocom:Cryptocom",
+    "DERIBIT": "deribit:Deribit",
+    "DYDX": "dydx:Dydx",
     "GATEIO": "gateio:Gateio",
     "HITBTC": "hitbtc:Hitbtc",
+    "KRAKEN": "kraken:Kraken",
     "OKEX": "okex:Okex",
     "UPBIT": "upbit:Upbit",
 }
@@ -37,6 +45,7 @@ _VENUES = {
     "GATE": "GATEIO",
     "GATE_IO": "GATEIO",
     "HTX": "HUOBI",
+    "KRAKEN_FUTURES": "KRAKEN",
     "OKX": "OKEX",
 }
 """What others call exchanges whose id is not simply the same name in capitals."""

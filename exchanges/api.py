@@ -488,11 +488,11 @@ class Exchange(ABC):
     recovery: ClassVar[Recovery] = "none"
     """How far `recover` reaches: exact by id or time and deep, the newest few only, or not at all."""
     recovery_note: ClassVar[str] = ""
-    notes: ClassVar[tuple[str, ...]] = ()
-    """What a trader should know of this feed, and what was decided where collectors disagree. Short sentences."""
     has_liquidations: ClassVar[bool] = False
     has_open_interest: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = ("spot",)
+    notes: ClassVar[tuple[str, ...]] = ()
+    """What a trader should know of its data, and how disputed readings were decided: one short sentence each."""
 
     def __init__(self, addresses: Mapping[str, str] | None = None) -> None:
         """`addresses`: endpoint or REST name → base address to use instead. Raises ValueError on an unknown name."""

@@ -43,6 +43,16 @@ def iso_ms(text: str) -> int:
     return (moment - _EPOCH) // _MILLISECOND
 
 
+def iso(ts_ms: int) -> str:
+    """Milliseconds since the epoch → ISO 8601 in UTC, the inverse of `iso_ms`.
+
+    >>> iso(1618677843003)
+    '2021-04-17T16:44:03.003Z'
+    """
+    seconds, ms = divmod(ts_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+
+
 def inflate(frame: Buffer, wbits: int) -> bytes:
     """Unpack a compressed frame: `wbits` 31 for gzip, -15 for raw deflate.
 
