@@ -171,7 +171,7 @@ class BitmartDecoder(Decoder):
         asked = tuple(answer.request.args) if answer.request is not None else ()
         topics = tuple(filter(None, (answer.topic or answer.group,))) or asked
         if answer.errorCode or not answer.success or answer.event == "error":
-            return (Rejected(topics or _named(reason), f"{answer.errorCode} {reason}"[:160]),)
+            return (Rejected(topics or _named(reason), f"{answer.errorCode} {reason}".strip()[:160]),)
         if answer.group == "System" or answer.action in ("ping", "pong"):
             return ALIVE
         kind = answer.event or answer.action
@@ -421,4 +421,6 @@ def _page(gap: Gap, made: Sequence[Event]) -> Page[Trade]:
     Without ids, nothing tells which trades of the edge milliseconds were received: they are left out, not counted twice.
     """
     trades = [trade for trade in made if type(trade) is Trade and gap.after_ms < trade.ts_ms < gap.before_ms]
+    if len(trades) > 1 and trades[0].ts_ms > trades[-1].ts_ms:
+        trades.reverse()  # keeps the order of trades of one millisecond
     return Page(sorted(trades, key=lambda trade: trade.ts_ms))

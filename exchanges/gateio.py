@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
 from typing import ClassVar, Literal, TypeVar
 
 import msgspec
 
 from exchanges.api import (
     ALIVE,
-    TIME_MAX_MS,
     Acked,
     BadMessage,
     Buffer,
@@ -52,6 +50,9 @@ TOPICS_PER_FRAME = 100
 PAGE_ROWS = 1000
 PAGES_MAX = 100
 """The exchange pages no deeper than this; then the window is moved."""
+Number = int | float | str
+SECONDS_MAX = 100_000_000_000
+"""A time beyond this is in milliseconds."""
 FRACTIONAL = (("X-Gate-Size-Decimal", "1"),)
 """Without this header, fractional contracts come rounded to whole ones."""
 
@@ -60,7 +61,7 @@ class SpotRow(msgspec.Struct, gc=False):
     """A spot trade, on the socket and in REST history."""
 
     id: int
-    create_time_ms: Decimal
+    create_time_ms: Number
     side: Literal["buy", "sell"]
     currency_pair: str
     amount: float
@@ -74,8 +75,8 @@ class FuturesRow(msgspec.Struct, gc=False):
     contract: str
     size: float
     price: float
-    create_time: Decimal | None = None
-    create_time_ms: Decimal | None = None
+    create_time: Number | None = None
+    create_time_ms: Number | None = None
     is_internal: bool = False
 
 
@@ -85,7 +86,7 @@ class Forced(msgspec.Struct, gc=False):
     contract: str
     size: float
     price: float
-    time_ms: Decimal
+    time_ms: Number
 
 
 class SpotPush(msgspec.Struct, gc=False):
@@ -214,11 +215,9 @@ class GateDecoder(Decoder):
         return msgspec.json.encode({"time": now_ms // 1000, "channel": channel}).decode()
 
 
-def floor_ms(time_ms: Decimal) -> int:
-    """Milliseconds with decimals → whole ones. Raises ValueError out of range (int() of 1e999999999 would not end)."""
-    if not 0 <= time_ms < TIME_MAX_MS:
-        raise ValueError("time out of range")
-    return int(time_ms)
+def floor_ms(time: Number) -> int:
+    """Milliseconds with decimals, text or not → whole ones. Raises ValueError for what is no plain number."""
+    return _whole(time)[0]
 
 
 def futures_ms(row: FuturesRow) -> int:
@@ -226,7 +225,18 @@ def futures_ms(row: FuturesRow) -> int:
     time = row.create_time if row.create_time_ms is None else row.create_time_ms
     if time is None:
         raise ValueError("no time")
-    return floor_ms(time if time > 100_000_000_000 else time * 1000)
+    whole, decimals = _whole(time)
+    return whole if whole > SECONDS_MAX else whole * 1000 + int(f"{decimals}000"[:3])
+
+
+def _whole(time: Number) -> tuple[int, str]:
+    """A number's whole part, and its decimals as they are written: through a float they could round up."""
+    if isinstance(time, int):
+        return time, ""
+    whole, point, decimals = (time if isinstance(time, str) else repr(time)).partition(".")
+    if not (whole + decimals).isascii() or not whole.isdigit() or (point and not decimals.isdigit()):
+        raise ValueError(f"no plain number: {time!r:.40}")
+    return int(whole), decimals
 
 
 class Pair(msgspec.Struct):

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import exchanges
 from exchanges.api import (
     Alive,
+    Assumed,
     Call,
     Decoder,
     Event,
@@ -198,6 +199,18 @@ class Link:
     def deals(self, frames: Sequence[Frame]) -> list[Event]:
         """As `read`, without what exchanges say beside or repeat (Bitfinex sends each trade twice)."""
         return [e for e in self.read(frames) if not isinstance(e, Alive | Excluded)]
+
+
+def alone(exchange_id: str, kind: Kind | None = None) -> Decoder:
+    """A decoder that has asked for nothing and makes instruments up from their names."""
+    exchange = exchanges.get(exchange_id)
+    endpoint = next(i.endpoint for i in instruments(exchange) if kind in (None, i.kind))
+    return exchange.decoder(endpoint, Assumed(exchange, kind))
+
+
+def events(exchange_id: str, value: object, kind: Kind | None = None) -> list[Event]:
+    """What one JSON frame means on a connection of its own."""
+    return list(alone(exchange_id, kind).decode(json.dumps(value).encode(), NOW_MS))
 
 
 def raw(frame: Frame) -> bytes:
