@@ -122,9 +122,9 @@ class Message(msgspec.Struct, gc=False):
 class Envelope(msgspec.Struct, gc=False):
     """A push whose rows are read one by one."""
 
-    action: str
     arg: Arg
     data: list[msgspec.Raw]
+    action: str = ""
 
 
 _message, _envelope = lax(Message), lax(Envelope)

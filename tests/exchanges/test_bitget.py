@@ -40,7 +40,7 @@ def test_liquidations_name_the_position_and_its_worth() -> None:
     """A long worth 3000 quote coins at 60 is closed by a sell of 50 coins; likewise where contracts are dollars."""
     row = {"symbol": "SOLUSDT", "side": "buy", "price": "60", "amount": "3000", "ts": NOW_MS}
     rows = [row, row | {"symbol": "SOLUSD_CM", "side": "short"}]
-    frame = {"action": "update", "arg": {"instType": "usdt-futures", "topic": "liquidation"}, "data": rows}
+    frame = {"arg": {"instType": "usdt-futures", "topic": "liquidation"}, "data": rows}
     long, short = events("BITGET", frame)
     assert isinstance(long, Liquidation)
     assert isinstance(short, Liquidation)
