@@ -17,14 +17,22 @@ _REGISTRY: dict[str, str] = {
     "BINANCE_FUTURES": "binance_futures:BinanceFutures",
     "BINANCE_US": "binance_us:BinanceUs",
     "BITFINEX": "bitfinex:Bitfinex",
+    "BITGET": "bitget:Bitget",
+    "BITHUMB": "bithumb:Bithumb",
+    "BITMART": "bitmart:Bitmart",
     "BITMEX": "bitmex:Bitmex",
     "BITSTAMP": "bitstamp:Bitstamp",
+    "BITUNIX": "bitunix:Bitunix",
     "BYBIT": "bybit:Bybit",
     "COINBASE": "coinbase:Coinbase",
+    "CRYPTOCOM": "cryptocom:Cryptocom",
     "DERIBIT": "deribit:Deribit",
     "DYDX": "dydx:Dydx",
+    "GATEIO": "gateio:Gateio",
+    "HITBTC": "hitbtc:Hitbtc",
     "KRAKEN": "kraken:Kraken",
     "OKEX": "okex:Okex",
+    "UPBIT": "upbit:Upbit",
 }
 
 IDS: tuple[str, ...] = tuple(_REGISTRY)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import exchanges
 from exchanges.api import (
     Alive,
+    Assumed,
     Call,
     Decoder,
     Event,
@@ -38,8 +39,26 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
     ],
     "BINANCE_US": [("BTCUSD", "spot"), ("ETHUSDT", "spot")],
     "BITFINEX": [("BTCUSD", "spot"), ("DOGE:USD", "spot"), ("BTCF0:USTF0", "perp"), ("ETHF0:USTF0", "perp")],
+    "BITGET": [
+        ("BTCUSDT", "spot"),
+        ("ETHUSDC", "spot"),
+        ("BTCUSDT", "perp"),
+        ("1000PEPEUSDT", "perp"),
+        ("BTCPERP", "perp"),
+        ("BTCUSD_CM", "perp"),
+        ("ETHUSDZ26_CM", "future"),
+    ],
+    "BITHUMB": [("KRW-BTC", "spot"), ("BTC-ETH", "spot")],
+    "BITMART": [
+        ("BTC_USDT", "spot"),
+        ("ETH_BTC", "spot"),
+        ("BTCUSDT", "perp"),
+        ("1000PEPEUSDT", "perp"),
+        ("BTCUSD", "perp"),
+    ],
     "BITMEX": [("XBTUSD", "perp"), ("XBTEUR", "perp"), ("XBTZ26", "future"), ("SOL_USDT", "spot")],
     "BITSTAMP": [("btcusd", "spot"), ("ethusdt", "spot"), ("btcusd-perp", "perp")],
+    "BITUNIX": [("BTCUSDT", "perp"), ("1000PEPEUSDT", "perp")],
     "BYBIT": [
         ("BTCUSDT", "spot"),
         ("ETHUSDT", "spot"),
@@ -52,6 +71,13 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("BTCUSDZ26", "future"),
     ],
     "COINBASE": [("BTC-USD", "spot"), ("ETH-EUR", "spot"), ("BTC-PERP-INTX", "perp"), ("1000PEPE-PERP-INTX", "perp")],
+    "CRYPTOCOM": [
+        ("BTC_USDT", "spot"),
+        ("ETH_USD", "spot"),
+        ("BTCUSD-PERP", "perp"),
+        ("1000PEPEUSD-PERP", "perp"),
+        ("BTCUSD-270326", "future"),
+    ],
     "DERIBIT": [
         ("BTC_USDC", "spot"),
         ("BTC-PERPETUAL", "perp"),
@@ -60,6 +86,14 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("SOL_USDC-26MAR27", "future"),
     ],
     "DYDX": [("BTC-USD", "perp"), ("ETH-USD", "perp"), ("NEW,POOL,9BB6xyz-USD", "perp")],
+    "GATEIO": [
+        ("BTC_USDT", "spot"),
+        ("NEO_BTC", "spot"),
+        ("BTC_USDT", "perp"),
+        ("1000PEPE_USDT", "perp"),
+        ("BTC_USD", "perp"),
+    ],
+    "HITBTC": [("BTCUSDT", "spot"), ("XMRETH", "spot"), ("BTCUSDT_PERP", "perp"), ("1000PEPEUSDT_PERP", "perp")],
     "KRAKEN": [
         ("BTC/USD", "spot"),
         ("DOGE/EUR", "spot"),
@@ -76,6 +110,7 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("ETH-USD-270326", "future"),
         ("SOL-USDT-270326", "future"),
     ],
+    "UPBIT": [("KRW-BTC", "spot"), ("USDT-DOGE", "spot")],
 }
 """Instruments of each exchange, in its own spelling: at least two on each endpoint, linear and inverse, multiplied ones.
 
@@ -86,7 +121,9 @@ An exchange joins the generic tests by being registered and named here.
 COUNTED = frozenset({"ASTER", "BINANCE", "BINANCE_FUTURES", "BINANCE_US", "OKEX"})
 """Exchanges whose rows say how many matches they stand for."""
 
-TEXT_IDS = frozenset({"BITMEX", "BYBIT", "DYDX", "KRAKEN futures"})
+TEXT_IDS = frozenset(
+    {"BITGET", "BITHUMB", "BITMART futures", "BITMEX", "BYBIT", "CRYPTOCOM", "DYDX", "KRAKEN futures", "UPBIT"}
+)
 """Exchanges whose trade ids are text, on all or on one of their endpoints."""
 
 WHOLE_SECONDS = frozenset({"BITSTAMP"})
@@ -95,16 +132,19 @@ WHOLE_SECONDS = frozenset({"BITSTAMP"})
 UNTIMED = frozenset({"BITMEX"})
 """Exchanges whose liquidations have no time of their own."""
 
-MARKED = frozenset({"DERIBIT", "DYDX", "KRAKEN"})
+MARKED = frozenset({"BITMART", "DERIBIT", "DYDX", "KRAKEN"})
 """Exchanges whose liquidations are marks on trades rather than a feed."""
 
-ONLY_ACTIVE = frozenset({"BITFINEX"})
+ONLY_ACTIVE = frozenset({"BITFINEX", "BITHUMB", "UPBIT"})
 """Exchanges that leave out of their listings what does not trade."""
 
 LONG_PAGES = frozenset({"BITFINEX"})
 """Exchanges whose history gives more than 2,500 trades at once."""
 
-SILENT = frozenset({"ASTER", "BINANCE", "BINANCE_FUTURES", "BINANCE_US", "BITSTAMP"})
+ANONYMOUS = frozenset({"BITMART", "BITUNIX"})
+"""Exchanges whose history has no ids, or that have none."""
+
+SILENT = frozenset({"ASTER", "BINANCE", "BINANCE_FUTURES", "BINANCE_US", "BITHUMB", "BITSTAMP", "UPBIT"})
 """Exchanges that acknowledge subscriptions to what does not exist."""
 
 
@@ -159,6 +199,18 @@ class Link:
     def deals(self, frames: Sequence[Frame]) -> list[Event]:
         """As `read`, without what exchanges say beside or repeat (Bitfinex sends each trade twice)."""
         return [e for e in self.read(frames) if not isinstance(e, Alive | Excluded)]
+
+
+def alone(exchange_id: str, kind: Kind | None = None) -> Decoder:
+    """A decoder that has asked for nothing and makes instruments up from their names."""
+    exchange = exchanges.get(exchange_id)
+    endpoint = next(i.endpoint for i in instruments(exchange) if kind in (None, i.kind))
+    return exchange.decoder(endpoint, Assumed(exchange, kind))
+
+
+def events(exchange_id: str, value: object, kind: Kind | None = None) -> list[Event]:
+    """What one JSON frame means on a connection of its own."""
+    return list(alone(exchange_id, kind).decode(json.dumps(value).encode(), NOW_MS))
 
 
 def raw(frame: Frame) -> bytes:
