@@ -13,10 +13,25 @@ from exchanges.api import Exchange
 
 _REGISTRY: dict[str, str] = {
     "BINANCE": "binance:Binance",
+    "BINANCE_FUTURES": "binance_futures:BinanceFutures",
+    "BYBIT": "bybit:Bybit",
+    "COINBASE": "coinbase:Coinbase",
+    "OKEX": "okex:Okex",
 }
 
 IDS: tuple[str, ...] = tuple(_REGISTRY)
 """All exchange ids, in alphabetical order."""
+
+_VENUES = {
+    "COINBASE_EXCHANGE": "COINBASE",
+    "COINBASE_INTERNATIONAL": "COINBASE",
+    "CRYPTO_COM": "CRYPTOCOM",
+    "GATE": "GATEIO",
+    "GATE_IO": "GATEIO",
+    "HTX": "HUOBI",
+    "OKX": "OKEX",
+}
+"""What others call exchanges whose id is not simply the same name in capitals."""
 
 
 def get(exchange_id: str, addresses: Mapping[str, str] | None = None) -> Exchange:
@@ -24,3 +39,15 @@ def get(exchange_id: str, addresses: Mapping[str, str] | None = None) -> Exchang
     module, _, name = _REGISTRY[exchange_id].partition(":")
     exchange: type[Exchange] = getattr(import_module(f"exchanges.{module}"), name)
     return exchange(addresses)
+
+
+def by_venue(name: str, market: str | None = None) -> str | None:
+    """The id of the exchange that others call `name` in any spelling (`okx`, `Binance-Futures`); None if unknown.
+
+    `market` (`spot` or `perp`) tells apart those that we keep as two exchanges: `binance` with `perp` is BINANCE_FUTURES.
+    """
+    wanted = name.strip().upper().replace("-", "_").replace(".", "_").replace(" ", "_")
+    wanted = _VENUES.get(wanted, wanted)
+    if market == "perp" and f"{wanted}_FUTURES" in _REGISTRY:
+        wanted += "_FUTURES"
+    return wanted if wanted in _REGISTRY else None

@@ -28,7 +28,10 @@ Kind = Literal["spot", "perp", "future"]
 PRICE_MAX = 1e12
 SIZE_MAX = 1e15
 NOTIONAL_MAX = 1e13
-TIME_MIN_MS = 1_230_768_000_000  # 2009-01-01: before the first bitcoin trade
+COUNT_MAX = 1_000_000
+ID_MAX = 1 << 63
+ID_MAX_CHARS = 64
+TIME_MIN_MS = 0  # documentation has examples in 1970; what is merely too old is late, and the bars count it
 TIME_MAX_MS = 4_102_444_800_000  # 2100-01-01
 
 
@@ -146,7 +149,10 @@ class Acked(msgspec.Struct, gc=False):
 
 
 class Rejected(msgspec.Struct, gc=False):
-    """The exchange refused these subscriptions. No topic where it did not say which: then all unanswered ones."""
+    """The exchange refused these subscriptions. No topic where it did not say which: then all unanswered ones.
+
+    Where it names one of several that were asked for in one frame, the others stay unanswered: ask for them again.
+    """
 
     topics: tuple[str, ...]
     reason: str
@@ -207,7 +213,12 @@ _UNREADABLE = (
 
 
 class Decoder(ABC):
-    """What the frames of *one connection* mean. Stateful only where the protocol is (channel ids, first images)."""
+    """What the frames of *one connection* mean. Stateful only where the protocol is (channel ids, first images).
+
+    A decoder reads whatever its exchange sends on any of its sockets; `endpoint` decides only what it subscribes to and
+    what it tries first. Where the first push after subscribing is history and nothing in it says so, `subscribe` and the
+    exchange's acknowledgement tell the decoder to expect it: a decoder that has seen neither takes every push as live.
+    """
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         """`instruments` by the exchange's own symbol: those that trade on this endpoint and are wanted."""
@@ -268,6 +279,8 @@ class Decoder(ABC):
         # Chained comparisons are false for NaN, so that this also refuses it.
         if not (0.0 < price < PRICE_MAX and 0.0 < quantity < SIZE_MAX and TIME_MIN_MS < ts_ms < TIME_MAX_MS):
             return _out_of_range(symbol, ts_ms, price, quantity)
+        if not 0 < count < COUNT_MAX or not (id is None or _is_id(id)):
+            return Malformed(f"out of range: count={count!r:.40} id={id!r:.80}", symbol[:ID_MAX_CHARS])
         size = quantity * instrument.contract_size
         if instrument.inverse:
             size /= price
@@ -293,7 +306,20 @@ class Decoder(ABC):
 
 
 def _out_of_range(symbol: str, ts_ms: int, price: float, quantity: float) -> Malformed:
-    return Malformed(f"out of range: price={price!r} quantity={quantity!r} ts_ms={ts_ms!r}"[:160], symbol)
+    return Malformed(f"out of range: {price=!r:.40} {quantity=!r:.40} {ts_ms=!r:.40}", symbol[:ID_MAX_CHARS])
+
+
+def _is_id(id: int | str) -> bool:
+    """Ids are kept to tell trades apart: what a hostile frame can make us keep is bounded."""
+    return -ID_MAX <= id < ID_MAX if isinstance(id, int) else len(id) <= ID_MAX_CHARS
+
+
+Item = TypeVar("Item")
+
+
+def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Split into pieces of at most `size`, in order."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 Row = TypeVar("Row")
@@ -308,7 +334,7 @@ def rows(raw: Sequence[msgspec.Raw], decoder: msgspec.json.Decoder[Row], make: C
     for text in raw:
         try:
             events.append(make(decoder.decode(text)))
-        except (ValueError, ArithmeticError, RecursionError) as error:
+        except _UNREADABLE as error:
             events.append(Malformed(str(error)[:160]))
     return events
 
@@ -338,11 +364,28 @@ class Page(msgspec.Struct, Generic[T]):
 class Call(msgspec.Struct, Generic[T]):
     """A request together with the pure function that reads its answer.
 
-    `read(body)` raises BadMessage when the answer is not what the exchange documents.
+    `read(body)` raises BadMessage, and nothing else, when the answer is not what the exchange documents.
     """
 
     request: Request
     read: Callable[[bytes], Page[T]]
+
+    def __post_init__(self) -> None:
+        self.read = _guarded(self.read)
+
+
+def _guarded(read: Callable[[bytes], Page[T]]) -> Callable[[bytes], Page[T]]:
+    """Turn whatever parsing raises into BadMessage."""
+
+    def guarded(body: bytes) -> Page[T]:
+        try:
+            return read(body)
+        except BadMessage:
+            raise
+        except _UNREADABLE as error:
+            raise BadMessage(f"{type(error).__name__}: {error}"[:200]) from error
+
+    return guarded
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -352,7 +395,26 @@ class Gap(msgspec.Struct, frozen=True):
     after_ms: int
     before_ms: int
     after_id: int | str | None = None
+    """Id of the last trade before the hole."""
     before_id: int | str | None = None
+    """Id of the first trade after it."""
+    before_count: int = 1
+    """`Trade.count` of that trade: where ids count matches, an aggregate holds the ids up to its own."""
+
+    def covers(self, trade: Trade) -> bool:
+        """Whether a trade belongs into the hole: by number where ids are numbers, else by time.
+
+        By time the edges belong to it, but for the two trades that are known: what else happened in those
+        milliseconds may have been seen or not, and `Trade.id` tells.
+        """
+        number, after, before = trade.id, self.after_id, self.before_id
+        if isinstance(number, int) and isinstance(after, int):
+            late_enough = number > after
+        else:
+            late_enough = trade.ts_ms >= self.after_ms and (number is None or number != after)
+        if isinstance(number, int) and isinstance(before, int):
+            return late_enough and number < before
+        return late_enough and trade.ts_ms <= self.before_ms and (number is None or number != before)
 
 
 class OpenInterest(msgspec.Struct, frozen=True):
@@ -361,9 +423,10 @@ class OpenInterest(msgspec.Struct, frozen=True):
     instrument: Instrument
     ts_ms: int | None
     """The exchange's time; None where it does not say."""
-    base: float
-    """In base coins."""
+    base: float | None
+    """In base coins; None where the exchange says only what it is worth (divide `usd` by the price)."""
     usd: float | None = None
+    """In US dollars; None where the exchange says only coins. One of the two is always given."""
 
 
 # --- what is allowed ----------------------------------------------------------------------------------------------------
@@ -475,7 +538,11 @@ class Exchange(ABC):
         """A decoder for a new connection to that endpoint; `instruments` by the exchange's own symbol."""
 
     def recover(self, gap: Gap) -> Call[Trade] | None:
-        """The call that asks for the missing trades (pages follow); None where the exchange offers none."""
+        """The call that asks for the missing trades (pages follow); None where the exchange offers none.
+
+        Only trades that `gap.covers`, none twice, oldest first within a page. Exchanges that page backwards give the
+        newest page first. The first page may hold nothing although later ones do: follow `Page.next`.
+        """
         return None
 
     def open_interest(self, instruments: Iterable[Instrument]) -> Sequence[Call[OpenInterest]]:
@@ -484,13 +551,17 @@ class Exchange(ABC):
 
 
 class Assumed(dict[str, Instrument]):
-    """Instruments by symbol, made by `Exchange.assume` as they are met."""
+    """Instruments by symbol, made by `Exchange.assume` as they are met. Starts with those that are `known`."""
 
-    def __init__(self, exchange: Exchange, kind: Kind | None = None) -> None:
-        super().__init__()
+    LIMIT = 100_000
+
+    def __init__(self, exchange: Exchange, kind: Kind | None = None, known: Iterable[Instrument] = ()) -> None:
+        super().__init__({instrument.symbol: instrument for instrument in known})
         self._exchange, self._kind = exchange, kind
 
     def __missing__(self, symbol: str) -> Instrument:
+        if len(symbol) > ID_MAX_CHARS or len(self) >= self.LIMIT:
+            raise BadMessage(f"not a symbol, or one too many: {symbol[:ID_MAX_CHARS]!r}")
         instrument = self[symbol] = self._exchange.assume(symbol, self._kind)
         return instrument
 

@@ -7,7 +7,7 @@ is filled exactly; `f` and `l` give the number of matches. Frames of `@trade` ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import msgspec
@@ -35,11 +35,13 @@ from exchanges.api import (
     Stream,
     Trade,
     base_asset,
+    chunks,
 )
 from exchanges.numbers import lax
 
 QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USD1", "USD", "EUR", "TRY", "BTC", "ETH", "BNB")
 HOUR_MS = 3_600_000
+TOPICS_PER_FRAME = 200
 
 
 class Aggregate(msgspec.Struct, gc=False, tag_field="e", tag="aggTrade"):
@@ -126,30 +128,31 @@ class BinanceDecoder(Decoder):
         return self.forced(row.o)
 
     def forced(self, order: Order) -> Sequence[Event]:
-        """A liquidation; only the last state of the order has its full quantity."""
+        """A liquidation; only the last state of the order has its full quantity. Its price is the order's, as elsewhere."""
         if order.X != "FILLED":
             return (Excluded("forced order not filled yet"),)
-        price = order.ap if order.ap > 0 else order.p
+        price = order.p if order.p > 0 else order.ap
         return (self.liquidation(order.s, order.T, price, order.z, order.S == "BUY"),)
 
     def control(self, message: Message) -> Sequence[Event]:
-        """Answers to our own requests."""
+        """Answers to our own requests; one that ends subscriptions acknowledges nothing."""
         topics = self._asked.pop(message.id, ()) if message.id is not None else ()
         if message.error is not None:
             return (Rejected(topics, f"{message.error.code} {message.error.msg}"[:160]),)
         return (Acked(topics),)
 
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
-        return self._ask("SUBSCRIBE", topics)
+        frames = []
+        for part in chunks(topics, TOPICS_PER_FRAME):
+            self._asked[self.request_id + 1] = tuple(part)
+            frames.append(self._ask("SUBSCRIBE", part))
+        return frames
 
     def unsubscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
-        return self._ask("UNSUBSCRIBE", topics)
+        return [self._ask("UNSUBSCRIBE", part) for part in chunks(topics, TOPICS_PER_FRAME)]
 
-    def _ask(self, method: str, topics: Sequence[str]) -> Sequence[Frame]:
-        request_id = self.next_id()
-        self._asked[request_id] = tuple(topics)
-        body = {"method": method, "params": list(topics), "id": request_id}
-        return (msgspec.json.encode(body).decode(),)
+    def _ask(self, method: str, topics: Sequence[str]) -> Frame:
+        return msgspec.json.encode({"method": method, "params": topics, "id": self.next_id()}).decode()
 
 
 class Symbol(msgspec.Struct):
@@ -179,7 +182,7 @@ class Binance(Exchange):
             name="spot",
             url="wss://data-stream.binance.vision:9443/stream",
             streams_per_connection=200,
-            topics_per_frame=200,
+            topics_per_frame=TOPICS_PER_FRAME,
             frames=Rate(4, 1),
             max_age_s=24 * 3600,
             gapless=True,
@@ -230,25 +233,52 @@ class Binance(Exchange):
         )
 
     def recover(self, gap: Gap) -> Call[Trade]:
-        return self._history(gap, f"startTime={gap.after_ms}&endTime={min(gap.before_ms, gap.after_ms + HOUR_MS)}")
+        if isinstance(gap.after_id, int):
+            return self._history_from(gap, gap.after_id + 1)
+        return self._history_at(gap, gap.after_ms)
 
-    def _history(self, gap: Gap, query: str) -> Call[Trade]:
-        url = f"{self.url('rest')}{self.history_path}?symbol={gap.instrument.symbol}&limit={PAGE_ROWS}&{query}"
-        return Call(Request(url, weight=self.history_weight), lambda body: self._read_history(gap, body))
+    def history_url(self, instrument: Instrument) -> str:
+        """Where the aggregates of this market are."""
+        return self.url("rest") + self.history_path
 
-    def _read_history(self, gap: Gap, body: bytes) -> Page[Trade]:
-        """Ascending aggregates. The first page is by time, the next by id, which neither repeats nor skips a row."""
+    def _history_at(self, gap: Gap, from_ms: int) -> Call[Trade]:
+        """By time, an hour at most: used until a page gives an id to go on from."""
+        to_ms = min(gap.before_ms, from_ms + HOUR_MS - 1)
+
+        def read(body: bytes) -> Page[Trade]:
+            later = self._history_at(gap, to_ms + 1) if to_ms < gap.before_ms else None
+            return self._read_history(gap, body, later)
+
+        return self._history(gap, f"startTime={from_ms}&endTime={to_ms}", read)
+
+    def _history_from(self, gap: Gap, from_id: int) -> Call[Trade]:
+        """By id, which neither repeats nor skips a row."""
+        return self._history(gap, f"fromId={from_id}", lambda body: self._read_history(gap, body))
+
+    def _history(self, gap: Gap, query: str, read: Callable[[bytes], Page[Trade]]) -> Call[Trade]:
+        url = f"{self.history_url(gap.instrument)}?symbol={gap.instrument.symbol}&limit={PAGE_ROWS}&{query}"
+        return Call(Request(url, weight=self.history_weight), read)
+
+    def _read_history(self, gap: Gap, body: bytes, when_empty: Call[Trade] | None = None) -> Page[Trade]:
+        """Ascending aggregates."""
         aggregates = _aggregates.decode(body)
+        if not aggregates:
+            return Page([], when_empty)
         make = BinanceDecoder({gap.instrument.symbol: gap.instrument}, gap.instrument.endpoint).trade
         trades = [
             made
             for row in aggregates
             if type(made := make(gap.instrument.symbol, row.T, row.p, row.q, not row.m, row.a, row.l - row.f + 1))
             is Trade
+            and gap.covers(made)
         ]
-        if not aggregates or gap.before_ms <= aggregates[-1].T:
+        if gap.before_ms < aggregates[-1].T or _reached(gap.before_id, aggregates[-1].a):
             return Page(trades)
-        return Page(trades, self._history(gap, f"fromId={aggregates[-1].a + 1}"))
+        return Page(trades, self._history_from(gap, aggregates[-1].a + 1))
+
+
+def _reached(before_id: int | str | None, number: int) -> bool:
+    return isinstance(before_id, int) and number >= before_id - 1
 
 
 def split_pair(symbol: str) -> tuple[str, str]:

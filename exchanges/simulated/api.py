@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
 
 from exchanges.api import Exchange, Frame, Instrument, Liquidation, Trade
+
+Deal = TypeVar("Deal", Trade, Liquidation)
+
+
+def text(value: object) -> str:
+    """A JSON text frame."""
+    return msgspec.json.encode(value).decode()
+
+
+def by_instrument(trades: Sequence[Deal]) -> dict[str, list[Deal]]:
+    """Split by the exchange's symbol, in order: what exchanges batch into one frame."""
+    found: dict[str, list[Deal]] = {}
+    for trade in trades:
+        found.setdefault(trade.instrument.symbol, []).append(trade)
+    return found
+
 
 History = Callable[[Instrument, int, int], Sequence[Trade]]
 """(instrument, from_ms, to_ms) → the trades of [from_ms, to_ms), oldest first."""
@@ -48,10 +67,20 @@ class SimulatedExchange(ABC):
         self.exchange = exchange
         self.instruments: dict[tuple[str, str], Instrument] = {}
         """What it lists, by (endpoint, symbol)."""
+        self.last: dict[tuple[str, str], Trade] = {}
+        """The newest trade of each instrument: what those exchanges push first that begin with an image."""
 
     def list(self, instruments: Sequence[Instrument]) -> None:
         """Add instruments to what is traded here."""
         self.instruments |= {(i.endpoint, i.symbol): i for i in instruments}
+
+    def remember(self, trades: Sequence[Trade]) -> None:
+        """Keep the newest trades, for connections that subscribe later."""
+        self.last |= {(t.instrument.endpoint, t.instrument.symbol): t for t in trades}
+
+    def listed(self, endpoint: str) -> Sequence[Instrument]:
+        """What trades on an endpoint."""
+        return [i for i in self.instruments.values() if i.endpoint == endpoint]
 
     @abstractmethod
     def connection(self, endpoint: str) -> SimulatedConnection:

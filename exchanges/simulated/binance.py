@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Liquidation, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange
+from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, text
 
 
 class Connection(SimulatedConnection):
@@ -20,7 +20,7 @@ class Connection(SimulatedConnection):
             symbol, _, channel = topic.partition("@")
             if channel not in ("aggTrade", "trade", "forceOrder"):
                 return (
-                    _json(
+                    text(
                         {
                             "error": {"code": 2, "msg": f"Invalid request: unknown stream {topic}"},
                             "id": request["id"],
@@ -33,11 +33,11 @@ class Connection(SimulatedConnection):
                 self.topics.add(topic)
             else:
                 self.topics.discard(topic)
-        return (_json({"result": None, "id": request["id"]}),)
+        return (text({"result": None, "id": request["id"]}),)
 
     def trades(self, trades: Sequence[Trade], now_ms: int) -> Sequence[Frame]:
         return [
-            _json(
+            text(
                 {
                     "stream": topic,
                     "data": {"e": "aggTrade", "E": now_ms, "s": trade.instrument.symbol} | self._row(trade),
@@ -67,7 +67,7 @@ class Connection(SimulatedConnection):
                 "z": quantity,
             }
             frames.append(
-                _json(
+                text(
                     {
                         "stream": topic,
                         "data": {"e": "forceOrder", "E": now_ms, "o": order | {"T": forced.ts_ms}},
@@ -133,7 +133,3 @@ class Simulated(SimulatedExchange):
         else:
             trades = list(history(found[0], int(query["startTime"]), int(query["endTime"]) + 1))
         return 200, msgspec.json.encode([aggregate(t, self.wire_quantity(t)) for t in trades[:limit]])
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

@@ -1,0 +1,162 @@
+"""What tests of exchanges share: simulated servers, instruments, frames, comparisons."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import exchanges
+from exchanges.api import (
+    Call,
+    Decoder,
+    Event,
+    Exchange,
+    Frame,
+    Instrument,
+    Kind,
+    Trade,
+)
+from exchanges.simulated import get as simulate
+from exchanges.simulated.api import SimulatedConnection, SimulatedExchange
+
+NOW_MS = 1_800_000_000_000
+
+SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
+    "BINANCE": [("BTCUSDT", "spot"), ("PEPEUSDC", "spot")],
+    "BINANCE_FUTURES": [
+        ("BTCUSDT", "perp"),
+        ("1000PEPEUSDT", "perp"),
+        ("BTCUSDT_270326", "future"),
+        ("BTCUSD_PERP", "perp"),
+        ("ETHUSD_270326", "future"),
+    ],
+    "BYBIT": [
+        ("BTCUSDT", "spot"),
+        ("ETHUSDT", "spot"),
+        ("BTCUSDT", "perp"),
+        ("1000PEPEUSDT", "perp"),
+        ("BTCPERP", "perp"),
+        ("BTC-27NOV26", "future"),
+        ("ETHUSDT-27NOV26", "future"),
+        ("BTCUSD", "perp"),
+        ("BTCUSDZ26", "future"),
+    ],
+    "COINBASE": [("BTC-USD", "spot"), ("ETH-EUR", "spot"), ("BTC-PERP-INTX", "perp"), ("1000PEPE-PERP-INTX", "perp")],
+    "OKEX": [
+        ("BTC-USDT", "spot"),
+        ("ETH-USDC", "spot"),
+        ("BTC-USDT-SWAP", "perp"),
+        ("BTC-USD-SWAP", "perp"),
+        ("ETH-USD-270326", "future"),
+        ("SOL-USDT-270326", "future"),
+    ],
+}
+"""Instruments of each exchange, in its own spelling: at least two on each endpoint, linear and inverse, multiplied ones.
+
+An exchange joins the generic tests by being registered and named here.
+"""
+
+
+def instruments(exchange: Exchange) -> list[Instrument]:
+    """The test instruments of an exchange."""
+    return [exchange.assume(symbol, kind) for symbol, kind in SYMBOLS[exchange.id]]
+
+
+def endpoints() -> list[tuple[str, str]]:
+    """(exchange, endpoint) that carry trades of test instruments."""
+    return sorted({(i.exchange, i.endpoint) for e in exchanges.IDS for i in instruments(exchanges.get(e))})
+
+
+def simulated(exchange_id: str) -> SimulatedExchange:
+    """The server's half, listing the test instruments."""
+    exchange = exchanges.get(exchange_id)
+    server = simulate(exchange)
+    server.list(instruments(exchange))
+    return server
+
+
+class Link:
+    """A client's decoder and the server's connection, joined without a socket."""
+
+    def __init__(self, server: SimulatedExchange, endpoint: str, liquidations: bool = False) -> None:
+        self.server = server
+        self.instruments = {i.symbol: i for i in server.listed(endpoint)}
+        self.decoder: Decoder = server.exchange.decoder(endpoint, self.instruments)
+        self.connection: SimulatedConnection = server.connection(endpoint)
+        streams = [s for i in self.instruments.values() for s in server.exchange.streams(i, liquidations)]
+        self.topics = [*dict.fromkeys(s.topic for s in streams if s.endpoint == endpoint)]
+
+    def subscribe(self, topics: Sequence[str] | None = None) -> list[Event]:
+        """Subscribe to all or some topics; the events of the answers."""
+        wanted = self.topics if topics is None else topics
+        greeting = self.read(self.connection.greet(NOW_MS))
+        return greeting + self.send(self.decoder.subscribe(wanted, NOW_MS))
+
+    def send(self, frames: Sequence[Frame]) -> list[Event]:
+        """Let the server receive frames, and read its answers."""
+        return [event for frame in frames for event in self.read(self.connection.receive(frame, NOW_MS))]
+
+    def read(self, frames: Sequence[Frame]) -> list[Event]:
+        """Decode the server's frames."""
+        return [e for f in frames for e in self.decoder.decode(raw(f), NOW_MS)]
+
+
+def raw(frame: Frame) -> bytes:
+    """A frame's payload."""
+    return frame.encode() if isinstance(frame, str) else frame
+
+
+def same(got: Trade, sent: Trade) -> bool:
+    """Equal, but for rounding of sizes through the wire's unit, and for ids that are text on the wire."""
+    return (
+        got.instrument == sent.instrument
+        and got.ts_ms == sent.ts_ms
+        and got.price == sent.price
+        and math.isclose(got.size, sent.size, rel_tol=1e-9)
+        and got.buy == sent.buy
+        and (got.id is None or str(got.id) == str(sent.id))
+    )
+
+
+class Rest:
+    """A simulated exchange's REST side, asked by `Call`s."""
+
+    def __init__(self, server: SimulatedExchange, past: Sequence[Trade] = (), now_ms: int = NOW_MS) -> None:
+        self.server, self.past, self.now_ms = server, past, now_ms
+        self.asked: list[str] = []
+
+    def history(self, instrument: Instrument, from_ms: int, to_ms: int) -> Sequence[Trade]:
+        return [t for t in self.past if t.instrument == instrument and from_ms <= t.ts_ms < to_ms]
+
+    def ask(self, call: Call[Any]) -> list[Any]:
+        """Everything that a call and its pages give."""
+        items: list[Any] = []
+        while call is not None:
+            self.asked.append(call.request.url)
+            assert len(self.asked) < 500, "endless paging"
+            status, body = self.answer(call)
+            assert status == 200, body
+            page = call.read(body)
+            items += page.items
+            call = page.next
+        return items
+
+    def answer(self, call: Call[Any]) -> tuple[int, bytes]:
+        """The server's answer to one request."""
+        name, base = next(
+            (n, self.server.exchange.url(n))
+            for n in self.server.exchange.rest
+            if call.request.url.startswith(self.server.exchange.url(n))
+        )
+        parts = urlsplit(call.request.url.removeprefix(base))
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        request = call.request
+        return self.server.rest(request.method, name, parts.path, query, request.body, self.history, self.now_ms)
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines."""
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
