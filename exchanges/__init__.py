@@ -16,7 +16,11 @@ _REGISTRY: dict[str, str] = {
     "BINANCE_FUTURES": "binance_futures:BinanceFutures",
     "BYBIT": "bybit:Bybit",
     "COINBASE": "coinbase:Coinbase",
+    "GEMINI": "gemini:Gemini",
+    "HYPERLIQUID": "hyperliquid:Hyperliquid",
+    "KUCOIN": "kucoin:Kucoin",
     "OKEX": "okex:Okex",
+    "POLONIEX": "poloniex:Poloniex",
 }
 
 IDS: tuple[str, ...] = tuple(_REGISTRY)

@@ -494,6 +494,8 @@ class Exchange(ABC):
     has_liquidations: ClassVar[bool] = False
     has_open_interest: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = ("spot",)
+    notes: ClassVar[tuple[str, ...]] = ()
+    """What a trader should know where sources disagree or the exchange is silent: short sentences."""
 
     def __init__(self, addresses: Mapping[str, str] | None = None) -> None:
         """`addresses`: endpoint or REST name → base address to use instead. Raises ValueError on an unknown name."""

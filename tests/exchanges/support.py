@@ -45,6 +45,16 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("BTCUSDZ26", "future"),
     ],
     "COINBASE": [("BTC-USD", "spot"), ("ETH-EUR", "spot"), ("BTC-PERP-INTX", "perp"), ("1000PEPE-PERP-INTX", "perp")],
+    "GEMINI": [("btcusd", "spot"), ("paxgusd", "spot"), ("btcgusdperp", "perp")],
+    "HYPERLIQUID": [("BTC", "perp"), ("kPEPE", "perp")],
+    "KUCOIN": [
+        ("BTC-USDT", "spot"),
+        ("ETH-BTC", "spot"),
+        ("XBTUSDTM", "perp"),
+        ("1000BONKUSDCM", "perp"),
+        ("XBTUSDM", "perp"),
+        ("XBTMH27", "future"),
+    ],
     "OKEX": [
         ("BTC-USDT", "spot"),
         ("ETH-USDC", "spot"),
@@ -53,6 +63,7 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("ETH-USD-270326", "future"),
         ("SOL-USDT-270326", "future"),
     ],
+    "POLONIEX": [("BTC_USDT", "spot"), ("ETH_BTC", "spot"), ("BTC_USDT_PERP", "perp"), ("1000PEPE_USDT_PERP", "perp")],
 }
 """Instruments of each exchange, in its own spelling: at least two on each endpoint, linear and inverse, multiplied ones.
 
