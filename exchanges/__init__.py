@@ -20,6 +20,7 @@ _REGISTRY: dict[str, str] = {
     "HYPERLIQUID": "hyperliquid:Hyperliquid",
     "KUCOIN": "kucoin:Kucoin",
     "OKEX": "okex:Okex",
+    "PHEMEX": "phemex:Phemex",
     "POLONIEX": "poloniex:Poloniex",
 }
 

@@ -63,6 +63,15 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("ETH-USD-270326", "future"),
         ("SOL-USDT-270326", "future"),
     ],
+    "PHEMEX": [
+        ("sBTCUSDT", "spot"),
+        ("sETHUSDT", "spot"),
+        ("BTCUSD", "perp"),
+        ("LINKUSD", "perp"),
+        ("cETHUSD", "perp"),
+        ("SOLUSDT", "perp"),
+        ("1000PEPEUSDT", "perp"),
+    ],
     "POLONIEX": [("BTC_USDT", "spot"), ("ETH_BTC", "spot"), ("BTC_USDT_PERP", "perp"), ("1000PEPE_USDT_PERP", "perp")],
 }
 """Instruments of each exchange, in its own spelling: at least two on each endpoint, linear and inverse, multiplied ones.
