@@ -19,6 +19,7 @@ _REGISTRY: dict[str, str] = {
     "GEMINI": "gemini:Gemini",
     "HYPERLIQUID": "hyperliquid:Hyperliquid",
     "KUCOIN": "kucoin:Kucoin",
+    "MEXC": "mexc:Mexc",
     "OKEX": "okex:Okex",
     "PHEMEX": "phemex:Phemex",
     "POLONIEX": "poloniex:Poloniex",

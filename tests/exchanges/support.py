@@ -55,6 +55,13 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("XBTUSDM", "perp"),
         ("XBTMH27", "future"),
     ],
+    "MEXC": [
+        ("BTCUSDT", "spot"),
+        ("PEPEUSDC", "spot"),
+        ("BTC_USDT", "perp"),
+        ("1000BONK_USDT", "perp"),
+        ("BTC_USD", "perp"),
+    ],
     "OKEX": [
         ("BTC-USDT", "spot"),
         ("ETH-USDC", "spot"),
