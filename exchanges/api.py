@@ -279,7 +279,9 @@ class Decoder(ABC):
         # Chained comparisons are false for NaN, so that this also refuses it.
         if not (0.0 < price < PRICE_MAX and 0.0 < quantity < SIZE_MAX and TIME_MIN_MS < ts_ms < TIME_MAX_MS):
             return _out_of_range(symbol, ts_ms, price, quantity)
-        if not 0 < count < COUNT_MAX or not (id is None or _is_id(id)):
+        # Ids are kept to tell trades apart: what a hostile frame can make us keep is bounded.
+        big = len(id) > ID_MAX_CHARS if isinstance(id, str) else id is not None and not -ID_MAX <= id < ID_MAX
+        if big or not 0 < count < COUNT_MAX:
             return Malformed(f"out of range: count={count!r:.40} id={id!r:.80}", symbol[:ID_MAX_CHARS])
         size = quantity * instrument.contract_size
         if instrument.inverse:
@@ -307,11 +309,6 @@ class Decoder(ABC):
 
 def _out_of_range(symbol: str, ts_ms: int, price: float, quantity: float) -> Malformed:
     return Malformed(f"out of range: {price=!r:.40} {quantity=!r:.40} {ts_ms=!r:.40}", symbol[:ID_MAX_CHARS])
-
-
-def _is_id(id: int | str) -> bool:
-    """Ids are kept to tell trades apart: what a hostile frame can make us keep is bounded."""
-    return -ID_MAX <= id < ID_MAX if isinstance(id, int) else len(id) <= ID_MAX_CHARS
 
 
 Item = TypeVar("Item")

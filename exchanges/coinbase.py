@@ -29,7 +29,6 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
-    Past,
     Rate,
     Recovery,
     Rejected,
@@ -41,6 +40,7 @@ from exchanges.api import (
     chunks,
     rows,
 )
+from exchanges.image import past
 from exchanges.numbers import iso_ms, lax
 
 MATCHES, MARKET_TRADES, HEARTBEATS = "matches", "market_trades", "heartbeats"
@@ -176,7 +176,7 @@ class CoinbaseDecoder(Decoder):
         if type(message) is Match:
             return (self.matched(message, message.product_id),)
         if type(message) is LastMatch:
-            return _past([self.matched(message, message.product_id)])
+            return past([self.matched(message, message.product_id)])
         if type(message) is Subscriptions:
             return (Acked(tuple(f"{c.name}:{product}" for c in message.channels for product in c.product_ids)),)
         return self.refused(message) if type(message) is Failure else ALIVE
@@ -199,7 +199,7 @@ class CoinbaseDecoder(Decoder):
             events: list[Event] = []
             for batch in message.events:
                 made = rows(batch.trades, _market_trade, self.traded)
-                events += made if batch.type == "update" else _past(made)
+                events += made if batch.type == "update" else past(made)
             return events
         if message.type in _FEED_TYPES or message.channel in _ADVANCED_CHANNELS:
             raise ValueError(f"unreadable {message.channel or message.type}")
@@ -214,7 +214,7 @@ class CoinbaseDecoder(Decoder):
         events: list[Event] = []
         for batch in batches:
             made = [self.traded(row) for row in batch.trades]
-            events += made if batch.type == "update" else _past(made)
+            events += made if batch.type == "update" else past(made)
         return events
 
     def traded(self, row: MarketTrade) -> Event:
@@ -227,7 +227,7 @@ class CoinbaseDecoder(Decoder):
         buy = row.aggressor_side == "BUY"
         match = _number(row.match_id)
         made = self.trade(row.product_id, iso_ms(row.time), row.trade_price, row.trade_qty, buy, match)
-        return (made,) if row.type == "UPDATE" else _past([made])
+        return (made,) if row.type == "UPDATE" else past([made])
 
     def refused(self, failure: Failure) -> Sequence[Event]:
         """One unknown product refuses the whole request; the text names it."""
@@ -261,12 +261,6 @@ class CoinbaseDecoder(Decoder):
         else:
             body |= {"channel": channel} | ({"product_ids": products} if products else {})
         return msgspec.json.encode(body).decode()
-
-
-def _past(events: Sequence[Event]) -> list[Event]:
-    """Trades among the events become past ones."""
-    trades = [event for event in events if type(event) is Trade]
-    return [Past(trades), *(event for event in events if type(event) is not Trade)]
 
 
 def _topics(events: Iterable[SubscriptionsEvent]) -> Iterable[str]:

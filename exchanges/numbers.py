@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import msgspec
@@ -16,6 +16,9 @@ import msgspec
 from exchanges.api import BadMessage, Buffer
 
 T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 INFLATED_MAX_BYTES = 4 * 1024 * 1024
 """A frame may not grow beyond this when unpacked (a zip bomb costs no more)."""
@@ -52,7 +55,7 @@ def iso_ms(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"no time zone in {text[:40]!r}")
-    return int(moment.replace(microsecond=0).timestamp()) * 1000 + moment.microsecond // 1000
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 def inflate(frame: Buffer, wbits: int) -> bytes:

@@ -16,7 +16,6 @@ import msgspec
 
 from exchanges.api import (
     ALIVE,
-    ID_MAX_CHARS,
     Acked,
     BadMessage,
     Buffer,
@@ -35,7 +34,6 @@ from exchanges.api import (
     Malformed,
     OpenInterest,
     Page,
-    Past,
     Rate,
     Recovery,
     Rejected,
@@ -47,6 +45,7 @@ from exchanges.api import (
     chunks,
     rows,
 )
+from exchanges.image import FirstPush, past
 from exchanges.numbers import lax
 
 Side = Literal["buy", "sell"]
@@ -54,8 +53,6 @@ Side = Literal["buy", "sell"]
 TRADES, LIQUIDATIONS = "trades", "liquidation-orders"
 TOPICS_PER_FRAME = 100
 PAGE_ROWS = 100
-FIRST_MAX = 1000
-"""Channels that a decoder can expect history of without having asked for them."""
 CLOSING_NOTICE = "64008"
 
 
@@ -128,9 +125,7 @@ class OkexDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._unanswered: set[str] = set()
-        self._first: set[str] = set()
-        """Topics whose next push is history."""
+        self._first = FirstPush()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if len(frame) == 4 and bytes(frame) == b"pong":
@@ -155,18 +150,13 @@ class OkexDecoder(Decoder):
             return self.live_or_past(topic, rows(envelope.data, _row, self.traded))
         if envelope.arg.channel != LIQUIDATIONS:
             return (Unknown(f"channel {envelope.arg.channel[:40]}"),)
-        if topic in self._first:
-            self._first.discard(topic)
+        if self._first.take(topic):
             return (Excluded("liquidation before the subscription", len(envelope.data)),)
         return [event for raw in envelope.data for event in self.liquidated(raw)]
 
     def live_or_past(self, topic: str, events: list[Event]) -> Sequence[Event]:
         """The first push after subscribing is over already."""
-        if topic not in self._first:
-            return events
-        self._first.discard(topic)
-        past = [event for event in events if type(event) is Trade]
-        return [Past(past), *(event for event in events if type(event) is not Trade)]
+        return past(events) if self._first.take(topic) else events
 
     def traded(self, row: Row) -> Event:
         return self.trade(row.instId, row.ts, row.px, row.sz, row.side == "buy", row.tradeId, row.count)
@@ -186,7 +176,8 @@ class OkexDecoder(Decoder):
     def control(self, message: Message) -> Sequence[Event]:
         """Answers to our requests; each argument is answered on its own."""
         if message.event == "subscribe" and message.arg is not None:
-            return (self.acked(message.arg.topic),)
+            self._first.acked(message.arg.topic)
+            return (Acked((message.arg.topic,)),)
         if message.event == "error":
             return (self.refused(f"{message.code} {message.msg}"),)
         if message.event == "notice":
@@ -195,24 +186,15 @@ class OkexDecoder(Decoder):
             return ALIVE
         return (Unknown(f"event {message.event[:40]}"),)
 
-    def acked(self, topic: str) -> Event:
-        """A push may come before its answer: only an answer to what we did not ask for says to expect history."""
-        if topic not in self._unanswered and len(topic) <= ID_MAX_CHARS and len(self._first) < FIRST_MAX:
-            self._first.add(topic)
-        self._unanswered.discard(topic)
-        return Acked((topic,))
-
     def refused(self, reason: str) -> Event:
         """The text names the topic, if anything does."""
         named = _NAMED.search(reason)
         topics = (f"{named[1]}:{named[2]}",) if named else ()
-        self._unanswered.difference_update(topics)
-        self._first.difference_update(topics)
+        self._first.refused(topics)
         return Rejected(topics, reason[:160])
 
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
-        self._unanswered.update(topics)
-        self._first.update(topics)
+        self._first.asked(topics)
         return [_ask("subscribe", part) for part in chunks(topics, TOPICS_PER_FRAME)]
 
     def unsubscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:

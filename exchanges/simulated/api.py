@@ -26,6 +26,11 @@ def by_instrument(trades: Sequence[Deal]) -> dict[str, list[Deal]]:
     return found
 
 
+def base_name(instrument: Instrument) -> str:
+    """The base as exchanges list it: 1000PEPE for PEPE with that multiplier."""
+    return instrument.base if instrument.multiplier == 1 else f"{instrument.multiplier:.0f}{instrument.base}"
+
+
 History = Callable[[Instrument, int, int], Sequence[Trade]]
 """(instrument, from_ms, to_ms) → the trades of [from_ms, to_ms), oldest first."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Liquidation, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, text
+from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, base_name, text
 
 
 class Connection(SimulatedConnection):
@@ -119,7 +119,7 @@ class Simulated(SimulatedExchange):
         return {
             "symbol": instrument.symbol,
             "status": status,
-            "baseAsset": instrument.base,
+            "baseAsset": base_name(instrument),
             "quoteAsset": instrument.quote,
         }
 

@@ -9,7 +9,7 @@ import msgspec
 
 from exchanges.api import Instrument
 from exchanges.simulated import binance
-from exchanges.simulated.api import History
+from exchanges.simulated.api import History, base_name
 
 OPEN_CONTRACTS = 250_000.0
 """Open interest of every market, in units of the wire."""
@@ -44,9 +44,7 @@ class Simulated(binance.Simulated):
         if instrument.endpoint == "coinm":
             row["contractStatus"] = "TRADING" if instrument.active else "PENDING_TRADING"
             row["contractSize"] = instrument.contract_size
-            base = instrument.base
         else:
             row["status"] = "TRADING" if instrument.active else "SETTLING"
-            base = instrument.symbol.partition("_")[0].removesuffix(instrument.quote)
         kind = "CURRENT_QUARTER" if instrument.kind == "future" else "PERPETUAL"
-        return row | {"baseAsset": base, "contractType": kind}
+        return row | {"baseAsset": base_name(instrument), "contractType": kind}

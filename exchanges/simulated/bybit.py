@@ -9,7 +9,7 @@ import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
 from exchanges.bybit import HISTORY_ROWS, LIQUIDATIONS, TRADES
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, base_name, by_instrument, text
 
 ROWS_PER_FRAME = 1024
 OPEN_CONTRACTS = 250_000.0
@@ -125,7 +125,7 @@ def _listed(instrument: Instrument) -> dict[str, Any]:
     row = {
         "symbol": instrument.symbol,
         "status": "Trading" if instrument.active else "Closed",
-        "baseCoin": instrument.base,
+        "baseCoin": base_name(instrument),
         "quoteCoin": instrument.quote,
     }
     if instrument.kind == "spot":

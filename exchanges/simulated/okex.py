@@ -54,9 +54,8 @@ class Connection(SimulatedConnection):
 
     def trades(self, trades: Sequence[Trade], now_ms: int) -> Sequence[Frame]:
         self.exchange.remember(trades)
-        return [
-            self._push(s, [t]) for s, ts in by_instrument(trades).items() if f"{TRADES}:{s}" in self.topics for t in ts
-        ]
+        batches = by_instrument([t for t in trades if f"{TRADES}:{t.instrument.symbol}" in self.topics])
+        return [self._push(symbol, batch) for symbol, batch in batches.items()]
 
     def _push(self, symbol: str, trades: Sequence[Trade]) -> Frame:
         data = [history_row(t, self.exchange.wire_quantity(t)) | {"count": str(t.count)} for t in trades]
