@@ -17,6 +17,7 @@ _REGISTRY: dict[str, str] = {
     "BYBIT": "bybit:Bybit",
     "COINBASE": "coinbase:Coinbase",
     "GEMINI": "gemini:Gemini",
+    "HUOBI": "huobi:Huobi",
     "HYPERLIQUID": "hyperliquid:Hyperliquid",
     "KUCOIN": "kucoin:Kucoin",
     "MEXC": "mexc:Mexc",

@@ -232,7 +232,10 @@ class Gemini(Exchange):
         return (Call(Request(self.url("rest") + "/v1/symbols"), self._read_symbols),)
 
     def _read_symbols(self, body: bytes) -> Page[Instrument]:
-        return Page([self.assume(symbol) for symbol in _symbols.decode(body)])
+        symbols = _symbols.decode(body)
+        if not symbols:
+            raise BadMessage("empty list of symbols")
+        return Page([self.assume(symbol) for symbol in symbols])
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         pair = symbol.lower()

@@ -30,7 +30,6 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
-    Past,
     Rate,
     Recovery,
     Rejected,
@@ -41,6 +40,7 @@ from exchanges.api import (
     base_asset,
     rows,
 )
+from exchanges.image import past
 from exchanges.numbers import lax
 
 TRADES = "trades:"
@@ -133,17 +133,11 @@ class HyperliquidDecoder(Decoder):
 
     def live_or_past(self, events: list[Event]) -> Sequence[Event]:
         """The first push of each coin is over already; a push is of one coin."""
-        past: list[Trade] = []
-        others: list[Event] = []
-        for event in events:
-            if type(event) is Trade and event.instrument.symbol not in self._live:
-                past.append(event)
-            else:
-                others.append(event)
-        if not past:
+        first = next((e.instrument.symbol for e in events if type(e) is Trade), "")
+        if not first or first in self._live:
             return events
-        self._live.update(trade.instrument.symbol for trade in past)
-        return [Past(past), *others]
+        self._live.add(first)
+        return past(events)
 
     def answered(self, response: Response) -> Sequence[Event]:
         if response.method != "subscribe":

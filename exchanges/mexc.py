@@ -142,7 +142,7 @@ class MexcDecoder(Decoder):
         """Answers, and the slow path of futures trades: at least one row is not as documented."""
         message = _other.decode(frame)
         if message.channel == "push.deal":
-            raw = _raw_rows.decode(message.data) if bytes(message.data[:1]) == b"[" else [message.data]
+            raw = _raw_rows.decode(message.data) if bytes(message.data)[:1] == b"[" else [message.data]
             return rows(raw, _deal, lambda deal: self.contract(message.symbol, deal))
         if message.channel.startswith(("pong", "rs.")):
             return self.futures_answer(message)

@@ -31,7 +31,6 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
-    Past,
     Rate,
     Recovery,
     Rejected,
@@ -43,6 +42,7 @@ from exchanges.api import (
     chunks,
     rows,
 )
+from exchanges.image import past
 from exchanges.numbers import lax
 
 INTEGERS, TEXTS = "trade:", "trade_p:"
@@ -167,10 +167,7 @@ def live_or_past(kind: str, events: list[Event]) -> Sequence[Event]:
     """A snapshot is over already."""
     if kind == "incremental":
         return events
-    if kind != "snapshot":
-        return (Unknown(f"trades of type {kind[:40]}"),)
-    past = [event for event in events if type(event) is Trade]
-    return [Past(past), *(event for event in events if type(event) is not Trade)]
+    return past(events) if kind == "snapshot" else (Unknown(f"trades of type {kind[:40]}"),)
 
 
 def _parts(topics: Sequence[str]) -> list[Sequence[str]]:
@@ -220,11 +217,12 @@ class History(msgspec.Struct):
 
 
 class Ticker(msgspec.Struct):
-    """Open interest in base coins, and its price."""
+    """Open interest: of newer contracts in coins with a price, of older ones in contracts."""
 
     symbol: str
     openInterestRv: float | None = None
     markPriceRp: float | None = None
+    openInterest: float | None = None
     timestamp: int | None = None
 
 
@@ -274,7 +272,6 @@ class Phemex(Exchange):
     kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "Contracts settled in dollars (LINKUSD, XMRUSD…) have a contract size; some collectors report contracts as coins.",
-        "Open interest is published in coins for the USDT contracts only.",
     )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
@@ -291,6 +288,8 @@ class Phemex(Exchange):
         listing = _listing.decode(body)
         if listing.code != 0:
             raise BadMessage(f"{listing.code} {listing.msg}"[:160])
+        if not listing.data.products:
+            raise BadMessage("empty list of products")
         value_scales = {row.currency: row.valueScale for row in listing.data.currencies}
         found = [self._instrument(row, value_scales) for row in listing.data.products]
         return Page([i for i in found if i is not None] + [self._newer(row) for row in listing.data.perpProductsV2])
@@ -383,23 +382,34 @@ class Phemex(Exchange):
         return Call(Request(f"{self.url('rest')}{path}?symbol={instrument.symbol}"), read)
 
     def open_interest(self, instruments: Iterable[Instrument]) -> Sequence[Call[OpenInterest]]:
-        wanted = {i.symbol: i for i in instruments if i.kind != "spot" and not i.price_scale}
+        contracts = [i for i in instruments if i.kind != "spot"]
+        older = {i.symbol: i for i in contracts if i.price_scale}
+        newer = {i.symbol: i for i in contracts if not i.price_scale}
+        paths = (("/md/v1/ticker/24hr/all", older), ("/md/v3/ticker/24hr/all", newer))
+        return [self._open_interest(path, wanted) for path, wanted in paths if wanted]
+
+    def _open_interest(self, path: str, wanted: Mapping[str, Instrument]) -> Call[OpenInterest]:
+        """One answer for all contracts of a generation."""
 
         def read(body: bytes) -> Page[OpenInterest]:
-            return Page(
-                [
-                    _open_interest(wanted[row.symbol], row, row.openInterestRv)
-                    for row in _tickers.decode(_unwrap(body))
-                    if row.symbol in wanted and row.openInterestRv is not None
-                ]
-            )
+            tickers = _tickers.decode(_unwrap(body))
+            found = [_open_interest(wanted[row.symbol], row) for row in tickers if row.symbol in wanted]
+            return Page([row for row in found if row is not None])
 
-        return (Call(Request(self.url("rest") + "/md/v3/ticker/24hr/all"), read),) if wanted else ()
+        return Call(Request(self.url("rest") + path), read)
 
 
-def _open_interest(instrument: Instrument, row: Ticker, coins: float) -> OpenInterest:
-    usd = None if row.markPriceRp is None else coins * row.markPriceRp
-    return OpenInterest(instrument, row.timestamp and row.timestamp // NS_PER_MS, coins, usd)
+def _open_interest(instrument: Instrument, row: Ticker) -> OpenInterest | None:
+    ts_ms = row.timestamp and row.timestamp // NS_PER_MS
+    if row.openInterestRv is not None:
+        usd = None if row.markPriceRp is None else row.openInterestRv * row.markPriceRp
+        return OpenInterest(instrument, ts_ms, row.openInterestRv, usd)
+    if row.openInterest is None:
+        return None
+    amount = row.openInterest * instrument.contract_size
+    return (
+        OpenInterest(instrument, ts_ms, None, amount) if instrument.inverse else OpenInterest(instrument, ts_ms, amount)
+    )
 
 
 def _split(symbol: str) -> tuple[str, str]:

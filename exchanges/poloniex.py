@@ -7,6 +7,7 @@ socket of autumn 2026. Spot rows say `amount` for the quote and `quantity` for t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -47,6 +48,7 @@ Side = Literal["buy", "sell", "BUY", "SELL"]
 TRADES, LIQUIDATIONS = "trades", "liquidation_orders"
 TOPICS_PER_FRAME = 100
 HISTORY_ROWS = 1000
+UNANSWERED_MAX = 1000
 
 
 class Spot(msgspec.Struct, gc=False):
@@ -108,6 +110,11 @@ _spot, _contract, _forced = lax(Spot), lax(Contract), lax(Forced)
 class PoloniexDecoder(Decoder):
     """Trades of both kinds, liquidations, answers."""
 
+    def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
+        super().__init__(instruments, endpoint)
+        self._unanswered: deque[tuple[str, ...]] = deque(maxlen=UNANSWERED_MAX)
+        """Topics of each request that has no answer yet, oldest first."""
+
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
             if self.endpoint == "spot":
@@ -145,36 +152,45 @@ class PoloniexDecoder(Decoder):
         return self.liquidation(row.s, row.uTime, row.bkPx, row.sz, row.side in ("buy", "BUY"))
 
     def control(self, message: Control) -> Sequence[Event]:
-        """Pongs and answers; a refusal names neither channel nor symbol."""
+        """Pongs and answers, in the order of the requests. A refusal names neither channel nor symbol."""
+        if message.event == "pong":
+            return ALIVE
+        asked = self._unanswered.popleft() if self._unanswered else ()
         if message.event == "subscribe":
             return (Acked(tuple(f"{message.channel}:{symbol}" for symbol in message.symbols)),)
         if message.event == "error":
-            return (Rejected((), message.message[:160]),)
-        if message.event in ("pong", "unsubscribe"):
+            return (Rejected(asked, message.message[:160]),)
+        if message.event == "unsubscribe":
             return ALIVE
         return (Unknown(f"event {message.event[:40]}"),)
 
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
-        return _ask("subscribe", topics)
+        parts = _parts(topics)
+        self._unanswered.extend(tuple(part) for part in parts)
+        return [_ask("subscribe", part) for part in parts]
 
     def unsubscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
-        return _ask("unsubscribe", topics)
+        parts = _parts(topics)
+        self._unanswered.extend(() for _ in parts)
+        return [_ask("unsubscribe", part) for part in parts]
 
     def ping(self, now_ms: int) -> Frame:
         return '{"event":"ping"}'
 
 
-def _ask(event: str, topics: Sequence[str]) -> Sequence[Frame]:
-    """One frame names one channel and many symbols."""
+def _parts(topics: Sequence[str]) -> list[Sequence[str]]:
+    """Topics by channel, in pieces that fit a frame."""
     by_channel: dict[str, list[str]] = {}
     for topic in topics:
-        channel, _, symbol = topic.partition(":")
-        by_channel.setdefault(channel, []).append(symbol)
-    return [
-        msgspec.json.encode({"event": event, "channel": [channel], "symbols": part}).decode()
-        for channel, symbols in by_channel.items()
-        for part in chunks(symbols, TOPICS_PER_FRAME)
-    ]
+        by_channel.setdefault(topic.partition(":")[0], []).append(topic)
+    return [part for named in by_channel.values() for part in chunks(named, TOPICS_PER_FRAME)]
+
+
+def _ask(event: str, topics: Sequence[str]) -> Frame:
+    """Topics of one channel, in one frame."""
+    channel = topics[0].partition(":")[0]
+    symbols = [topic.partition(":")[2] for topic in topics]
+    return msgspec.json.encode({"event": event, "channel": [channel], "symbols": symbols}).decode()
 
 
 class Market(msgspec.Struct):
@@ -261,7 +277,7 @@ class Poloniex(Exchange):
     recovery_note: ClassVar[str] = "newest 1000 trades"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "Time is when the trade was made, not when it was pushed; size is the base amount, not the quote amount.",
         "Liquidations carry the bankruptcy price, at most one per market and second.",
@@ -282,10 +298,13 @@ class Poloniex(Exchange):
         )
 
     def _read_markets(self, body: bytes) -> Page[Instrument]:
+        markets = _markets.decode(body)
+        if not markets:
+            raise BadMessage("empty list of markets")
         return Page(
             [
                 self._spot(row.symbol, row.baseCurrencyName, row.quoteCurrencyName, row.state == "NORMAL")
-                for row in _markets.decode(body)
+                for row in markets
             ]
         )
 

@@ -61,7 +61,7 @@ class Simulated(SimulatedExchange):
         now_ms: int,
     ) -> tuple[int, bytes]:
         if path == "/v1/symbols":
-            return 200, msgspec.json.encode([i.symbol for i in self.instruments.values()])
+            return 200, msgspec.json.encode([i.symbol for i in self.listed("market") if i.active])
         what, _, symbol = path.removeprefix("/v1/").partition("/")
         if ("market", symbol) not in self.instruments:
             return 400, msgspec.json.encode({"result": "error", "reason": "Bad Request", "message": f"no {symbol}"})

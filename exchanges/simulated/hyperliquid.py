@@ -13,7 +13,8 @@ from exchanges.simulated.api import History, SimulatedConnection, SimulatedExcha
 
 OPEN_COINS = 2500.0
 MARK_PRICE = 100.0
-RECENT = 10
+RECENT = 100
+"""How many trades `recentTrades` gives; how many the real one does is not documented."""
 HOUR_MS = 3_600_000
 
 

@@ -11,7 +11,7 @@ from exchanges.api import Frame, Instrument, Trade
 from exchanges.phemex import INTEGERS, NS_PER_MS, TEXTS
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
-OPEN_COINS = 2500.0
+OPEN = 2500.0
 HISTORY_ROWS = 1000
 HOUR_MS = 3_600_000
 
@@ -92,10 +92,11 @@ class Simulated(SimulatedExchange):
     ) -> tuple[int, bytes]:
         if path == "/public/products":
             return 200, msgspec.json.encode({"code": 0, "msg": "", "data": self._products()})
-        if path == "/md/v3/ticker/24hr/all":
-            listed = [i for i in self.listed("market") if i.kind != "spot" and not i.price_scale]
-            tickers = [{"symbol": i.symbol, "openInterestRv": repr(OPEN_COINS), "markPriceRp": "100.0"} for i in listed]
-            return _ok([ticker | {"timestamp": now_ms * NS_PER_MS} for ticker in tickers])
+        if path in ("/md/v1/ticker/24hr/all", "/md/v3/ticker/24hr/all"):
+            older = "/v1/" in path
+            listed = [i for i in self.listed("market") if i.kind != "spot" and bool(i.price_scale) == older]
+            said = {"openInterest": OPEN} if older else {"openInterestRv": repr(OPEN), "markPriceRp": "100.0"}
+            return _ok([said | {"symbol": i.symbol, "timestamp": now_ms * NS_PER_MS} for i in listed])
         instrument = self.instruments.get(("market", query.get("symbol", "")))
         if instrument is None or path != ("/md/trade" if instrument.price_scale else "/md/v2/trade"):
             refusal = {"code": 6001, "message": "invalid argument"}

@@ -10,10 +10,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import exchanges
 from exchanges.api import (
+    Alive,
     Call,
     Decoder,
     Event,
     Exchange,
+    Excluded,
     Frame,
     Instrument,
     Kind,
@@ -25,6 +27,7 @@ from exchanges.simulated.api import SimulatedConnection, SimulatedExchange
 NOW_MS = 1_800_000_000_000
 
 SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
+    "ASTER": [("BTCUSDT", "spot"), ("ETHUSDT", "spot"), ("BTCUSDT", "perp"), ("1000PEPEUSDT", "perp")],
     "BINANCE": [("BTCUSDT", "spot"), ("PEPEUSDC", "spot")],
     "BINANCE_FUTURES": [
         ("BTCUSDT", "perp"),
@@ -33,6 +36,10 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("BTCUSD_PERP", "perp"),
         ("ETHUSD_270326", "future"),
     ],
+    "BINANCE_US": [("BTCUSD", "spot"), ("ETHUSDT", "spot")],
+    "BITFINEX": [("BTCUSD", "spot"), ("DOGE:USD", "spot"), ("BTCF0:USTF0", "perp"), ("ETHF0:USTF0", "perp")],
+    "BITMEX": [("XBTUSD", "perp"), ("XBTEUR", "perp"), ("XBTZ26", "future"), ("SOL_USDT", "spot")],
+    "BITSTAMP": [("btcusd", "spot"), ("ethusdt", "spot")],
     "BYBIT": [
         ("BTCUSDT", "spot"),
         ("ETHUSDT", "spot"),
@@ -45,8 +52,35 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("BTCUSDZ26", "future"),
     ],
     "COINBASE": [("BTC-USD", "spot"), ("ETH-EUR", "spot"), ("BTC-PERP-INTX", "perp"), ("1000PEPE-PERP-INTX", "perp")],
+    "DERIBIT": [
+        ("BTC_USDC", "spot"),
+        ("BTC-PERPETUAL", "perp"),
+        ("ETH_USDC-PERPETUAL", "perp"),
+        ("BTC-26MAR27", "future"),
+        ("SOL_USDC-26MAR27", "future"),
+    ],
+    "DYDX": [("BTC-USD", "perp"), ("ETH-USD", "perp"), ("NEW,POOL,9BB6xyz-USD", "perp")],
     "GEMINI": [("btcusd", "spot"), ("paxgusd", "spot"), ("btcgusdperp", "perp")],
+    "HUOBI": [
+        ("btcusdt", "spot"),
+        ("ethbtc", "spot"),
+        ("BTC-USD", "perp"),
+        ("SHIB-USD", "perp"),
+        ("BTC-USDT", "perp"),
+        ("1000PEPE-USDT", "perp"),
+        ("BTC-USDT-270326", "future"),
+        ("BTC270326", "future"),
+        ("ETH270326", "future"),
+    ],
     "HYPERLIQUID": [("BTC", "perp"), ("kPEPE", "perp")],
+    "KRAKEN": [
+        ("BTC/USD", "spot"),
+        ("DOGE/EUR", "spot"),
+        ("PI_XBTUSD", "perp"),
+        ("PF_XBTUSD", "perp"),
+        ("FI_ETHUSD_270326", "future"),
+        ("FF_XBTUSD_270326", "future"),
+    ],
     "KUCOIN": [
         ("BTC-USDT", "spot"),
         ("ETH-BTC", "spot"),
@@ -87,19 +121,39 @@ An exchange joins the generic tests by being registered and named here.
 """
 
 
-COUNTED = frozenset({"BINANCE", "BINANCE_FUTURES", "OKEX"})
+COUNTED = frozenset({"ASTER", "BINANCE", "BINANCE_FUTURES", "BINANCE_US", "OKEX"})
 """Exchanges whose rows say how many matches they stand for."""
 
-TEXT_IDS = frozenset({"BYBIT"})
-"""Exchanges whose trade ids are text."""
+TEXT_IDS = frozenset({"BITMEX", "BYBIT", "DYDX", "KRAKEN futures"})
+"""Exchanges whose trade ids are text, on all or on one of their endpoints."""
 
-SILENT = frozenset({"BINANCE", "BINANCE_FUTURES"})
+UNNUMBERED = frozenset({"MEXC", "PHEMEX"})
+"""Exchanges whose trades have no ids."""
+
+WHOLE_SECONDS = frozenset({"BITSTAMP"})
+"""Exchanges whose history tells time in seconds only."""
+
+UNTIMED = frozenset({"BITMEX"})
+"""Exchanges whose liquidations have no time of their own."""
+
+MARKED = frozenset({"DERIBIT", "DYDX", "KRAKEN"})
+"""Exchanges whose liquidations are marks on trades rather than a feed."""
+
+ONLY_ACTIVE = frozenset({"BITFINEX", "GEMINI"})
+"""Exchanges that leave out of their listings what does not trade."""
+
+LONG_PAGES = frozenset({"BITFINEX"})
+"""Exchanges whose history gives more than 2,500 trades at once."""
+
+SILENT = frozenset({"ASTER", "BINANCE", "BINANCE_FUTURES", "BINANCE_US"})
 """Exchanges that acknowledge subscriptions to what does not exist."""
 
 
-def identity(exchange_id: str, number: int) -> int | str:
+def identity(exchange_id: str, number: int, endpoint: str) -> int | str | None:
     """A trade id as the exchange has them."""
-    return str(number) if exchange_id in TEXT_IDS else number
+    if exchange_id in UNNUMBERED:
+        return None
+    return str(number) if {exchange_id, f"{exchange_id} {endpoint}"} & TEXT_IDS else number
 
 
 def instruments(exchange: Exchange) -> list[Instrument]:
@@ -145,10 +199,19 @@ class Link:
         """Decode the server's frames."""
         return [e for f in frames for e in self.decoder.decode(raw(f), NOW_MS)]
 
+    def deals(self, frames: Sequence[Frame]) -> list[Event]:
+        """As `read`, without what exchanges say beside or repeat (Bitfinex sends each trade twice)."""
+        return [e for e in self.read(frames) if not isinstance(e, Alive | Excluded)]
+
 
 def raw(frame: Frame) -> bytes:
     """A frame's payload."""
     return frame.encode() if isinstance(frame, str) else frame
+
+
+def on_grid(value: float, scale: int) -> float:
+    """The nearest value above zero that an exchange with so many decimal places can say; any where it sends none."""
+    return max(1, round(value * 10**scale)) / 10**scale if scale else value
 
 
 def same(got: Trade, sent: Trade) -> bool:

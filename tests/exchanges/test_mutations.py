@@ -62,7 +62,10 @@ def valid(exchange_id: str, endpoint: str) -> tuple[bytes, ...]:
     ]
     of = list(link.instruments.values())
     number = range(2, 2 + len(of))
-    trades = [Trade(i, NOW_MS, 100.5, 2.0, True, identity(exchange_id, n), 1) for i, n in zip(of, number, strict=True)]
+    trades = [
+        Trade(i, NOW_MS, 100.5, 2.0, True, identity(exchange_id, n, endpoint), 1)
+        for i, n in zip(of, number, strict=True)
+    ]
     forced = [Liquidation(i, NOW_MS, 100.5, 2.0, False) for i in of if i.kind != "spot"]
     frames = [
         *link.connection.greet(NOW_MS),
@@ -230,7 +233,7 @@ def test_a_bad_row_costs_only_itself(exchange_id: str, endpoint: str) -> None:
     link = Link(simulated(exchange_id), endpoint)
     link.subscribe()
     instrument = next(iter(link.instruments.values()))
-    sent = [Trade(instrument, NOW_MS, 100.0 + n, 1.0, True, identity(exchange_id, 100 + n)) for n in range(7)]
+    sent = [Trade(instrument, NOW_MS, 100.0 + n, 1.0, True, identity(exchange_id, 100 + n, endpoint)) for n in range(7)]
     frames = [raw(f) for f in link.connection.trades(sent, NOW_MS)]
     if len(frames) > 1 or tree(frames[0]) is None:
         return  # one trade in a frame: there is nothing beside a bad row
