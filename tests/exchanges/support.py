@@ -166,6 +166,18 @@ def endpoints() -> list[tuple[str, str]]:
     return sorted({(i.exchange, i.endpoint) for e in exchanges.IDS for i in instruments(exchanges.get(e))})
 
 
+def liquidation_endpoint(exchange_id: str, endpoint: str) -> str:
+    """Where the liquidations of an endpoint's instruments come: the same, unless there are sockets for them alone."""
+    exchange = exchanges.get(exchange_id)
+    of = [i for i in instruments(exchange) if i.endpoint == endpoint]
+    return next(iter({s.endpoint for i in of for s in exchange.streams(i, True)} - {endpoint}), endpoint)
+
+
+def sockets() -> list[tuple[str, str]]:
+    """(exchange, endpoint) that carry anything of test instruments."""
+    return sorted({(x, e) for x, trades in endpoints() for e in (trades, liquidation_endpoint(x, trades))})
+
+
 def simulated(exchange_id: str) -> SimulatedExchange:
     """The server's half, listing the test instruments."""
     exchange = exchanges.get(exchange_id)
@@ -179,7 +191,11 @@ class Link:
 
     def __init__(self, server: SimulatedExchange, endpoint: str, liquidations: bool = False) -> None:
         self.server = server
-        self.instruments = {i.symbol: i for i in server.listed(endpoint)}
+        self.instruments = {
+            i.symbol: i
+            for i in server.instruments.values()
+            if any(s.endpoint == endpoint for s in server.exchange.streams(i, liquidations))
+        }
         self.decoder: Decoder = server.exchange.decoder(endpoint, self.instruments)
         self.connection: SimulatedConnection = server.connection(endpoint)
         streams = [s for i in self.instruments.values() for s in server.exchange.streams(i, liquidations)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from collections.abc import Iterator
@@ -25,7 +26,9 @@ from exchanges.api import (
     Past,
     Trade,
 )
-from tests.exchanges.support import NOW_MS, Link, endpoints, identity, raw, simulated
+from tests.exchanges.support import NOW_MS, Link, endpoints, identity, raw, simulated, sockets
+
+GZIP_MAGIC = b"\x1f\x8b"
 
 ODD = [
     None,
@@ -78,7 +81,7 @@ def valid(exchange_id: str, endpoint: str) -> tuple[bytes, ...]:
 
 
 def fresh(exchange_id: str, endpoint: str) -> Decoder:
-    return Link(simulated(exchange_id), endpoint).decoder
+    return Link(simulated(exchange_id), endpoint, liquidations=True).decoder
 
 
 def checked(decoder: Decoder, frame: bytes) -> list[Event]:
@@ -119,14 +122,14 @@ def replaced(node: Any, at: tuple[Any, ...], value: Any) -> Any:
 
 
 def tree(frame: bytes) -> Any:
-    """The frame as JSON, or None where it is something else."""
+    """The frame as JSON, unpacked if need be, or None where it is something else."""
     try:
-        return json.loads(frame)
+        return json.loads(gzip.decompress(frame) if frame.startswith(GZIP_MAGIC) else frame)
     except ValueError:
         return None
 
 
-@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_only_bad_message_is_raised_on_damaged_bytes(exchange_id: str, endpoint: str, data: st.DataObject) -> None:
@@ -148,7 +151,7 @@ def test_only_bad_message_is_raised_on_damaged_bytes(exchange_id: str, endpoint:
         checked(decoder, good)
 
 
-@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
 @settings(max_examples=250, deadline=None)
 @given(data=st.data())
 def test_only_bad_message_is_raised_on_swapped_values(exchange_id: str, endpoint: str, data: st.DataObject) -> None:
@@ -162,7 +165,7 @@ def test_only_bad_message_is_raised_on_swapped_values(exchange_id: str, endpoint
     checked(fresh(exchange_id, endpoint), json.dumps(value).encode())
 
 
-@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
 def test_every_single_value_may_be_wrong(exchange_id: str, endpoint: str) -> None:
     """Exhaustively: each place of each frame, each odd value."""
     decoder = fresh(exchange_id, endpoint)
@@ -173,7 +176,7 @@ def test_every_single_value_may_be_wrong(exchange_id: str, endpoint: str) -> Non
                 checked(decoder, json.dumps(replaced(value, at, odd)).encode())
 
 
-@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
 @pytest.mark.parametrize(
     "frame",
     [
@@ -202,7 +205,7 @@ def test_what_no_exchange_sends_costs_only_itself(exchange_id: str, endpoint: st
     )
 
 
-@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
 def test_unknown_fields_change_nothing(exchange_id: str, endpoint: str) -> None:
     """Fields that an exchange adds without notice are ignored, wherever they stand."""
     for frame in valid(exchange_id, endpoint):

@@ -21,9 +21,11 @@ from tests.exchanges.support import (
     endpoints,
     identity,
     instruments,
+    liquidation_endpoint,
     on_grid,
     same,
     simulated,
+    sockets,
 )
 
 prices = st.floats(1e-8, 1e6, allow_subnormal=False)
@@ -80,7 +82,7 @@ def test_trades_come_back_as_they_were_sent(exchange_id: str, endpoint: str, dat
 @given(data=st.data())
 def test_liquidations_come_back_as_they_were_sent(exchange_id: str, endpoint: str, data: st.DataObject) -> None:
     """decode(encode(liquidation)) = liquidation, with the side of the forced order, where there is a feed of them."""
-    link = Link(simulated(exchange_id), endpoint, liquidations=True)
+    link = Link(simulated(exchange_id), liquidation_endpoint(exchange_id, endpoint), liquidations=True)
     link.subscribe()
     of = [i for i in link.instruments.values() if i.kind != "spot"]
     sent = data.draw(st.lists(forced(of), max_size=4)) if of else []
@@ -115,7 +117,7 @@ def test_marks_of_liquidations_come_back_as_they_were_sent(exchange_id: str, end
             assert got.forced is buy
 
 
-@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
 def test_every_subscription_is_acknowledged_by_its_topic(exchange_id: str, endpoint: str) -> None:
     """After subscribing, the acknowledgements name exactly the topics asked for, and nothing is live yet."""
     link = Link(simulated(exchange_id), endpoint, liquidations=True)
