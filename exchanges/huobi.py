@@ -16,6 +16,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     ID_MAX,
+    ID_MAX_CHARS,
     Acked,
     BadMessage,
     Buffer,
@@ -240,17 +241,14 @@ def _is_spot(symbol: str) -> bool:
 
 
 def _identity(row: Row) -> int | str | None:
-    """The trade's id; text where it is a number beyond 64 bits."""
+    """The trade's id; text where it is a number beyond 64 bits, none where it is written as a fraction."""
     number = row.tradeId if row.tradeId is not None else row.trade_id
-    if number is None:
-        written = bytes(row.id).decode().strip('"')
-        if written == "null":
-            return None
-        if not written.isdigit() or len(written) > 40:
-            raise ValueError(f"id {written[:40]!r}")
-        number = int(written)
-        return number if number < ID_MAX else written
-    return number
+    if number is not None:
+        return number
+    written = bytes(row.id).strip(b'"')
+    if not written.isdigit() or len(written) > ID_MAX_CHARS:
+        return None
+    return int(written) if int(written) < ID_MAX else written.decode()
 
 
 class Symbol(msgspec.Struct):

@@ -113,8 +113,9 @@ def test_long_ids_are_kept_as_text_and_never_rounded() -> None:
     channel = "market.btcusdt.trade.detail"
     d.decode(push(channel, {}), NOW_MS)
     long = 100201717928521000104520001
-    events = d.decode(push(channel, {"id": long, "tradeId": 7}, {"id": long}, {"id": str(long)}), NOW_MS)
-    assert [e.id for e in events if isinstance(e, Trade)] == [7, str(long), str(long)]
+    rows = [{"id": long, "tradeId": 7}, {"id": long}, {"id": str(long)}, {"id": 1.0e26}]
+    events = d.decode(push(channel, *rows), NOW_MS)
+    assert [e.id for e in events if isinstance(e, Trade)] == [7, str(long), str(long), None]
 
 
 def test_frames_that_unpack_to_too_much_are_refused() -> None:
