@@ -358,6 +358,7 @@ class Huobi(Exchange):
         "Derivatives publish the sum of both sides of each trade: it is halved here, so that a contract counts once as "
         "on every other exchange. Other collectors show twice as much.",
         "The first push of each market repeats its last trade, up to many minutes old: it is not counted as live.",
+        "Liquidations count once; where a message lacks the amount in coins it is converted from contracts.",
         "Rows without an aggressor's side occur on derivatives and are not counted.",
     )
 

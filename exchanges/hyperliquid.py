@@ -101,7 +101,10 @@ _COIN = re.compile(r'"coin"\s*:\s*"([^"]{1,40})"')
 
 
 class HyperliquidDecoder(Decoder):
-    """Trades and answers. Knows which coins have had their first push on this connection."""
+    """Trades and answers. Knows which coins have had their first push on this connection.
+
+    Each coin that ever traded has an image, so the first push is taken for one whether or not its subscription was seen.
+    """
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
@@ -116,10 +119,7 @@ class HyperliquidDecoder(Decoder):
             return self.live_or_past([self.traded(row) for row in message.data])
         if type(message) is Answer:
             return self.answered(message.data)
-        if type(message) is Error:
-            named = _COIN.search(message.data)
-            return (Rejected((TRADES + named[1],) if named else (), message.data[:160]),)
-        return ALIVE
+        return (self.failed(message.data),) if type(message) is Error else ALIVE
 
     def one_by_one(self, frame: Buffer) -> Sequence[Event]:
         """The slow path: at least one row, or the message itself, is not as documented."""
@@ -143,6 +143,15 @@ class HyperliquidDecoder(Decoder):
         if response.method != "subscribe":
             return ALIVE
         return (Acked((f"{response.subscription.type}:{response.subscription.coin}",)),)
+
+    def failed(self, reason: str) -> Event:
+        """A refusal, which quotes the subscription. A repeated one is refused as well, and brings no history."""
+        named = _COIN.search(reason)
+        topics = (TRADES + named[1],) if named else ()
+        if named is not None and named[1] in self.instruments and reason.lower().startswith("already subscribed"):
+            self._live.add(named[1])
+            return Acked(topics)
+        return Rejected(topics, reason[:160])
 
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
         self._live.difference_update(topic.removeprefix(TRADES) for topic in topics)

@@ -38,7 +38,7 @@ from exchanges.api import (
     Trade,
     Unknown,
     base_asset,
-    chunks,
+    by_channel,
 )
 from exchanges.numbers import lax
 
@@ -137,13 +137,13 @@ class KucoinDecoder(Decoder):
 
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
         frames = []
-        for part in _parts(topics):
+        for part in by_channel(topics, TOPICS_PER_FRAME):
             self._asked[str(self.request_id + 1)] = tuple(part)
             frames.append(self._ask("subscribe", part))
         return frames
 
     def unsubscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
-        return [self._ask("unsubscribe", part) for part in _parts(topics)]
+        return [self._ask("unsubscribe", part) for part in by_channel(topics, TOPICS_PER_FRAME)]
 
     def _ask(self, kind: str, topics: Sequence[str]) -> Frame:
         """Topics of one channel, in one frame."""
@@ -154,14 +154,6 @@ class KucoinDecoder(Decoder):
 
     def ping(self, now_ms: int) -> Frame:
         return msgspec.json.encode({"id": str(now_ms), "type": "ping"}).decode()
-
-
-def _parts(topics: Sequence[str]) -> list[Sequence[str]]:
-    """Topics by channel, in pieces that fit a frame."""
-    by_channel: dict[str, list[str]] = {}
-    for topic in topics:
-        by_channel.setdefault(topic.partition(":")[0], []).append(topic)
-    return [part for named in by_channel.values() for part in chunks(named, TOPICS_PER_FRAME)]
 
 
 class Symbol(msgspec.Struct):
@@ -254,6 +246,9 @@ class Kucoin(Exchange):
     recovery_note: ClassVar[str] = "newest 100 trades"
     has_open_interest: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    notes: ClassVar[tuple[str, ...]] = (
+        "After a gap only the newest 100 trades of a market can be asked for: on busy markets that is seconds.",
+    )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return KucoinDecoder(instruments, endpoint)

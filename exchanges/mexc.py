@@ -301,6 +301,9 @@ class Mexc(Exchange):
     recovery_note: ClassVar[str] = "spot by time; of futures only the newest 100 trades; none has an id"
     has_open_interest: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    notes: ClassVar[tuple[str, ...]] = (
+        "Trades have no ids that its history knows too: repeated ones are told by time, price, size and side.",
+    )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return MexcDecoder(instruments, endpoint)

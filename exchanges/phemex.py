@@ -39,7 +39,7 @@ from exchanges.api import (
     Trade,
     Unknown,
     base_asset,
-    chunks,
+    by_channel,
     rows,
 )
 from exchanges.image import past
@@ -144,14 +144,14 @@ class PhemexDecoder(Decoder):
 
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
         frames = []
-        for part in _parts(topics):
+        for part in by_channel(topics, TOPICS_PER_FRAME):
             self._asked[self.request_id + 1] = tuple(part)
             frames.append(self._ask("subscribe", part))
         return frames
 
     def unsubscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
         """One symbol at a time: a frame without parameters would end all."""
-        return [self._ask("unsubscribe", part) for part in _parts(topics)]
+        return [self._ask("unsubscribe", part) for part in by_channel(topics, TOPICS_PER_FRAME)]
 
     def _ask(self, verb: str, topics: Sequence[str]) -> Frame:
         """Topics of one channel, in one frame."""
@@ -168,14 +168,6 @@ def live_or_past(kind: str, events: list[Event]) -> Sequence[Event]:
     if kind == "incremental":
         return events
     return past(events) if kind == "snapshot" else (Unknown(f"trades of type {kind[:40]}"),)
-
-
-def _parts(topics: Sequence[str]) -> list[Sequence[str]]:
-    """Topics by channel, in pieces that fit a frame."""
-    by_channel: dict[str, list[str]] = {}
-    for topic in topics:
-        by_channel.setdefault(topic.partition(":")[0], []).append(topic)
-    return [part for named in by_channel.values() for part in chunks(named, TOPICS_PER_FRAME)]
 
 
 class Product(msgspec.Struct):
@@ -272,6 +264,7 @@ class Phemex(Exchange):
     kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "Contracts settled in dollars (LINKUSD, XMRUSD…) have a contract size; some collectors report contracts as coins.",
+        "Up to 1000 past trades come with each subscription, marked as a snapshot: they are not counted as live.",
     )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:

@@ -38,7 +38,7 @@ from exchanges.api import (
     Trade,
     Unknown,
     base_asset,
-    chunks,
+    by_channel,
     rows,
 )
 from exchanges.numbers import lax
@@ -165,25 +165,17 @@ class PoloniexDecoder(Decoder):
         return (Unknown(f"event {message.event[:40]}"),)
 
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
-        parts = _parts(topics)
+        parts = by_channel(topics, TOPICS_PER_FRAME)
         self._unanswered.extend(tuple(part) for part in parts)
         return [_ask("subscribe", part) for part in parts]
 
     def unsubscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
-        parts = _parts(topics)
+        parts = by_channel(topics, TOPICS_PER_FRAME)
         self._unanswered.extend(() for _ in parts)
         return [_ask("unsubscribe", part) for part in parts]
 
     def ping(self, now_ms: int) -> Frame:
         return '{"event":"ping"}'
-
-
-def _parts(topics: Sequence[str]) -> list[Sequence[str]]:
-    """Topics by channel, in pieces that fit a frame."""
-    by_channel: dict[str, list[str]] = {}
-    for topic in topics:
-        by_channel.setdefault(topic.partition(":")[0], []).append(topic)
-    return [part for named in by_channel.values() for part in chunks(named, TOPICS_PER_FRAME)]
 
 
 def _ask(event: str, topics: Sequence[str]) -> Frame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import exchanges
-from exchanges.api import Decoder, Past, Rejected, Trade
+from exchanges.api import Acked, Decoder, Past, Rejected, Trade
 from tests.exchanges.support import NOW_MS
 
 
@@ -27,6 +27,17 @@ def test_each_coins_first_push_after_each_subscription_is_past() -> None:
     assert kinds == [Past, Past, Trade]
     d.subscribe(["trades:BTC"], NOW_MS)
     assert [type(e) for f in (push("BTC", 5), push("kPEPE", 6)) for e in d.decode(f, NOW_MS)] == [Past, Trade]
+
+
+def test_a_repeated_subscription_brings_no_history() -> None:
+    """Subscribing to what is subscribed is refused in words; it goes on, and the next push is live."""
+    d = decoder()
+    d.decode(push("BTC", 1), NOW_MS)
+    d.subscribe(["trades:BTC"], NOW_MS)
+    text = 'Already subscribed: {"type":"trades","coin":"BTC"}'
+    answer = d.decode(json.dumps({"channel": "error", "data": text}).encode(), NOW_MS)
+    assert list(answer) == [Acked(("trades:BTC",))]
+    assert [type(e) for e in d.decode(push("BTC", 2), NOW_MS)] == [Trade]
 
 
 def test_refusals_name_their_coin() -> None:
