@@ -29,9 +29,16 @@ _REGISTRY: dict[str, str] = {
     "DERIBIT": "deribit:Deribit",
     "DYDX": "dydx:Dydx",
     "GATEIO": "gateio:Gateio",
+    "GEMINI": "gemini:Gemini",
     "HITBTC": "hitbtc:Hitbtc",
+    "HUOBI": "huobi:Huobi",
+    "HYPERLIQUID": "hyperliquid:Hyperliquid",
     "KRAKEN": "kraken:Kraken",
+    "KUCOIN": "kucoin:Kucoin",
+    "MEXC": "mexc:Mexc",
     "OKEX": "okex:Okex",
+    "PHEMEX": "phemex:Phemex",
+    "POLONIEX": "poloniex:Poloniex",
     "UPBIT": "upbit:Upbit",
 }
 

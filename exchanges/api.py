@@ -319,6 +319,14 @@ def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+def by_channel(topics: Sequence[str], size: int) -> list[Sequence[str]]:
+    """Split topics `channel:symbol` by channel, then into pieces of at most `size`: one frame names one channel."""
+    found: dict[str, list[str]] = {}
+    for topic in topics:
+        found.setdefault(topic.partition(":")[0], []).append(topic)
+    return [part for of_one in found.values() for part in chunks(of_one, size)]
+
+
 Row = TypeVar("Row")
 
 

@@ -310,7 +310,7 @@ class Bitmart(Exchange):
     limits: ClassVar[Limits] = Limits(connects=Rate(20, 60), rest=Rate(10, 2), connections=20)
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = (
-        "newest 50 trades of a spot pair, newest 100 of a contract; without ids, so strictly between the known trades"
+        "newest 50 trades of a spot pair, newest 100 of a contract (those without ids: strictly between the known trades)"
     )
     notes: ClassVar[tuple[str, ...]] = (
         "Spot trades are timed by their milliseconds; the field of whole seconds beside it, which others use, is not.",
@@ -418,9 +418,12 @@ class Bitmart(Exchange):
 def _page(gap: Gap, made: Sequence[Event]) -> Page[Trade]:
     """What belongs into the gap, oldest first; the exchange's order within a page is not documented.
 
-    Without ids, nothing tells which trades of the edge milliseconds were received: they are left out, not counted twice.
+    Live trades of contracts have ids and their history has none: nothing tells which trades of the edge milliseconds were
+    received, and they are left out, not counted twice. Spot has ids nowhere: there, contents are compared.
     """
-    trades = [trade for trade in made if type(trade) is Trade and gap.after_ms < trade.ts_ms < gap.before_ms]
+    trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+    if gap.instrument.kind != "spot":
+        trades = [trade for trade in trades if gap.after_ms < trade.ts_ms < gap.before_ms]
     if len(trades) > 1 and trades[0].ts_ms > trades[-1].ts_ms:
         trades.reverse()  # keeps the order of trades of one millisecond
     return Page(sorted(trades, key=lambda trade: trade.ts_ms))

@@ -6,6 +6,7 @@ JSON numbers, quoted or bare, are read by msgspec in lax mode (`lax`): like Pyth
 
 from __future__ import annotations
 
+import re
 import zlib
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -29,6 +30,20 @@ def lax(shape: type[T]) -> msgspec.json.Decoder[T]:
     Values stay strict otherwise: `1_0`, ` 12 ` and full-width digits, which Python's own `float` takes, are refused.
     """
     return msgspec.json.Decoder(shape, strict=False)
+
+
+_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+
+def decimal(text: str) -> float:
+    """A number written in plain ASCII digits, which messages other than JSON carry as text.
+
+    >>> decimal("0.0125")
+    0.0125
+    """
+    if _DECIMAL.fullmatch(text) is None:
+        raise ValueError(f"not a number: {text[:40]!r}")
+    return float(text)
 
 
 def iso_ms(text: str) -> int:

@@ -93,7 +93,20 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("1000PEPE_USDT", "perp"),
         ("BTC_USD", "perp"),
     ],
+    "GEMINI": [("btcusd", "spot"), ("paxgusd", "spot"), ("btcgusdperp", "perp")],
     "HITBTC": [("BTCUSDT", "spot"), ("XMRETH", "spot"), ("BTCUSDT_PERP", "perp"), ("1000PEPEUSDT_PERP", "perp")],
+    "HUOBI": [
+        ("btcusdt", "spot"),
+        ("ethbtc", "spot"),
+        ("BTC-USD", "perp"),
+        ("SHIB-USD", "perp"),
+        ("BTC-USDT", "perp"),
+        ("1000PEPE-USDT", "perp"),
+        ("BTC-USDT-270326", "future"),
+        ("BTC270326", "future"),
+        ("ETH270326", "future"),
+    ],
+    "HYPERLIQUID": [("BTC", "perp"), ("kPEPE", "perp")],
     "KRAKEN": [
         ("BTC/USD", "spot"),
         ("DOGE/EUR", "spot"),
@@ -101,6 +114,21 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("PF_XBTUSD", "perp"),
         ("FI_ETHUSD_270326", "future"),
         ("FF_XBTUSD_270326", "future"),
+    ],
+    "KUCOIN": [
+        ("BTC-USDT", "spot"),
+        ("ETH-BTC", "spot"),
+        ("XBTUSDTM", "perp"),
+        ("1000BONKUSDCM", "perp"),
+        ("XBTUSDM", "perp"),
+        ("XBTMH27", "future"),
+    ],
+    "MEXC": [
+        ("BTCUSDT", "spot"),
+        ("PEPEUSDC", "spot"),
+        ("BTC_USDT", "perp"),
+        ("1000BONK_USDT", "perp"),
+        ("BTC_USD", "perp"),
     ],
     "OKEX": [
         ("BTC-USDT", "spot"),
@@ -110,6 +138,16 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("ETH-USD-270326", "future"),
         ("SOL-USDT-270326", "future"),
     ],
+    "PHEMEX": [
+        ("sBTCUSDT", "spot"),
+        ("sETHUSDT", "spot"),
+        ("BTCUSD", "perp"),
+        ("LINKUSD", "perp"),
+        ("cETHUSD", "perp"),
+        ("SOLUSDT", "perp"),
+        ("1000PEPEUSDT", "perp"),
+    ],
+    "POLONIEX": [("BTC_USDT", "spot"), ("ETH_BTC", "spot"), ("BTC_USDT_PERP", "perp"), ("1000PEPE_USDT_PERP", "perp")],
     "UPBIT": [("KRW-BTC", "spot"), ("USDT-DOGE", "spot")],
 }
 """Instruments of each exchange, in its own spelling: at least two on each endpoint, linear and inverse, multiplied ones.
@@ -135,21 +173,23 @@ UNTIMED = frozenset({"BITMEX"})
 MARKED = frozenset({"BITMART", "DERIBIT", "DYDX", "KRAKEN"})
 """Exchanges whose liquidations are marks on trades rather than a feed."""
 
-ONLY_ACTIVE = frozenset({"BITFINEX", "BITHUMB", "UPBIT"})
+ONLY_ACTIVE = frozenset({"BITFINEX", "BITHUMB", "GEMINI", "UPBIT"})
 """Exchanges that leave out of their listings what does not trade."""
 
 LONG_PAGES = frozenset({"BITFINEX"})
 """Exchanges whose history gives more than 2,500 trades at once."""
 
-ANONYMOUS = frozenset({"BITMART", "BITUNIX"})
-"""Exchanges whose history has no ids, or that have none."""
+ANONYMOUS = frozenset({"BITMART futures"})
+"""Endpoints whose history has no ids although their live trades do: edge milliseconds of a hole stay empty."""
 
 SILENT = frozenset({"ASTER", "BINANCE", "BINANCE_FUTURES", "BINANCE_US", "BITHUMB", "BITSTAMP", "UPBIT"})
 """Exchanges that acknowledge subscriptions to what does not exist."""
 
 
-def identity(exchange_id: str, number: int, endpoint: str) -> int | str:
-    """A trade id as the exchange has them."""
+def identity(exchange_id: str, number: int, endpoint: str) -> int | str | None:
+    """A trade id as the exchange has them on that endpoint."""
+    if exchanges.get(exchange_id).endpoint(endpoint).ids == "none":
+        return None
     return str(number) if {exchange_id, f"{exchange_id} {endpoint}"} & TEXT_IDS else number
 
 
@@ -161,6 +201,18 @@ def instruments(exchange: Exchange) -> list[Instrument]:
 def endpoints() -> list[tuple[str, str]]:
     """(exchange, endpoint) that carry trades of test instruments."""
     return sorted({(i.exchange, i.endpoint) for e in exchanges.IDS for i in instruments(exchanges.get(e))})
+
+
+def liquidation_endpoint(exchange_id: str, endpoint: str) -> str:
+    """Where the liquidations of an endpoint's instruments come: the same, unless there are sockets for them alone."""
+    exchange = exchanges.get(exchange_id)
+    of = [i for i in instruments(exchange) if i.endpoint == endpoint]
+    return next(iter({s.endpoint for i in of for s in exchange.streams(i, True)} - {endpoint}), endpoint)
+
+
+def sockets() -> list[tuple[str, str]]:
+    """(exchange, endpoint) that carry anything of test instruments."""
+    return sorted({(x, e) for x, trades in endpoints() for e in (trades, liquidation_endpoint(x, trades))})
 
 
 def simulated(exchange_id: str) -> SimulatedExchange:
@@ -176,7 +228,11 @@ class Link:
 
     def __init__(self, server: SimulatedExchange, endpoint: str, liquidations: bool = False) -> None:
         self.server = server
-        self.instruments = {i.symbol: i for i in server.listed(endpoint)}
+        self.instruments = {
+            i.symbol: i
+            for i in server.instruments.values()
+            if any(s.endpoint == endpoint for s in server.exchange.streams(i, liquidations))
+        }
         self.decoder: Decoder = server.exchange.decoder(endpoint, self.instruments)
         self.connection: SimulatedConnection = server.connection(endpoint)
         streams = [s for i in self.instruments.values() for s in server.exchange.streams(i, liquidations)]
@@ -216,6 +272,11 @@ def events(exchange_id: str, value: object, kind: Kind | None = None) -> list[Ev
 def raw(frame: Frame) -> bytes:
     """A frame's payload."""
     return frame.encode() if isinstance(frame, str) else frame
+
+
+def on_grid(value: float, scale: int) -> float:
+    """The nearest value above zero that an exchange with so many decimal places can say; any where it sends none."""
+    return max(1, round(value * 10**scale)) / 10**scale if scale else value
 
 
 def same(got: Trade, sent: Trade) -> bool:

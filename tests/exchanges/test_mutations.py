@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exchanges.api import (
@@ -25,7 +26,9 @@ from exchanges.api import (
     Past,
     Trade,
 )
-from tests.exchanges.support import NOW_MS, Link, endpoints, identity, raw, simulated
+from tests.exchanges.support import NOW_MS, Link, endpoints, identity, raw, simulated, sockets
+
+GZIP_MAGIC = b"\x1f\x8b"
 
 ODD = [
     None,
@@ -78,7 +81,7 @@ def valid(exchange_id: str, endpoint: str) -> tuple[bytes, ...]:
 
 
 def fresh(exchange_id: str, endpoint: str) -> Decoder:
-    return Link(simulated(exchange_id), endpoint).decoder
+    return Link(simulated(exchange_id), endpoint, liquidations=True).decoder
 
 
 def checked(decoder: Decoder, frame: bytes) -> list[Event]:
@@ -119,15 +122,14 @@ def replaced(node: Any, at: tuple[Any, ...], value: Any) -> Any:
 
 
 def tree(frame: bytes) -> Any:
-    """The frame as JSON, or None where it is something else."""
+    """The frame as JSON, unpacked if need be, or None where it is something else."""
     try:
-        return json.loads(frame)
+        return json.loads(gzip.decompress(frame) if frame.startswith(GZIP_MAGIC) else frame)
     except ValueError:
         return None
 
 
-@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
-@settings(max_examples=150, deadline=None)
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
 @given(data=st.data())
 def test_only_bad_message_is_raised_on_damaged_bytes(exchange_id: str, endpoint: str, data: st.DataObject) -> None:
     """Truncation, foreign bytes, bad UTF-8 and flipped bits raise BadMessage or nothing."""
@@ -148,8 +150,7 @@ def test_only_bad_message_is_raised_on_damaged_bytes(exchange_id: str, endpoint:
         checked(decoder, good)
 
 
-@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
-@settings(max_examples=250, deadline=None)
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
 @given(data=st.data())
 def test_only_bad_message_is_raised_on_swapped_values(exchange_id: str, endpoint: str, data: st.DataObject) -> None:
     """Any value exchanged for one of another type or size raises BadMessage or gives trades in range."""
@@ -162,7 +163,7 @@ def test_only_bad_message_is_raised_on_swapped_values(exchange_id: str, endpoint
     checked(fresh(exchange_id, endpoint), json.dumps(value).encode())
 
 
-@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
 def test_every_single_value_may_be_wrong(exchange_id: str, endpoint: str) -> None:
     """Exhaustively: each place of each frame, each odd value."""
     decoder = fresh(exchange_id, endpoint)
@@ -173,7 +174,7 @@ def test_every_single_value_may_be_wrong(exchange_id: str, endpoint: str) -> Non
                 checked(decoder, json.dumps(replaced(value, at, odd)).encode())
 
 
-@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
 @pytest.mark.parametrize(
     "frame",
     [
@@ -206,7 +207,7 @@ KEYED = {"update", "snapshot"}
 """Objects whose keys are symbols rather than names of fields."""
 
 
-@pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
 def test_unknown_fields_change_nothing(exchange_id: str, endpoint: str) -> None:
     """Fields that an exchange adds without notice are ignored, wherever they stand."""
     for frame in valid(exchange_id, endpoint):
