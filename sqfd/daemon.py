@@ -34,8 +34,12 @@ from sqfd.feed.record import Recorder
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
-from sqfd.influx.client import Client
+from sqfd.influx.client import Client, QueryError
+from sqfd.influx.lines import signal_line, strategy_line
+from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import Shipper
+from sqfd.influx.warm import Earlier, FlowReader
+from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import Journal
 from sqfd.model import market_of
 from sqfd.signals.redis import RedisPublisher
@@ -45,6 +49,8 @@ from sqfd.wiring import engine_for, journaled, symbols_of
 HOUR_S = 3600
 LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
+WARM_S = 10.0
+"""History that InfluxDB does not give within this long is gone without."""
 STOP_S = 10.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
 
@@ -107,6 +113,7 @@ class Daemon:
         self._exchanges = _exchanges(config)
         self._symbols = symbols_of(config)
         self._seconds = Seconds(self._symbols, config.feed.grace_s, config.bars.revisable_s)
+        self._time = ExchangeTime(self._clock, self._seconds)
         self._intake = Intake(self._seconds.builder, self._seconds.watermark)
         self._rests = {id: Rest(exchange, config.feed, self._clock) for id, exchange in self._exchanges.items()}
         feed, feed_log = config.feed, log.get("feed")
@@ -118,6 +125,8 @@ class Daemon:
         self._journal: Journal | None = None
         self._publisher: RedisPublisher | None = None
         self._shipper: Shipper | None = None
+        self._influx = Client(config.influx) if config.influx is not None else None
+        self._watchdog: Watchdog | None = None
         self._registering = asyncio.Lock()
         self._bars = self._signals = 0
         self.revisions = 0
@@ -149,6 +158,8 @@ class Daemon:
                 for task in sinks:
                     task.cancel()
         finally:
+            for rest in self._rests.values():
+                await rest.close()
             await journal.close()
             self._log.info("stopped", bars=self._bars, signals=self._signals)
 
@@ -210,19 +221,41 @@ class Daemon:
         """Take up where the last run ended: 28 h of flow, prices and weights, positions."""
         self._engine = engine = engine_for(self.config, self._markets_by_symbol())
         last = journal.written
-        since = last - engine.history_s
+        since = (last or int(self._time.now_ms() / 1e3)) - engine.history_s
         newest = []
+        earlier = await self._before_journal(journal, since)
         for index, symbol in enumerate(self._symbols):
             flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
+            flow = np.concatenate([earlier.flow[index], flow]) if earlier is not None else flow
             engine.warm(flow)
             newest.append(flow[-1:])
         bars = await journal.bars([m.name for m in self._seconds.markets], last - HOUR_S, last)
+        if earlier is not None and not len(bars):
+            bars = earlier.notional
         if newest:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
+
+    async def _before_journal(self, journal: Journal, since: int) -> Earlier | None:
+        """What InfluxDB has of the time before the journal begins; None: nothing is needed, or nothing is there."""
+        if self._influx is None or not self._symbols:
+            return None
+        oldest = await journal.first_flow(self._symbols)
+        until = int(self._time.now_ms() / 1e3) if oldest is None else oldest
+        if until - since < HOUR_S:
+            return None
+        reader = FlowReader(self._influx, self.config.influx.database if self.config.influx else "")
+        try:
+            async with asyncio.timeout(WARM_S):
+                earlier = await reader.earlier(self._seconds.markets, self._symbols, since, until)
+        except (QueryError, TimeoutError) as error:
+            self._log.warning("no history from InfluxDB", error=str(error) or f"not within {WARM_S:.0f} s")
+            return None
+        self._log.info("history from InfluxDB", seconds=max(map(len, earlier.flow)), until=until)
+        return earlier
 
     def _markets_by_symbol(self) -> dict[str, list[str]]:
         return {
@@ -233,15 +266,16 @@ class Daemon:
     def _sinks(self, journal: Journal) -> list[Any]:
         """The coroutines of the sinks that are configured."""
         running = []
-        time = ExchangeTime(self._clock, self._seconds)
         if (redis := self.config.redis) is not None:
             self._publisher = RedisPublisher(
-                redis, journal, time, instance=self.config.instance, heartbeat=self._heartbeat
+                redis, journal, self._time, instance=self.config.instance, heartbeat=self._heartbeat
             )
             running.append(self._publisher.run())
         if (influx := self.config.influx) is not None:
-            self._shipper = Shipper(journal, Client(influx), influx, time, self._state)
-            running.append(self._shipper.run())
+            assert self._influx is not None
+            self._shipper = Shipper(journal, self._influx, influx, self._clock, self._state)
+            self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
+            running += [self._shipper.run(), self._watchdog.run()]
         return running
 
     # --- once a second ------------------------------------------------------------------------------------------------
@@ -269,6 +303,8 @@ class Daemon:
         if self._publisher is not None:
             self._publisher.offer(records)
         self._journal.append(closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole)
+        if self._shipper is not None:
+            self._offer_mind(self._shipper, closed.tick, signals)
         self._bars += len(closed.second.bars)
         self.revisions += int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
         self._signals += len(signals)
@@ -283,6 +319,15 @@ class Daemon:
                 reasoning=signal.reasoning,
             )
             self._on_signal(signal)
+
+    def _offer_mind(self, shipper: Shipper, tick: int, signals: Sequence[Signal]) -> None:
+        """What the strategy thought and said, for charts."""
+        assert self._engine is not None
+        late_ms = self._time.now_ms() - tick * 1e3
+        minds = {symbol: self._engine.mind(symbol) for symbol in self._symbols}
+        lines = [strategy_line(s, tick - 1, mind | {"latency_ms": late_ms}) for s, mind in minds.items() if mind]
+        shipper.offer(STRATEGY_RP, lines)
+        shipper.offer(BARS_RP, [_told(signal) for signal in signals])
 
     # --- stop, status -------------------------------------------------------------------------------------------------
 
@@ -312,12 +357,14 @@ class Daemon:
     def status(self) -> Status:
         """One glance; cheap enough for every second."""
         second = (self._seconds.builder.next_second or 1) - 1
-        exchange_s = ExchangeTime(self._clock, self._seconds).now_ms() / 1e3
+        exchange_s = self._time.now_ms() / 1e3
         sinks: dict[str, Mapping[str, Any]] = {}
         if self._journal is not None:
             sinks["journal"] = self._journal.status()
         if self._shipper is not None:
             sinks["influx"] = self._shipper.status()
+        if self._watchdog is not None:
+            sinks["influx"] = {**sinks["influx"], "read_back": self._watchdog.status()}
         if self._publisher is not None:
             sinks["redis"] = self._publisher.status()
         feeds = self._supervisor.status()
@@ -332,6 +379,26 @@ class Daemon:
             symbols={symbol: self._engine.mind(symbol) for symbol in self._symbols} if self._engine else {},
             sinks=sinks,
         )
+
+
+def _told(signal: Signal) -> str:
+    """A signal as a point of `strategy_signals`."""
+    tags = {
+        "symbol": signal.symbol,
+        "action": signal.action,
+        "strategy": signal.strategy,
+        "score_tier": signal.quality,
+    }
+    fields: dict[str, float | str] = {
+        "signal_id": signal.signal_id,
+        "score": signal.score,
+        "position_size_factor": signal.position_size_factor,
+        "leverage": signal.leverage,
+        "entry_price": signal.entry_price,
+        "confidence": signal.confidence,
+        "reasoning": signal.reasoning,
+    }
+    return signal_line(signal.second, tags, fields)
 
 
 def _exchanges(config: Config) -> dict[str, Exchange]:

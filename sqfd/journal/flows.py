@@ -52,6 +52,14 @@ def read(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int, *, i
     return _as_flow(table, index)
 
 
+def first_second(db: sqlite3.Connection, symbol: int) -> int | None:
+    """The oldest second of a symbol's flow."""
+    block = db.execute("SELECT rows, columns, data FROM flow_block WHERE symbol = ? ORDER BY hour LIMIT 1", (symbol,))
+    found = [int(unpack(columns, rows, data)[1].min()) for rows, columns, data in block]
+    row = db.execute("SELECT second FROM flow WHERE symbol = ? ORDER BY tick LIMIT 1", (symbol,)).fetchone()
+    return min([*found, *(() if row is None else (int(row[0]),))], default=None)
+
+
 def load(db: sqlite3.Connection, symbol: int, rows: Flow) -> None:
     """Add history that was known in time (tick = second + 1) as packed hours. What is there already stays as it is."""
     table = np.stack([rows["second"] + 1, rows["second"], *(rows[name] for name in FLOW_VALUES)])

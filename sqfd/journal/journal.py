@@ -272,6 +272,10 @@ class Journal:
         """See `JournalStore.flow`."""
         return await self._call(partial(self._store.flow, symbol, from_tick, to_tick, index=index))
 
+    async def first_flow(self, symbols: Sequence[str]) -> int | None:
+        """See `JournalStore.first_flow`."""
+        return await self._call(self._store.first_flow, symbols)
+
     async def coverage(self, markets: Sequence[str], from_s: int, to_s: int) -> NDArray[np.bool_]:
         """See `JournalStore.coverage`."""
         return await self._call(self._store.coverage, markets, from_s, to_s)

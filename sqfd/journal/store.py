@@ -226,6 +226,13 @@ class JournalStore:
         found = self._db.execute("SELECT id FROM symbol WHERE name = ?", (symbol,)).fetchone()
         return flows.read(self._db, -1 if found is None else int(found[0]), from_tick, to_tick, index=index)
 
+    def first_flow(self, symbols: Sequence[str]) -> int | None:
+        """The second from which there is flow of all these symbols; None where one of them has none."""
+        names = {name: index for index, name in enumerate(self.symbol_names())}
+        firsts = [flows.first_second(self._db, names.get(symbol, -1)) for symbol in symbols]
+        known = [first for first in firsts if first is not None]
+        return max(known) if len(known) == len(firsts) and known else None
+
     def coverage(self, markets: Sequence[str], from_s: int, to_s: int) -> NDArray[np.bool_]:
         """Markets × seconds: its feed was whole throughout that second."""
         return coverage.read(self._db, self._ids(markets) or [], from_s, to_s)
