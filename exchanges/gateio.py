@@ -290,16 +290,17 @@ class Gateio(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.gateio.ws"}
     limits: ClassVar[Limits] = Limits(connects=Rate(10, 1), rest=Rate(200, 10), connections=300)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{base}_USDT-SPOT", "{base}_USDT")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by time and id; recovered rows carry no liquidation marks"
+    has_liquidations: ClassVar[bool] = True
+    has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Prints marked internal (insurance fund, deleveraging) are left out; some collectors count them.",
         "Since August 2026 liquidations are published without loss, before that at most one per contract and second.",
         "Contracts settled in BTC other than BTC_USD are not offered: their size in coins cannot be told from a trade.",
     )
-    has_liquidations: ClassVar[bool] = True
-    has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return GateDecoder(instruments, endpoint)

@@ -410,11 +410,12 @@ class Kraken(Exchange):
         "rest_futures": "https://futures.kraken.com/derivatives/api/v3",
     }
     limits: ClassVar[Limits] = Limits(connects=Rate(150, 600), rest=Rate(1, 1))
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}/USD", "PF_{xbt}USD", "PI_{xbt}USD")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "spot: all history by trade id; futures: 7 days by time, with liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
     notes: ClassVar[tuple[str, ...]] = (
         "PF_ and FF_ contracts are linear and count base coins; a collector that divides by the price is wrong.",
         "A liquidation is a trade of type liquidation: it counts once in volume. One collector leaves out the mark.",

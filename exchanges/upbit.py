@@ -183,6 +183,7 @@ class Upbit(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.upbit.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(5, 1), rest=Rate(10, 1), connections=100)
+    usual: ClassVar[tuple[str, ...]] = ("KRW-{base}", "USDT-{base}")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "backwards from the first trade after the hole"
     notes: ClassVar[tuple[str, ...]] = (
