@@ -314,12 +314,16 @@ class Gateio(Exchange):
         return (spot, self._contracts("usdt"), self._contracts("btc"))
 
     def _read_pairs(self, body: bytes) -> Page[Instrument]:
-        found = _listing(_pairs, body)
+        found = _pairs.decode(body)
+        if not found:
+            raise BadMessage("an empty listing")
         return Page([self._pair(row.id, row.base, row.quote, row.trade_status == "tradable") for row in found])
 
     def _contracts(self, settle: str) -> Call[Instrument]:
+        """Contracts that settle in one currency: there may be none of the older, inverse ones."""
+
         def read(body: bytes) -> Page[Instrument]:
-            return Page([self._contract(row, settle) for row in _listing(_contracts, body)])
+            return Page([self._contract(row, settle) for row in _contracts.decode(body)])
 
         return Call(Request(self._url(f"futures/{settle}/contracts")), read)
 
@@ -408,13 +412,6 @@ class Gateio(Exchange):
             return Page(items)
 
         return Call(Request(self._url(f"futures/{settle}/tickers")), read)
-
-
-def _listing(decoder: msgspec.json.Decoder[list[Listed]], body: bytes) -> list[Listed]:
-    found = decoder.decode(body)
-    if not found:
-        raise BadMessage("empty listing")
-    return found
 
 
 def _past(instrument: Instrument, body: bytes) -> Sequence[Event]:

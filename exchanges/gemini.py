@@ -235,7 +235,7 @@ class Gemini(Exchange):
     def _read_symbols(self, body: bytes) -> Page[Instrument]:
         symbols = _symbols.decode(body)
         if not symbols:
-            raise BadMessage("empty list of symbols")
+            raise BadMessage("an empty listing")
         return Page([self.assume(symbol) for symbol in symbols])
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:

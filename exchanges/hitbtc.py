@@ -262,7 +262,7 @@ class Hitbtc(Exchange):
         """Spot and perpetuals."""
         found = _listing.decode(body)
         if not found:
-            raise BadMessage("empty listing")
+            raise BadMessage("an empty listing")
         return Page([self._listed(s, row) for s, row in found.items() if row.contract_type in (None, PERPETUAL)])
 
     def _listed(self, symbol: str, row: Listed) -> Instrument:

@@ -283,7 +283,7 @@ class Phemex(Exchange):
         if listing.code != 0:
             raise BadMessage(f"{listing.code} {listing.msg}"[:160])
         if not listing.data.products:
-            raise BadMessage("empty list of products")
+            raise BadMessage("an empty listing")
         value_scales = {row.currency: row.valueScale for row in listing.data.currencies}
         found = [self._instrument(row, value_scales) for row in listing.data.products]
         return Page([i for i in found if i is not None] + [self._newer(row) for row in listing.data.perpProductsV2])

@@ -293,7 +293,7 @@ class Poloniex(Exchange):
     def _read_markets(self, body: bytes) -> Page[Instrument]:
         markets = _markets.decode(body)
         if not markets:
-            raise BadMessage("empty list of markets")
+            raise BadMessage("an empty listing")
         return Page(
             [
                 self._spot(row.symbol, row.baseCurrencyName, row.quoteCurrencyName, row.state == "NORMAL")

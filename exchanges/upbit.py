@@ -203,7 +203,7 @@ class Upbit(Exchange):
     def _read_listing(self, body: bytes) -> Page[Instrument]:
         found = _listed.decode(body)
         if not found:
-            raise BadMessage("empty listing")
+            raise BadMessage("an empty listing")
         return Page([self.assume(row.market) for row in found])
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:

@@ -12,8 +12,9 @@ QUOTES = frozenset({"USDT", "USD", "USDC"})
 
 
 def listed(exchange: Exchange, symbols: Sequence[str]) -> list[Instrument]:
-    """The usual markets of these symbols on an exchange, as far as they are quoted in dollars."""
-    return [i for symbol in symbols for i in exchange.usual_markets(symbol) if i.quote in QUOTES]
+    """The usual markets of these symbols on an exchange that a strategy could use: in dollars, and not quanto."""
+    usual = [i for symbol in symbols for i in exchange.usual_markets(symbol)]
+    return [i for i in usual if i.quote in QUOTES and not i.quanto]
 
 
 def shared(instruments: Sequence[Instrument], symbol: str) -> list[Listing]:
