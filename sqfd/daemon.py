@@ -152,6 +152,8 @@ class Daemon:
                 for task in sinks:
                     task.cancel()
         finally:
+            for rest in self._rests.values():
+                await rest.close()
             await journal.close()
             self._log.info("stopped", bars=self._bars, signals=self._signals)
 
