@@ -78,19 +78,29 @@ class Ledger:
 
     def add(self, from_ms: float, until_ms: float, reason: str, missed: int | None = None) -> Interval:
         """A gap that was found after it ended. Gives the interval that speaks for it: a known one where it lies in one."""
-        last = self.intervals[-1]
-        if last.until_ms is None or until_ms <= last.until_ms:
-            return next((i for i in reversed(self.intervals) if i.from_ms <= from_ms), last)
-        self._append(Interval(max(from_ms, last.until_ms), until_ms, "gap", reason, missed))
-        return self.intervals[-1]
+        self._make_room()
+        at = next((n for n, i in enumerate(self.intervals) if i.from_ms > from_ms), len(self.intervals))
+        earlier = self.intervals[at - 1] if at else None
+        later = self.intervals[at] if at < len(self.intervals) else None
+        if earlier is not None:
+            from_ms = max(from_ms, earlier.until_ms if earlier.until_ms is not None else until_ms)
+        if later is not None:
+            until_ms = min(until_ms, later.from_ms)
+        if from_ms >= until_ms:
+            known = later or earlier
+            assert known is not None
+            return known
+        made = Interval(from_ms, until_ms, "gap", reason, missed)
+        self.intervals.insert(at, made)
+        self.changed.append(made)
+        return made
 
     def split(self, interval: Interval, at_ms: float) -> Interval:
         """Cut a closed gap in two, which may end differently; gives the later part."""
         assert interval.until_ms is not None
         later = msgspec.structs.replace(interval, from_ms=at_ms)
         interval.until_ms = at_ms
-        if len(self.intervals) == self.intervals.maxlen:
-            self.intervals.popleft()
+        self._make_room()
         if interval in self.intervals:
             self.intervals.insert(self.intervals.index(interval) + 1, later)
         self.changed.append(interval)
@@ -103,6 +113,10 @@ class Ledger:
         interval.state, interval.recovered, interval.note = state, interval.recovered + recovered, note
         interval.missed = interval.missed if missed is None else missed
         self.changed.append(interval)
+
+    def _make_room(self) -> None:
+        if len(self.intervals) == self.intervals.maxlen:
+            self.intervals.popleft()
 
     def _append(self, interval: Interval) -> None:
         self.intervals.append(interval)

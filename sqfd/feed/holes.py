@@ -109,6 +109,15 @@ class Hole:
         """Recovery brings a trade; True when it was there before."""
         return self._again(self._brought, trade)
 
+    def shares(self, trade: Trade) -> bool:
+        """A trade came by another hole's recovery; True when it was there before."""
+        return self.covers(trade) and self._again(self._live, trade)
+
+    @property
+    def extent(self) -> tuple[float | None, ...]:
+        """Where its intervals end: changes when the feed is lost again before a trade came."""
+        return tuple(interval.until_ms for interval in self.intervals)
+
     def _again(self, by_source: dict[object, int], trade: Trade) -> bool:
         told = identity(trade)
         times = by_source[told] = by_source.get(told, 0) + 1
@@ -152,8 +161,9 @@ class Watch:
         """A hole begins. Gives the one that must be given up for it, if any."""
         last = self.holes[-1] if self.holes else None
         if last is not None and last.before is None:
-            if interval not in last.intervals:
+            if not any(interval is known for known in last.intervals):
                 last.intervals.append(interval)
+            last.continuous = False
             return None
         return self._add(Hole(interval, after, dict(self.dedup.memory())))
 
@@ -190,4 +200,8 @@ class Watch:
         """Whether a trade that recovery brings is new."""
         if isinstance(self.dedup, Gapless) and type(trade.id) is int:
             return not self.dedup.seen(trade, -1, newest_ms)
-        return not hole.brought(trade)
+        again = hole.brought(trade)
+        for other in self.holes:
+            if other is not hole and not again:  # they may share a millisecond at their edges
+                again = other.shares(trade)
+        return not again

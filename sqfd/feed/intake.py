@@ -186,7 +186,7 @@ class ExchangeCounts:
 class Source:
     """One connection's way into the intake: which market a wire symbol is, on that endpoint."""
 
-    __slots__ = ("connection", "counts", "delay_ms", "exchange", "feeds")
+    __slots__ = ("connection", "counts", "delay_ms", "exchange", "feeds", "least_delay_ms")
 
     def __init__(self, exchange: str, feeds: Mapping[str, MarketFeed], counts: ExchangeCounts, connection: int) -> None:
         self.exchange = exchange
@@ -195,6 +195,8 @@ class Source:
         self.connection = connection
         self.delay_ms: float | None = None
         """Receive time − trade time of the last new trade."""
+        self.least_delay_ms: float | None = None
+        """The least of them on this connection."""
 
 
 class Intake:
@@ -259,6 +261,8 @@ class Intake:
             newest = event
         if newest is not None:
             source.delay_ms = delay_ms = recv_ms - newest.ts_ms
+            if source.least_delay_ms is None or delay_ms < source.least_delay_ms:
+                source.least_delay_ms = delay_ms
             self._offsets.observe(source.exchange, delay_ms)
 
     def totals(self, exchange: str | None = None) -> Counts:

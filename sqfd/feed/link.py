@@ -175,7 +175,8 @@ class Link:
             if not topic.live and topic.state == "acked" and not topic.doubted and feed.aggregated and session.data_ms:
                 session.prove(feed.instrument.symbol, now_ms)
             if topic.live_ms is not None and feed.ledger.open is not None:
-                feed.regain(self.exchange_ms(topic.live_ms))
+                # The latest moment that it can have been: what is called whole must be.
+                feed.regain(topic.live_ms - (self.source.least_delay_ms or 0.0))
 
     def _pace(self, now_ms: float) -> None:
         for topic, feed in self.feeds():

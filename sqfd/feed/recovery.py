@@ -130,13 +130,16 @@ class Recovery:
         return Gap(gap.instrument, oldest_ms, gap.before_ms, None, gap.before_id, gap.before_count), "part"
 
     async def _ask(self, feed: MarketFeed, hole: Hole, call: Call[Trade]) -> None:
+        extent = hole.extent
         answer = await self._answer(feed, hole, call)
         hole.begin_anew()
         for first in range(0, len(answer.trades), AT_ONCE):
             self.counts["trades"] += self._intake.merge(feed, hole, answer.trades[first : first + AT_ONCE])
             await self._clock.sleep(0.0)
         missing = self._missing(feed, hole)
-        if answer.complete and not missing:
+        if hole.extent != extent:  # lost again meanwhile, before it traded: the hole is larger now
+            hole.ready_ms = None
+        elif answer.complete and not missing:
             self._resolve(feed, hole, "recovered", missed=0)
         elif hole.tries < TRIES and self._worth_another(answer, missing):
             hole.tries += 1
