@@ -38,11 +38,11 @@ from sqfd.influx.client import Client
 from sqfd.influx.lines import signal_line, strategy_line
 from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import Shipper
-from sqfd.journal import Journal
+from sqfd.journal import GapRecord, Journal
 from sqfd.model import market_of
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
-from sqfd.wiring import engine_for, journaled, symbols_of
+from sqfd.wiring import engine_for, gap_records, journaled, symbols_of
 
 HOUR_S = 3600
 LOOK_S = 0.02
@@ -122,6 +122,8 @@ class Daemon:
         self._publisher: RedisPublisher | None = None
         self._shipper: Shipper | None = None
         self._registering = asyncio.Lock()
+        self._gaps: list[GapRecord] = []
+        """What became of gaps since the last tick."""
         self._bars = self._signals = 0
         self.revisions = 0
         """Bars that were stored again because trades came late."""
@@ -253,12 +255,20 @@ class Daemon:
     async def _close_seconds(self) -> None:
         """Close each second when it is over; the one loop that drives bars, strategy and sinks."""
         while True:
+            self._take_changes()
             for closed in self._seconds.due(self._clock.now_ms(), self._whole):
                 self._tick(closed)
                 await asyncio.sleep(0)  # after a stall many are due: frames must not wait for all of them
             due_ms = self._seconds.next_due_ms()
             wait_s = LOOK_S if due_ms is None else (due_ms - self._clock.now_ms()) / 1e3
             await self._clock.sleep(min(max(wait_s, 0.001), LOOK_S))
+
+    def _take_changes(self) -> None:
+        """Gaps that were noticed or filled after their seconds closed revise the coverage of those seconds."""
+        for feed, interval in self._supervisor.changes():
+            self._gaps += gap_records(feed, interval)
+            from_s, until_s = interval.seconds(self._clock.now_ms())
+            self._seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
 
     def _whole(self, second: int) -> NDArray[np.bool_]:
         return self._supervisor.whole(second, len(self._seconds.markets))
@@ -272,7 +282,10 @@ class Daemon:
         positions = self._engine.positions() if signals else None
         if self._publisher is not None:
             self._publisher.offer(records)
-        self._journal.append(closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole)
+        gaps, self._gaps = self._gaps, []
+        self._journal.append(
+            closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole, gaps
+        )
         if self._shipper is not None:
             self._offer_mind(self._shipper, closed.tick, signals)
         self._bars += len(closed.second.bars)

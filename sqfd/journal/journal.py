@@ -24,7 +24,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from sqfd.journal.records import DAY_S, Batch, Extent, JournaledSignal, Ticked
+from sqfd.journal.records import DAY_S, Batch, Extent, GapRecord, JournaledSignal, Ticked
 from sqfd.journal.schema import is_damage
 from sqfd.journal.store import JournalStore
 from sqfd.model import Bars, Flow, Market
@@ -138,9 +138,10 @@ class Journal:
         signals: Sequence[JournaledSignal] = (),
         positions: bytes | None = None,
         whole: NDArray[np.bool_] | None = None,
+        gaps: Sequence[GapRecord] = (),
     ) -> None:
         """Queue one tick; never waits. The arrays belong to the journal from here on: do not write to them."""
-        batch = Batch(tick, bars, flow, signals, positions, whole)
+        batch = Batch(tick, bars, flow, signals, positions, whole, gaps)
         with self._guard:
             self._queue.append(batch)
             self._queued_rows += batch.size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from sqfd.journal import coverage
+from sqfd.journal import coverage, gaps
 from sqfd.journal.flows import HOUR_S
 
 STEP_S = 600
@@ -76,3 +76,4 @@ def _delete(db: sqlite3.Connection, cut: int) -> None:
     db.execute("DELETE FROM published WHERE signal_id IN (SELECT signal_id FROM signal WHERE tick < ?)", (cut,))
     db.execute("DELETE FROM signal WHERE tick < ?", (cut,))
     coverage.trim(db, cut - 1)
+    gaps.trim(db, cut - 1)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqfd.journal import bars as bar_rows
-from sqfd.journal import coverage, flows, retention
-from sqfd.journal.records import DAY_S, Batch, Extent, JournaledSignal, Ticked
+from sqfd.journal import coverage, flows, gaps, retention
+from sqfd.journal.records import DAY_S, Batch, Extent, GapRecord, JournaledSignal, Ticked
 from sqfd.journal.schema import FILE_NAME, connect, connect_read_only, is_damage, set_aside
 from sqfd.model import Bars, Flow, Market
 
@@ -57,6 +57,7 @@ class JournalStore:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = self._connect()
+            gaps.close_open(self._db, self.last_tick())
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -140,6 +141,7 @@ class JournalStore:
         # Markets may have joined since the batch was made: it does not speak of them.
         whole = {} if batch.whole is None else dict(zip(self._markets.tolist(), batch.whole.tolist(), strict=False))
         self._coverage.append(db, batch.tick, whole)
+        gaps.write(db, batch.tick, self._markets.tolist(), batch.gaps)
 
     def _keep_house(self, tick: int, appended: int) -> None:
         """Seal hours and trim. The rows are safe already: what fails here is tried again at the next occasion."""
@@ -222,8 +224,17 @@ class JournalStore:
         return flows.read(self._db, -1 if found is None else int(found[0]), from_tick, to_tick, index=index)
 
     def coverage(self, markets: Sequence[str], from_s: int, to_s: int) -> NDArray[np.bool_]:
-        """Markets × seconds: its feed was whole throughout that second."""
-        return coverage.read(self._db, self._ids(markets) or [], from_s, to_s)
+        """Markets × seconds: its feed was whole throughout that second, or was made whole by recovery."""
+        ids = self._ids(markets) or []
+        return gaps.amend(self._db, coverage.read(self._db, ids, from_s, to_s), ids, from_s, to_s)
+
+    def gaps(self, from_s: int = 0, to_s: int = 1 << 40) -> list[GapRecord]:
+        """Gaps that touch `from_s <= second < to_s`, by their beginning; `market` is an index into `market_names()`."""
+        return gaps.read(self._db, from_s, to_s)
+
+    def pauses(self, from_s: int = 0, to_s: int = 1 << 40) -> list[tuple[int, int]]:
+        """(first second, second after the last) of stretches in which nothing was journaled at all."""
+        return gaps.pauses(self._db, from_s, to_s)
 
     def signals(self, *, from_tick: int = 0, to_tick: int | None = None, limit: int = 1_000) -> list[JournaledSignal]:
         """The newest `limit` signals of `from_tick <= tick < to_tick`, oldest first."""
