@@ -34,10 +34,12 @@ from sqfd.feed.record import Recorder
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
-from sqfd.influx.client import Client
+from sqfd.influx.client import Client, QueryError
 from sqfd.influx.lines import signal_line, strategy_line
 from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import Shipper
+from sqfd.influx.warm import Earlier, FlowReader
+from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import GapRecord, Journal
 from sqfd.model import market_of
 from sqfd.signals.redis import RedisPublisher
@@ -47,6 +49,8 @@ from sqfd.wiring import engine_for, gap_records, journaled, symbols_of
 HOUR_S = 3600
 LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
+WARM_S = 10.0
+"""History that InfluxDB does not give within this long is gone without."""
 STOP_S = 10.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
 
@@ -121,6 +125,8 @@ class Daemon:
         self._journal: Journal | None = None
         self._publisher: RedisPublisher | None = None
         self._shipper: Shipper | None = None
+        self._influx = Client(config.influx) if config.influx is not None else None
+        self._watchdog: Watchdog | None = None
         self._registering = asyncio.Lock()
         self._gaps: list[GapRecord] = []
         """What became of gaps since the last tick."""
@@ -217,19 +223,41 @@ class Daemon:
         """Take up where the last run ended: 28 h of flow, prices and weights, positions."""
         self._engine = engine = engine_for(self.config, self._markets_by_symbol())
         last = journal.written
-        since = last - engine.history_s
+        since = (last or int(self._time.now_ms() / 1e3)) - engine.history_s
         newest = []
+        earlier = await self._before_journal(journal, since)
         for index, symbol in enumerate(self._symbols):
             flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
+            flow = np.concatenate([earlier.flow[index], flow]) if earlier is not None else flow
             engine.warm(flow)
             newest.append(flow[-1:])
         bars = await journal.bars([m.name for m in self._seconds.markets], last - HOUR_S, last)
+        if earlier is not None and not len(bars):
+            bars = earlier.notional
         if newest:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
+
+    async def _before_journal(self, journal: Journal, since: int) -> Earlier | None:
+        """What InfluxDB has of the time before the journal begins; None: nothing is needed, or nothing is there."""
+        if self._influx is None or not self._symbols:
+            return None
+        oldest = await journal.first_flow(self._symbols)
+        until = int(self._time.now_ms() / 1e3) if oldest is None else oldest
+        if until - since < HOUR_S:
+            return None
+        reader = FlowReader(self._influx, self.config.influx.database if self.config.influx else "")
+        try:
+            async with asyncio.timeout(WARM_S):
+                earlier = await reader.earlier(self._seconds.markets, self._symbols, since, until)
+        except (QueryError, TimeoutError) as error:
+            self._log.warning("no history from InfluxDB", error=str(error) or f"not within {WARM_S:.0f} s")
+            return None
+        self._log.info("history from InfluxDB", seconds=max(map(len, earlier.flow)), until=until)
+        return earlier
 
     def _markets_by_symbol(self) -> dict[str, list[str]]:
         return {
@@ -246,8 +274,10 @@ class Daemon:
             )
             running.append(self._publisher.run())
         if (influx := self.config.influx) is not None:
-            self._shipper = Shipper(journal, Client(influx), influx, self._clock, self._state)
-            running.append(self._shipper.run())
+            assert self._influx is not None
+            self._shipper = Shipper(journal, self._influx, influx, self._clock, self._state)
+            self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
+            running += [self._shipper.run(), self._watchdog.run()]
         return running
 
     # --- once a second ------------------------------------------------------------------------------------------------
@@ -346,6 +376,8 @@ class Daemon:
             sinks["journal"] = self._journal.status()
         if self._shipper is not None:
             sinks["influx"] = self._shipper.status()
+        if self._watchdog is not None:
+            sinks["influx"] = {**sinks["influx"], "read_back": self._watchdog.status()}
         if self._publisher is not None:
             sinks["redis"] = self._publisher.status()
         feeds = self._supervisor.status()

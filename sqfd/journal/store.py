@@ -93,6 +93,11 @@ class JournalStore:
                 self._db.execute("ROLLBACK")
             raise
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For the other modules of this package."""
+        return self._db
+
     # --- writing
 
     def register(self, markets: Sequence[Market], symbols: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -223,6 +228,13 @@ class JournalStore:
         found = self._db.execute("SELECT id FROM symbol WHERE name = ?", (symbol,)).fetchone()
         return flows.read(self._db, -1 if found is None else int(found[0]), from_tick, to_tick, index=index)
 
+    def first_flow(self, symbols: Sequence[str]) -> int | None:
+        """The second from which there is flow of all these symbols; None where one of them has none."""
+        names = {name: index for index, name in enumerate(self.symbol_names())}
+        firsts = [flows.first_second(self._db, names.get(symbol, -1)) for symbol in symbols]
+        known = [first for first in firsts if first is not None]
+        return max(known) if len(known) == len(firsts) and known else None
+
     def coverage(self, markets: Sequence[str], from_s: int, to_s: int) -> NDArray[np.bool_]:
         """Markets × seconds: its feed was whole throughout that second, or was made whole by recovery."""
         ids = self._ids(markets) or []
@@ -277,6 +289,19 @@ class JournalStore:
             "JOIN market ON market.id = bar.market GROUP BY market.id ORDER BY market.id"
         )
         return [Extent(*row) for row in self._db.execute(query)]
+
+    def span(self) -> tuple[int, int]:
+        """First and last second of anything that was looked at; (0, -1) where there is none."""
+        (first, last) = self._db.execute("SELECT min(first_second), max(last_second) FROM run").fetchone()
+        return (0, -1) if first is None else (int(first), int(last))
+
+    def bar_counts(self, from_s: int, to_s: int) -> dict[str, int]:
+        """Seconds with a bar in `from_s <= second < to_s`, per market that has any."""
+        query = (
+            "SELECT market.name, count(*) FROM bar JOIN market ON market.id = bar.market "
+            "WHERE tick > ? AND tick <= ? AND tick = second + 1 GROUP BY market.id"
+        )
+        return {str(name): int(count) for name, count in self._db.execute(query, (from_s, to_s))}
 
     def used_bytes(self) -> int:
         """Bytes of the file's pages in use."""
