@@ -40,7 +40,7 @@ from sqfd.journal import Journal
 from sqfd.model import market_of
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
-from sqfd.wiring import engine_for, journaled, symbols_of
+from sqfd.wiring import engine_for, engine_note, journaled, symbols_of
 
 HOUR_S = 3600
 LOOK_S = 0.02
@@ -211,16 +211,19 @@ class Daemon:
         self._engine = engine = engine_for(self.config, self._markets_by_symbol())
         last = journal.written
         since = last - engine.history_s
-        newest = []
-        for index, symbol in enumerate(self._symbols):
-            flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
-            engine.warm(flow)
-            newest.append(flow[-1:])
+        flows = [
+            (await journal.flow(symbol, since, last + 1, index=index)).rows
+            for index, symbol in enumerate(self._symbols)
+        ]
+        newest = [flow[-1:] for flow in flows]
+        if flows:
+            engine.warm(np.concatenate(flows))  # at once, as backtests do: what is remembered depends on it
         bars = await journal.bars([m.name for m in self._seconds.markets], last - HOUR_S, last)
         if newest:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
+        await journal.note_engine(last + 1, engine_note(self.config, self._markets_by_symbol(), positions))
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
 

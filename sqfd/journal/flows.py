@@ -52,6 +52,18 @@ def read(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int, *, i
     return _as_flow(table, index)
 
 
+def extent(db: sqlite3.Connection, symbol: int) -> tuple[int, int] | None:
+    """First and last tick of a symbol; None where there is none."""
+    found = db.execute("SELECT min(tick), max(tick) FROM flow WHERE symbol = ?", (symbol,)).fetchone()
+    ticks = [int(tick) for tick in found if tick is not None]
+    for end in ("ASC", "DESC"):
+        query = f"SELECT rows, columns, data FROM flow_block WHERE symbol = ? AND rows > 0 ORDER BY hour {end} LIMIT 1"
+        for rows, columns, data in db.execute(query, (symbol,)):
+            packed = unpack(columns, rows, data)[0]
+            ticks += [int(packed[0]), int(packed[-1])]
+    return (min(ticks), max(ticks)) if ticks else None
+
+
 def load(db: sqlite3.Connection, symbol: int, rows: Flow) -> None:
     """Add history that was known in time (tick = second + 1) as packed hours. What is there already stays as it is."""
     table = np.stack([rows["second"] + 1, rows["second"], *(rows[name] for name in FLOW_VALUES)])
