@@ -149,7 +149,7 @@ class Portfolio:
             value += worth
             notional += np.abs(worth)
         equity = self.cash + value
-        called = np.flatnonzero(equity < self._settings.maintenance_share * notional)
+        called = np.flatnonzero((equity < self._settings.maintenance_share * notional) & bool(self._open))
         if len(called):
             until = at + int(called[0])
             span = slice(at - prices.first, until - prices.first)

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+Fee = Annotated[float, Meta(ge=-10, le=200)]
+
 
 class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How backtests trade signals on paper, and how they read the journal."""
@@ -40,12 +42,12 @@ class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["taker", "maker"], Meta(description="Which fee is paid; fills are the same, so maker is optimistic.")
     ] = "taker"
     maker_fee_bps: Annotated[
-        float | None,
-        Meta(ge=-10, le=200, description="Maker fee in basis points, instead of the exchange's lowest tier."),
+        Fee | None,
+        Meta(description="Maker fee in basis points, instead of the exchange's lowest tier."),
     ] = None
     taker_fee_bps: Annotated[
-        float | None,
-        Meta(ge=-10, le=200, description="Taker fee in basis points, instead of the exchange's lowest tier."),
+        Fee | None,
+        Meta(description="Taker fee in basis points, instead of the exchange's lowest tier."),
     ] = None
     slippage_bps: Annotated[
         float, Meta(ge=0, le=500, description="Basis points by which each fill is worse than the index price.")

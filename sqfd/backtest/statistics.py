@@ -93,7 +93,7 @@ def ratios(returns: Floats, per_year: float) -> dict[str, float | None]:
     if not len(returns):
         return dict.fromkeys(("total_return", "cagr", "volatility", "sharpe", "sortino", "calmar"))
     growth = float(np.prod(1 + returns))
-    cagr = math.exp(math.log(growth) * per_year / len(returns)) - 1 if 0 < growth < math.inf else -1.0
+    cagr = _annual(growth, per_year / len(returns))
     spread = float(returns.std(ddof=1)) if len(returns) > 1 else 0.0
     below = math.sqrt(float((np.minimum(returns, 0) ** 2).mean()))
     worst = drawdown_of(returns)
@@ -106,6 +106,14 @@ def ratios(returns: Floats, per_year: float) -> dict[str, float | None]:
         "sortino": mean * per_year / (below * scale) if below > 0 else None,
         "calmar": cagr / worst if worst > 0 else None,
     }
+
+
+def _annual(growth: float, times: float) -> float:
+    """Growth to the power of `times`, less 1; infinite where a good hour would make too much of a year."""
+    if growth <= 0:
+        return -1.0
+    power = math.log(growth) * times
+    return math.expm1(power) if power < 700 else math.inf
 
 
 def drawdown_of(returns: Floats) -> float:
