@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 import exchanges
+from sqfd.backtest.settings import BacktestSettings
 from sqfd.feed.settings import FeedSettings
 from sqfd.influx.settings import InfluxSettings
 from sqfd.journal import JournalSettings
@@ -82,6 +83,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     influx: InfluxSettings | None = None
     redis: RedisSettings | None = None
     strategy: StrategySettings = StrategySettings()
+    backtest: BacktestSettings = BacktestSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 

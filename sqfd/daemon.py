@@ -44,7 +44,7 @@ from sqfd.journal import GapRecord, Journal
 from sqfd.model import market_of
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
-from sqfd.wiring import engine_for, gap_records, journaled, symbols_of
+from sqfd.wiring import engine_for, engine_note, gap_records, journaled, symbols_of
 
 HOUR_S = 3600
 LOOK_S = 0.02
@@ -224,13 +224,14 @@ class Daemon:
         self._engine = engine = engine_for(self.config, self._markets_by_symbol())
         last = journal.written
         since = (last or int(self._time.now_ms() / 1e3)) - engine.history_s
-        newest = []
         earlier = await self._before_journal(journal, since)
+        flows = []
         for index, symbol in enumerate(self._symbols):
             flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
-            flow = np.concatenate([earlier.flow[index], flow]) if earlier is not None else flow
-            engine.warm(flow)
-            newest.append(flow[-1:])
+            flows.append(flow if earlier is None else np.concatenate([earlier.flow[index], flow]))
+        newest = [flow[-1:] for flow in flows]
+        if flows:
+            engine.warm(np.concatenate(flows))  # at once, as backtests do: what is remembered depends on it
         bars = await journal.bars([m.name for m in self._seconds.markets], last - HOUR_S, last)
         if earlier is not None and not len(bars):
             bars = earlier.notional
@@ -238,6 +239,7 @@ class Daemon:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
+        await journal.note_engine(last + 1, engine_note(self.config, self._markets_by_symbol(), positions))
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
 

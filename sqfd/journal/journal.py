@@ -287,6 +287,10 @@ class Journal:
         """See `JournalStore.signals`."""
         return await self._call(partial(self._store.signals, from_tick=from_tick, to_tick=to_tick, limit=limit))
 
+    async def note_engine(self, tick: int, record: bytes) -> None:
+        """See `JournalStore.note_engine`."""
+        await self._call(self._store.note_engine, tick, record)
+
     async def positions(self) -> bytes | None:
         """See `JournalStore.positions`."""
         return await self._call(self._store.positions)

@@ -21,6 +21,8 @@ from sqfd.journal.records import DAY_S, Batch, Extent, GapRecord, JournaledSigna
 from sqfd.journal.schema import FILE_NAME, connect, connect_read_only, is_damage, set_aside
 from sqfd.model import Bars, Flow, Market
 
+ENGINE_NOTES = 200
+"""How many notes of what the engine was told are kept: one for each start of the daemon."""
 TRIM_EVERY = 10
 """Appends between two looks at age and size."""
 _SIGNAL = "signal_id, tick, second, seq, symbol, valid_until_s, line, cvd"
@@ -184,7 +186,22 @@ class JournalStore:
             rows = [(sink, signal_id, outcome) for signal_id, outcome in outcomes.items()]
             db.executemany("INSERT OR IGNORE INTO published VALUES (?, ?, ?)", rows)
 
+    def note_engine(self, tick: int, record: bytes) -> None:
+        """Note what the engine was told before `tick`, so that a backtest can tell it the same; the newest notes stay."""
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO state VALUES (?, ?, ?)", (f"engine:{tick}", tick, record))
+            db.execute(
+                "DELETE FROM state WHERE name LIKE 'engine:%' AND tick NOT IN "
+                "(SELECT tick FROM state WHERE name LIKE 'engine:%' ORDER BY tick DESC LIMIT ?)",
+                (ENGINE_NOTES,),
+            )
+
     # --- reading
+
+    def engine_notes(self) -> list[tuple[int, bytes]]:
+        """(first tick, record) of every `note_engine` that is kept, by tick."""
+        query = "SELECT tick, data FROM state WHERE name LIKE 'engine:%' ORDER BY tick"
+        return [(int(tick), bytes(record)) for tick, record in self._db.execute(query)]
 
     def market_names(self) -> list[str]:
         """All markets ever registered; a market's journal id is its index here."""
@@ -230,10 +247,15 @@ class JournalStore:
 
     def first_flow(self, symbols: Sequence[str]) -> int | None:
         """The second from which there is flow of all these symbols; None where one of them has none."""
-        names = {name: index for index, name in enumerate(self.symbol_names())}
-        firsts = [flows.first_second(self._db, names.get(symbol, -1)) for symbol in symbols]
+        found = [self.flow_extent(symbol) for symbol in symbols]
+        firsts = [None if extent is None else extent[0] - 1 for extent in found]
         known = [first for first in firsts if first is not None]
         return max(known) if len(known) == len(firsts) and known else None
+
+    def flow_extent(self, symbol: str) -> tuple[int, int] | None:
+        """First and last tick at which flow of a symbol became known; None where there is none."""
+        found = self._db.execute("SELECT id FROM symbol WHERE name = ?", (symbol,)).fetchone()
+        return None if found is None else flows.extent(self._db, int(found[0]))
 
     def coverage(self, markets: Sequence[str], from_s: int, to_s: int) -> NDArray[np.bool_]:
         """Markets × seconds: its feed was whole throughout that second, or was made whole by recovery."""
