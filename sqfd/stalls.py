@@ -18,7 +18,7 @@ LIMIT_S = 0.25
 MARK_S = 0.05
 LOG_S = 60.0
 """One stall is logged with its stack at most this often; all are counted."""
-DEPTH = 12
+DEPTH = 6
 """Innermost frames of a stack that are told."""
 
 
@@ -37,7 +37,7 @@ class Stalls:
         self.count = 0
         self.longest_s = 0.0
         self.stack: tuple[str, ...] = ()
-        """Of the last stall, innermost frame last: `file:line function`."""
+        """Of the last stall, innermost frame last: `package/file:line function`."""
 
     def last_ago_s(self) -> float:
         """Since the last stall; inf where there was none."""
@@ -77,7 +77,12 @@ class Stalls:
     def _stalled(self, frame: FrameType | None) -> None:
         self.count += 1
         self._last = time.monotonic()
-        self.stack = tuple(f"{one.filename}:{one.lineno} {one.name}" for one in traceback.extract_stack(frame)[-DEPTH:])
+        frames = traceback.extract_stack(frame)[-DEPTH:]
+        self.stack = tuple(f"{_short(one.filename)}:{one.lineno} {one.name}" for one in frames)
         if self._last - self._logged >= LOG_S:
             self._logged = self._last
             self._log.warning("the event loop stalls", count=self.count, stack=" < ".join(reversed(self.stack)))
+
+
+def _short(path: str) -> str:
+    return "/".join(path.rsplit("/", 2)[-2:])

@@ -47,7 +47,7 @@ def parse(raw_path: str, max_bars: int) -> Wish:
     Raises Refused as aggr-server does: 400 `missing interval`, `too many bars`, `from > to`.
     """
     parts = raw_path.partition("?")[0].split("/")[2:]
-    start, end = (_leading_int(part) for part in (parts + ["", ""])[:2])
+    start, end = (_leading_int(part) for part in [*parts, "", ""][:2])
     if start is None or end is None:
         raise Refused(400, "missing interval")
     step_ms = (_leading_int(parts[2]) if len(parts) > 2 else None) or DEFAULT_MS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
@@ -17,7 +17,7 @@ from sqfd.http.aggr import Refused, Wish, document, from_influx, from_journal, p
 from sqfd.http.assets import Assets
 from sqfd.http.chart import candles
 from sqfd.http.guard import COOKIE, MAX_TARGET, add_headers, answer, guard, refusal
-from sqfd.http.health import FEED, Component
+from sqfd.http.health import FEED, Component, Health
 from sqfd.http.metrics import CONTENT_TYPE, Metrics
 from sqfd.http.settings import HttpSettings
 from sqfd.http.stream import Broadcast, TooManyStreams, event, serve
@@ -47,8 +47,16 @@ class CannotListen(OSError):
 class Server:
     """Serves one daemon."""
 
-    def __init__(self, settings: HttpSettings, view: View, history: History | None = None) -> None:
+    def __init__(
+        self,
+        settings: HttpSettings,
+        view: View,
+        history: History | None = None,
+        on_health: Callable[[str, Health], None] = lambda before, found: None,
+    ) -> None:
+        """`on_health` is told the state before and the new health when the state changes."""
         self._settings, self._view, self._history = settings, view, history
+        self._on_health, self._state = on_health, "starting"
         self._metrics = Metrics(view)
         self._page = Assets()
         self._live = Broadcast(settings.max_streams)
@@ -87,8 +95,16 @@ class Server:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ticked.wait(), QUIET_S)
             self._ticked.clear()
+            self._watch_health()
             if len(self._live):
                 self._live.send(event(_json(self._view.live())))
+
+    def _watch_health(self) -> None:
+        """Health is looked at each second, so that it knows since when; its changes are told."""
+        found = self._view.health()
+        if found.state != self._state:
+            before, self._state = self._state, found.state
+            self._on_health(before, found)
 
     def tick(self, records: Sequence[JournaledSignal]) -> None:
         """A second was closed, with these signals. Never waits."""
