@@ -319,6 +319,14 @@ def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+def by_channel(topics: Sequence[str], size: int) -> list[Sequence[str]]:
+    """Split topics `channel:symbol` by channel, then into pieces of at most `size`: one frame names one channel."""
+    found: dict[str, list[str]] = {}
+    for topic in topics:
+        found.setdefault(topic.partition(":")[0], []).append(topic)
+    return [part for of_one in found.values() for part in chunks(of_one, size)]
+
+
 Row = TypeVar("Row")
 
 
@@ -493,6 +501,8 @@ class Exchange(ABC):
     kinds: ClassVar[tuple[Kind, ...]] = ("spot",)
     usual_quote: ClassVar[str] = "USDT"
     """Quote asset of its busiest markets."""
+    notes: ClassVar[tuple[str, ...]] = ()
+    """What a trader should know of its data, and how disputed readings were decided: one short sentence each."""
 
     def __init__(self, addresses: Mapping[str, str] | None = None) -> None:
         """`addresses`: endpoint or REST name → base address to use instead. Raises ValueError on an unknown name."""

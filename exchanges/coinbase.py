@@ -163,11 +163,11 @@ class CoinbaseDecoder(Decoder):
         )
         try:
             return first(frame)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, ValueError):
             pass  # a message of the other feed, or one with an unreadable part
         try:
             return second(frame)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, ValueError):
             return self.one_by_one(frame)
 
     def of_feed(self, frame: Buffer) -> Sequence[Event]:

@@ -38,6 +38,8 @@ from sqfd.http.api import Server
 from sqfd.http.view import View
 from sqfd.influx.client import Client
 from sqfd.influx.history import History
+from sqfd.influx.lines import signal_line, strategy_line
+from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import Shipper
 from sqfd.journal import Journal
 from sqfd.model import market_of
@@ -112,6 +114,7 @@ class Daemon:
         self._exchanges = _exchanges(config)
         self._symbols = symbols_of(config)
         self._seconds = Seconds(self._symbols, config.feed.grace_s, config.bars.revisable_s)
+        self._time = ExchangeTime(self._clock, self._seconds)
         self._intake = Intake(self._seconds.builder, self._seconds.watermark)
         self._rests = {id: Rest(exchange, config.feed, self._clock) for id, exchange in self._exchanges.items()}
         feed, feed_log = config.feed, log.get("feed")
@@ -167,6 +170,8 @@ class Daemon:
             if self._server is not None:
                 await self._server.close()
             self._stalls.stop()
+            for rest in self._rests.values():
+                await rest.close()
             await journal.close()
             self._notifier.close()
             self._log.info("stopped", bars=self._bars, signals=self._signals)
@@ -253,14 +258,13 @@ class Daemon:
     def _sinks(self, journal: Journal) -> list[Any]:
         """The coroutines of the sinks that are configured."""
         running = []
-        time = ExchangeTime(self._clock, self._seconds)
         if (redis := self.config.redis) is not None:
             self._publisher = RedisPublisher(
-                redis, journal, time, instance=self.config.instance, heartbeat=self._heartbeat
+                redis, journal, self._time, instance=self.config.instance, heartbeat=self._heartbeat
             )
             running.append(self._publisher.run())
         if (influx := self.config.influx) is not None:
-            self._shipper = Shipper(journal, Client(influx), influx, time, self._state)
+            self._shipper = Shipper(journal, Client(influx), influx, self._clock, self._state)
             running.append(self._shipper.run())
         return running
 
@@ -270,7 +274,7 @@ class Daemon:
         self._view = view = View(
             instance=self.config.instance,
             clock=self._clock,
-            exchange_clock=ExchangeTime(self._clock, self._seconds),
+            exchange_clock=self._time,
             symbols=self._symbols,
             exchanges=tuple(self._exchanges),
             missing=self._missing,
@@ -330,6 +334,8 @@ class Daemon:
             self._publisher.offer(records)
         self._journal.append(closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole)
         revisions = int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
+        if self._shipper is not None:
+            self._offer_mind(self._shipper, closed.tick, signals)
         self._bars += len(closed.second.bars)
         self.revisions += revisions
         self._signals += len(signals)
@@ -349,6 +355,15 @@ class Daemon:
                 reasoning=signal.reasoning,
             )
             self._on_signal(signal)
+
+    def _offer_mind(self, shipper: Shipper, tick: int, signals: Sequence[Signal]) -> None:
+        """What the strategy thought and said, for charts."""
+        assert self._engine is not None
+        late_ms = self._time.now_ms() - tick * 1e3
+        minds = {symbol: self._engine.mind(symbol) for symbol in self._symbols}
+        lines = [strategy_line(s, tick - 1, mind | {"latency_ms": late_ms}) for s, mind in minds.items() if mind]
+        shipper.offer(STRATEGY_RP, lines)
+        shipper.offer(BARS_RP, [_told(signal) for signal in signals])
 
     # --- stop, status -------------------------------------------------------------------------------------------------
 
@@ -378,7 +393,7 @@ class Daemon:
     def status(self) -> Status:
         """One glance; cheap enough for every second."""
         second = (self._seconds.builder.next_second or 1) - 1
-        exchange_s = ExchangeTime(self._clock, self._seconds).now_ms() / 1e3
+        exchange_s = self._time.now_ms() / 1e3
         sinks: dict[str, Mapping[str, Any]] = {}
         if self._journal is not None:
             sinks["journal"] = self._journal.status()
@@ -398,6 +413,26 @@ class Daemon:
             symbols={symbol: self._engine.mind(symbol) for symbol in self._symbols} if self._engine else {},
             sinks=sinks,
         )
+
+
+def _told(signal: Signal) -> str:
+    """A signal as a point of `strategy_signals`."""
+    tags = {
+        "symbol": signal.symbol,
+        "action": signal.action,
+        "strategy": signal.strategy,
+        "score_tier": signal.quality,
+    }
+    fields: dict[str, float | str] = {
+        "signal_id": signal.signal_id,
+        "score": signal.score,
+        "position_size_factor": signal.position_size_factor,
+        "leverage": signal.leverage,
+        "entry_price": signal.entry_price,
+        "confidence": signal.confidence,
+        "reasoning": signal.reasoning,
+    }
+    return signal_line(signal.second, tags, fields)
 
 
 def _exchanges(config: Config) -> dict[str, Exchange]:

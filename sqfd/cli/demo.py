@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from sqfd.daemon import Daemon, Status
     from sqfd.signals.signal import Signal
 
@@ -90,7 +92,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def signal(self, signal: Signal) -> None:
         """Print a signal as it is given."""
@@ -99,7 +101,8 @@ class Screen:
         waited = f"{time.monotonic() - self._started:5.1f} s"
         self._console.print(
             f"[{colour}]● {signal.action:<5} {signal.symbol:<8}[/] score {signal.score:4.1f}  price {signal.price:,.2f}  "
-            f"after {waited}  [dim]{signal.reasoning}[/]"
+            f"after {waited}  [dim]{signal.reasoning}[/]",
+            soft_wrap=True,
         )
 
     async def show(self, daemon: Daemon, seconds: float | None) -> None:
@@ -112,7 +115,7 @@ class Screen:
         try:
             if self._console.is_terminal:
                 with Live(console=self._console, refresh_per_second=4, transient=True) as live:
-                    await self._loop(daemon, seconds, 0.25, live.update)
+                    await self._loop(daemon, seconds, 0.25, lambda text: live.update(_one_line(text)))
             else:
                 await self._loop(daemon, seconds, LINE_S, self.say)
         finally:
@@ -155,6 +158,12 @@ def line(status: Status, trades_hz: float) -> str:
         f"lag {status.lag_s:.2f} s  {status.signals} signals"
     )
     return head + "".join(f"  {symbol} {_mind(mind)}" for symbol, mind in status.symbols.items())
+
+
+def _one_line(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _mind(mind: Mapping[str, Any]) -> str:
