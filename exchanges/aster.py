@@ -76,10 +76,11 @@ class Aster(Binance):
     )
     rest: ClassVar[Mapping[str, str]] = {"fapi": "https://fapi.asterdex.com", "sapi": "https://sapi.asterdex.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(300, 300), rest=Rate(2400, 60), connections=300)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{base}USDT",)
     recovery_note: ClassVar[str] = "by id; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "Fills of the insurance fund and of auto-deleveraging are not market trades and are left out.",
         "A liquidation counts when its order is filled; its price is the order's (bankruptcy) price.",

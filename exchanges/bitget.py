@@ -291,16 +291,17 @@ class Bitget(Exchange):
     endpoints: ClassVar[tuple[Endpoint, ...]] = (_endpoint("spot"), _endpoint("futures"))
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.bitget.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(300, 300), rest=Rate(10, 1), connections=100)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}USDT-SPOT", "{base}USDT")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by time, 7 days; nothing for coin-margined futures, no liquidation marks"
+    has_liquidations: ClassVar[bool] = True
+    has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Of liquidations only the largest long and the largest short of each pair and second are published.",
         "The trades that come with a subscription are history and never enter a bar (some collectors count them).",
         "Coin-margined futures trade in dollars and are converted at the price of the trade.",
     )
-    has_liquidations: ClassVar[bool] = True
-    has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return BitgetDecoder(instruments, endpoint)

@@ -308,18 +308,19 @@ class Bitmart(Exchange):
         "rest-v2": "https://api-cloud-v2.bitmart.com",
     }
     limits: ClassVar[Limits] = Limits(connects=Rate(20, 60), rest=Rate(10, 2), connections=20)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{base}_USDT", "{base}USDT")
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = (
         "newest 50 trades of a spot pair, newest 100 of a contract (those without ids: strictly between the known trades)"
     )
+    has_liquidations: ClassVar[bool] = True
+    has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Spot trades are timed by their milliseconds; the field of whole seconds beside it, which others use, is not.",
         "Liquidations are ordinary trades with a mark and already in the volume; deleveraging and settlement are left out.",
         "A contract is of dollars when its quote is USD; others take any contract of more than one coin for that.",
     )
-    has_liquidations: ClassVar[bool] = True
-    has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return BitmartDecoder(instruments, endpoint)

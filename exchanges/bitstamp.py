@@ -149,9 +149,10 @@ class Bitstamp(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://www.bitstamp.net/api/v2"}
     limits: ClassVar[Limits] = Limits(connects=Rate(10, 1), rest=Rate(10_000, 600))
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{lower}usd",)
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "by id, the last 24 hours; times of recovered trades are whole seconds"
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "History gives whole seconds: a recovered trade is in the right bar, at the beginning of its second.",
     )

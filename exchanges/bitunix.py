@@ -172,11 +172,12 @@ class Bitunix(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://fapi.bitunix.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(1, 1), rest=Rate(10, 1), connections=20)
+    kinds: ClassVar[tuple[Kind, ...]] = ("perp",)
+    usual: ClassVar[tuple[str, ...]] = ("{base}USDT",)
     notes: ClassVar[tuple[str, ...]] = (
         "The first message of every market is history and never enters a bar.",
         "Trades have no ids, and what is missed during an outage cannot be recovered.",
     )
-    kinds: ClassVar[tuple[Kind, ...]] = ("perp",)
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return BitunixDecoder(instruments, endpoint)

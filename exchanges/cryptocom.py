@@ -229,14 +229,15 @@ class Cryptocom(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.crypto.com/exchange/v1"}
     limits: ClassVar[Limits] = Limits(connects=Rate(10, 10), rest=Rate(50, 1), connections=100)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}_USD", "{base}USD-PERP")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by time"
+    has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "The first message of every market is the trades of before and never enters a bar (all collectors count them).",
         "Trades in one message come newest first and are put in order.",
     )
-    has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return CryptocomDecoder(instruments, endpoint)

@@ -231,11 +231,12 @@ class Deribit(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://www.deribit.com/api/v2/public"}
     limits: ClassVar[Limits] = Limits(connects=Rate(5, 1), rest=Rate(5, 1), connections=32)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}-PERPETUAL",)
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by sequence number, with liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
     notes: ClassVar[tuple[str, ...]] = (
         "amount is dollars on inverse contracts, not contracts: one peer asserts ten times the size.",
         "A liquidation is a flag on its trade and counts once in volume; another collector gives the print twice.",

@@ -195,11 +195,12 @@ class Dydx(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://indexer.dydx.trade/v4"}
     limits: ClassVar[Limits] = Limits(connects=Rate(5, 1), rest=Rate(100, 10))
+    kinds: ClassVar[tuple[Kind, ...]] = ("perp",)
+    usual: ClassVar[tuple[str, ...]] = ("{base}-USD",)
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by block, all history, with liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("perp",)
     notes: ClassVar[tuple[str, ...]] = (
         "Trade times are block times, about one a second: many trades share a millisecond.",
         "Auto-deleveraging (type DELEVERAGED) happens outside of the book and is left out, as on other exchanges.",

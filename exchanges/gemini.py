@@ -213,10 +213,11 @@ class Gemini(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.gemini.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(60, 60), rest=Rate(120, 60), connections=20)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{lower}usd",)
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by id, the last seven days"
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "The list of symbols holds names only: base, quote and whether it is a perpetual are read from the spelling.",
         "Auctions and block trades have no aggressor and are not counted.",
@@ -234,7 +235,7 @@ class Gemini(Exchange):
     def _read_symbols(self, body: bytes) -> Page[Instrument]:
         symbols = _symbols.decode(body)
         if not symbols:
-            raise BadMessage("empty list of symbols")
+            raise BadMessage("an empty listing")
         return Page([self.assume(symbol) for symbol in symbols])
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:

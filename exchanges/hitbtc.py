@@ -239,14 +239,15 @@ class Hitbtc(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.hitbtc.com/api/3"}
     limits: ClassVar[Limits] = Limits(connects=Rate(1, 1), rest=Rate(10, 1), connections=20)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{base}USDT",)
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by id"
+    has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Very quiet: minutes without a trade are normal, even on large markets.",
         "The trades that come with a subscription are history and never enter a bar (some collectors count them).",
     )
-    has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return HitbtcDecoder(instruments, endpoint)
@@ -261,7 +262,7 @@ class Hitbtc(Exchange):
         """Spot and perpetuals."""
         found = _listing.decode(body)
         if not found:
-            raise BadMessage("empty listing")
+            raise BadMessage("an empty listing")
         return Page([self._listed(s, row) for s, row in found.items() if row.contract_type in (None, PERPETUAL)])
 
     def _listed(self, symbol: str, row: Listed) -> Instrument:

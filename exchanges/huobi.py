@@ -349,11 +349,12 @@ class Huobi(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.huobi.pro", "rest-derivatives": "https://api.hbdm.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(60, 60), rest=Rate(10, 1), connections=100)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{lower}usdt", "{base}-USDT", "{base}-USD")
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "newest 2000 trades"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
     notes: ClassVar[tuple[str, ...]] = (
         "Derivatives publish the sum of both sides of each trade: it is halved here, so that a contract counts once as "
         "on every other exchange. Other collectors show twice as much.",

@@ -242,10 +242,11 @@ class Kucoin(Exchange):
         "rest-futures": "https://api-futures.kucoin.com",
     }
     limits: ClassVar[Limits] = Limits(connects=Rate(30, 60), rest=Rate(500, 30), connections=100)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}-USDT", "{xbt}USDTM")
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "newest 100 trades"
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
     notes: ClassVar[tuple[str, ...]] = (
         "After a gap only the newest 100 trades of a market can be asked for: on busy markets that is seconds.",
     )

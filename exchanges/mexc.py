@@ -297,10 +297,11 @@ class Mexc(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.mexc.com", "rest-futures": "https://contract.mexc.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(60, 60), rest=Rate(20, 1), connections=100)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{base}USDT", "{base}_USDT")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "spot by time; of futures only the newest 100 trades; none has an id"
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "Trades have no ids that its history knows too: repeated ones are told by time, price, size and side.",
     )

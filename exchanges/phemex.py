@@ -258,10 +258,11 @@ class Phemex(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.phemex.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(60, 60), rest=Rate(500, 300), connections=20)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("s{base}USDT", "{base}USDT")
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "newest 1000 trades, told apart by time, price, size and side as there are no ids"
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "Contracts settled in dollars (LINKUSD, XMRUSD…) have a contract size; some collectors report contracts as coins.",
         "Up to 1000 past trades come with each subscription, marked as a snapshot: they are not counted as live.",
@@ -282,7 +283,7 @@ class Phemex(Exchange):
         if listing.code != 0:
             raise BadMessage(f"{listing.code} {listing.msg}"[:160])
         if not listing.data.products:
-            raise BadMessage("empty list of products")
+            raise BadMessage("an empty listing")
         value_scales = {row.currency: row.valueScale for row in listing.data.currencies}
         found = [self._instrument(row, value_scales) for row in listing.data.products]
         return Page([i for i in found if i is not None] + [self._newer(row) for row in listing.data.perpProductsV2])

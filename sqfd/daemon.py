@@ -34,17 +34,22 @@ from sqfd.feed.record import Recorder
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
+from sqfd.http.api import Server
+from sqfd.http.view import View
 from sqfd.influx.client import Client, QueryError
+from sqfd.influx.history import History
 from sqfd.influx.lines import signal_line, strategy_line
 from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import Shipper
 from sqfd.influx.warm import Earlier, FlowReader
 from sqfd.influx.watchdog import Watchdog
-from sqfd.journal import Journal
+from sqfd.journal import GapRecord, Journal
 from sqfd.model import market_of
+from sqfd.notify import Notifier
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
-from sqfd.wiring import engine_for, journaled, symbols_of
+from sqfd.stalls import Stalls
+from sqfd.wiring import engine_for, engine_note, gap_records, journaled, symbols_of
 
 HOUR_S = 3600
 LOOK_S = 0.02
@@ -127,7 +132,13 @@ class Daemon:
         self._shipper: Shipper | None = None
         self._influx = Client(config.influx) if config.influx is not None else None
         self._watchdog: Watchdog | None = None
+        self._server: Server | None = None
+        self._view: View | None = None
+        self._notifier = Notifier()
+        self._stalls = Stalls(log.get("loop"))
         self._registering = asyncio.Lock()
+        self._gaps: list[GapRecord] = []
+        """What became of gaps since the last tick."""
         self._bars = self._signals = 0
         self.revisions = 0
         """Bars that were stored again because trades came late."""
@@ -142,14 +153,20 @@ class Daemon:
         try:
             await self._collect(await self._catalog())
             await self._warm(journal)
+            self._stalls.start()
             async with asyncio.TaskGroup() as group:
                 sinks = [group.create_task(sink) for sink in self._sinks(journal)]
+                sinks += [group.create_task(server.run()) for server in await self._listen(journal)]
                 feeds = group.create_task(self._supervisor.run(), name="feeds")
                 ticks = group.create_task(self._close_seconds(), name="ticks")
                 late = group.create_task(self._retry_listings(), name="listings")
                 self.ready.set()
-                self._log.info("ready", markets=len(self._seconds.markets), symbols=",".join(self._symbols))
+                self._log.info(
+                    "ready", markets=len(self._seconds.markets), symbols=",".join(self._symbols), page=self.url
+                )
+                self._notifier.ready(f"{len(self._seconds.markets)} markets, waiting for trades")
                 await self._stopping.wait()
+                self._notifier.stopping()
                 await self._supervisor.stop()
                 await feeds
                 for task in (late, ticks):
@@ -158,9 +175,13 @@ class Daemon:
                 for task in sinks:
                     task.cancel()
         finally:
+            if self._server is not None:
+                await self._server.close()
+            self._stalls.stop()
             for rest in self._rests.values():
                 await rest.close()
             await journal.close()
+            self._notifier.close()
             self._log.info("stopped", bars=self._bars, signals=self._signals)
 
     # --- start --------------------------------------------------------------------------------------------------------
@@ -186,7 +207,7 @@ class Daemon:
             log.get("catalog"),
         )
         loaded = await asyncio.gather(*(self._listings.load(id) for id in self._exchanges))
-        self._missing = [id for id, listed in zip(self._exchanges, loaded, strict=True) if listed is None]
+        self._missing = {id for id, listed in zip(self._exchanges, loaded, strict=True) if listed is None}
         return choose([one for listed in loaded if listed is not None for one in listed], self._wanted())
 
     def _wanted(self) -> Wanted:
@@ -212,23 +233,25 @@ class Daemon:
         group = asyncio.TaskGroup()
 
         def found(exchange_id: str, listed: list[Instrument]) -> None:
+            self._missing.discard(exchange_id)
             group.create_task(self._collect(choose(listed, self._wanted())))
 
         async with group:
-            await self._listings.retry(self._missing, found)
+            await self._listings.retry(sorted(self._missing), found)
 
     async def _warm(self, journal: Journal) -> None:
         """Take up where the last run ended: 28 h of flow, prices and weights, positions."""
         self._engine = engine = engine_for(self.config, self._markets_by_symbol())
         last = journal.written
         since = (last or int(self._time.now_ms() / 1e3)) - engine.history_s
-        newest = []
         earlier = await self._before_journal(journal, since)
+        flows = []
         for index, symbol in enumerate(self._symbols):
             flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
-            flow = np.concatenate([earlier.flow[index], flow]) if earlier is not None else flow
-            engine.warm(flow)
-            newest.append(flow[-1:])
+            flows.append(flow if earlier is None else np.concatenate([earlier.flow[index], flow]))
+        newest = [flow[-1:] for flow in flows]
+        if flows:
+            engine.warm(np.concatenate(flows))  # at once, as backtests do: what is remembered depends on it
         bars = await journal.bars([m.name for m in self._seconds.markets], last - HOUR_S, last)
         if earlier is not None and not len(bars):
             bars = earlier.notional
@@ -236,6 +259,7 @@ class Daemon:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
+        await journal.note_engine(last + 1, engine_note(self.config, self._markets_by_symbol(), positions))
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
 
@@ -278,17 +302,65 @@ class Daemon:
             running += [self._shipper.run(), self._watchdog.run()]
         return running
 
+    async def _listen(self, journal: Journal) -> list[Server]:
+        """The HTTP server, listening, where one is configured. Raises CannotListen."""
+        assert self._engine is not None
+        self._view = view = View(
+            instance=self.config.instance,
+            clock=self._clock,
+            exchange_clock=self._time,
+            symbols=self._symbols,
+            exchanges=tuple(self._exchanges),
+            missing=self._missing,
+            seconds=self._seconds,
+            intake=self._intake,
+            supervisor=self._supervisor,
+            engine=self._engine,
+            journal=journal,
+            stalls=self._stalls,
+            shipper=self._shipper,
+            publisher=self._publisher,
+        )
+        if not self.config.http.enabled:
+            return []
+        influx = self.config.influx
+        history = History(self._influx, influx.database) if influx is not None and self._influx is not None else None
+        self._server = Server(self.config.http, view, history)
+        await self._server.start()
+        return [self._server]
+
+    @property
+    def url(self) -> str:
+        """Address of the live page; empty where HTTP is off."""
+        return self._server.url if self._server is not None else ""
+
     # --- once a second ------------------------------------------------------------------------------------------------
 
     async def _close_seconds(self) -> None:
         """Close each second when it is over; the one loop that drives bars, strategy and sinks."""
         while True:
+            self._take_changes()
             for closed in self._seconds.due(self._clock.now_ms(), self._whole):
                 self._tick(closed)
                 await asyncio.sleep(0)  # after a stall many are due: frames must not wait for all of them
             due_ms = self._seconds.next_due_ms()
+            if due_ms is None:
+                self._notifier.alive()  # no trade yet: there is no second to close, and this loop would close it
             wait_s = LOOK_S if due_ms is None else (due_ms - self._clock.now_ms()) / 1e3
             await self._clock.sleep(min(max(wait_s, 0.001), LOOK_S))
+
+    def _take_changes(self) -> None:
+        """Gaps that were noticed or filled after their seconds closed revise the coverage of those seconds."""
+        for feed, interval in self._supervisor.changes():
+            self._gaps += gap_records(feed, interval)
+            from_s, until_s = interval.seconds(self._clock.now_ms())
+            self._seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
+
+    @property
+    def _told(self) -> str:
+        """systemd's status line."""
+        live = sum(feed.ledger.open is None for feed in self._intake.markets.values())
+        return f"{live}/{len(self._seconds.markets)} markets live, {self._bars} bars, {self._signals} signals"
 
     def _whole(self, second: int) -> NDArray[np.bool_]:
         return self._supervisor.whole(second, len(self._seconds.markets))
@@ -302,12 +374,21 @@ class Daemon:
         positions = self._engine.positions() if signals else None
         if self._publisher is not None:
             self._publisher.offer(records)
-        self._journal.append(closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole)
+        gaps, self._gaps = self._gaps, []
+        self._journal.append(
+            closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole, gaps
+        )
+        revisions = int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
         if self._shipper is not None:
             self._offer_mind(self._shipper, closed.tick, signals)
         self._bars += len(closed.second.bars)
-        self.revisions += int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
+        self.revisions += revisions
         self._signals += len(signals)
+        if self._view is not None:
+            self._view.note(len(closed.second.bars), revisions, records, [signal.action for signal in signals])
+        if self._server is not None:
+            self._server.tick(records)
+        self._notifier.alive(self._told)
         for signal in signals:
             self._log.info(
                 "signal",

@@ -10,6 +10,7 @@ import click
 from sqfd import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "backtest": ("sqfd.cli.backtest:backtest", "Run the engine over stored seconds, and trade its signals on paper."),
     "bars": ("sqfd.cli.data:bars", "Print stored 1-second bars."),
     "config": ("sqfd.cli.config:config", "Check, show and describe the configuration."),
     "coverage": ("sqfd.cli.history:coverage", "Print per market and day what the journal has."),

@@ -52,12 +52,16 @@ def read(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int, *, i
     return _as_flow(table, index)
 
 
-def first_second(db: sqlite3.Connection, symbol: int) -> int | None:
-    """The oldest second of a symbol's flow."""
-    block = db.execute("SELECT rows, columns, data FROM flow_block WHERE symbol = ? ORDER BY hour LIMIT 1", (symbol,))
-    found = [int(unpack(columns, rows, data)[1].min()) for rows, columns, data in block]
-    row = db.execute("SELECT second FROM flow WHERE symbol = ? ORDER BY tick LIMIT 1", (symbol,)).fetchone()
-    return min([*found, *(() if row is None else (int(row[0]),))], default=None)
+def extent(db: sqlite3.Connection, symbol: int) -> tuple[int, int] | None:
+    """First and last tick of a symbol; None where there is none."""
+    found = db.execute("SELECT min(tick), max(tick) FROM flow WHERE symbol = ?", (symbol,)).fetchone()
+    ticks = [int(tick) for tick in found if tick is not None]
+    for end in ("ASC", "DESC"):
+        query = f"SELECT rows, columns, data FROM flow_block WHERE symbol = ? AND rows > 0 ORDER BY hour {end} LIMIT 1"
+        for rows, columns, data in db.execute(query, (symbol,)):
+            packed = unpack(columns, rows, data)[0]
+            ticks += [int(packed[0]), int(packed[-1])]
+    return (min(ticks), max(ticks)) if ticks else None
 
 
 def load(db: sqlite3.Connection, symbol: int, rows: Flow) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from sqfd.journal.records import DAY_S, Batch, Extent, JournaledSignal, Ticked
+from sqfd.journal.records import DAY_S, Batch, Extent, GapRecord, JournaledSignal, Ticked
 from sqfd.journal.schema import is_damage
 from sqfd.journal.store import JournalStore
 from sqfd.model import Bars, Flow, Market
@@ -138,9 +138,10 @@ class Journal:
         signals: Sequence[JournaledSignal] = (),
         positions: bytes | None = None,
         whole: NDArray[np.bool_] | None = None,
+        gaps: Sequence[GapRecord] = (),
     ) -> None:
         """Queue one tick; never waits. The arrays belong to the journal from here on: do not write to them."""
-        batch = Batch(tick, bars, flow, signals, positions, whole)
+        batch = Batch(tick, bars, flow, signals, positions, whole, gaps)
         with self._guard:
             self._queue.append(batch)
             self._queued_rows += batch.size
@@ -285,6 +286,10 @@ class Journal:
     ) -> list[JournaledSignal]:
         """See `JournalStore.signals`."""
         return await self._call(partial(self._store.signals, from_tick=from_tick, to_tick=to_tick, limit=limit))
+
+    async def note_engine(self, tick: int, record: bytes) -> None:
+        """See `JournalStore.note_engine`."""
+        await self._call(self._store.note_engine, tick, record)
 
     async def positions(self) -> bytes | None:
         """See `JournalStore.positions`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from sqfd.journal import coverage
+from sqfd.journal import coverage, gaps
 from sqfd.journal.flows import HOUR_S
 
 STEP_S = 600
@@ -77,3 +77,4 @@ def _delete(db: sqlite3.Connection, cut: int) -> None:
     db.execute("DELETE FROM signal WHERE tick < ?", (cut,))
     db.execute("DELETE FROM imported_file WHERE first_second < ?", (cut - 1,))  # it may be imported again
     coverage.trim(db, cut - 1)
+    gaps.trim(db, cut - 1)

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from sqfd.journal import gaps
 from sqfd.model import BAR_FIELDS, FLOW_VALUES
 
 FILE_NAME = "journal.sqlite"
@@ -49,7 +50,7 @@ def _first(db: sqlite3.Connection) -> None:
             db.execute(statement)
 
 
-def _second(db: sqlite3.Connection) -> None:
+def _third(db: sqlite3.Connection) -> None:
     """History from files: which runs are imported rather than lived through, and which files are in."""
     db.execute("ALTER TABLE run ADD COLUMN imported INTEGER NOT NULL DEFAULT 0")
     db.execute(
@@ -59,7 +60,7 @@ def _second(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first, _second)
+MIGRATIONS: tuple[Migration, ...] = (_first, gaps.create, _third)
 """Migration *n* takes a file of version *n* to *n + 1*. Never change one that was released: add another."""
 VERSION = len(MIGRATIONS)
 
