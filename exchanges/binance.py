@@ -193,6 +193,7 @@ class Binance(Exchange):
     usual: ClassVar[tuple[str, ...]] = ("{base}USDT",)
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by id, all history"
+    notes: ClassVar[tuple[str, ...]] = ("Trades are aggregates: fills of one order at one price, with their number.",)
     history_path: ClassVar[str] = "/api/v3/aggTrades"
     info_path: ClassVar[str] = "/api/v3/exchangeInfo"
     history_weight: ClassVar[float] = 4

@@ -90,6 +90,11 @@ class BinanceFutures(Binance):
     recovery_note: ClassVar[str] = "by id; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = (
+        "A liquidation's second is that of its last fill; some collectors use the event time, up to a few ms later.",
+        "Of liquidations only one order a second and contract is published.",
+        "COIN-M contracts are of 100 dollars (BTC) or 10; sizes are in coins at the price of the trade.",
+    )
     history_weight: ClassVar[float] = 20
 
     def streams(self, instrument: Instrument, liquidations: bool) -> Sequence[Stream]:

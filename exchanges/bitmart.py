@@ -317,7 +317,7 @@ class Bitmart(Exchange):
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
-        "Spot trades are timed by their milliseconds; the field of whole seconds beside it, which others use, is not.",
+        "Spot trades are timed by their milliseconds, where a frame lacks them by its whole seconds; one collector always does that.",
         "Liquidations are ordinary trades with a mark and already in the volume; deleveraging and settlement are left out.",
         "A contract is of dollars when its quote is USD; others take any contract of more than one coin for that.",
     )

@@ -243,6 +243,10 @@ class Bybit(Exchange):
     recovery_note: ClassVar[str] = "newest 1000 trades of a contract, newest 60 of a spot pair"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = (
+        "The side of a liquidation is that of the position, so it is turned round: a long that ends is a sell.",
+        "BTCUSDT is the perpetual and BTCUSDT-SPOT the spot pair.",
+    )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return BybitDecoder(instruments, endpoint)

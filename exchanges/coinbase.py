@@ -360,6 +360,10 @@ class Coinbase(Exchange):
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "spot by id, all history; perpetuals: newest 100 of a period"
     has_open_interest: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = (
+        "Both feeds name the maker's side, so it is turned round: some collectors show buys as sells.",
+        "The last trade before a subscription is history and never enters a bar.",
+    )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return CoinbaseDecoder(instruments, endpoint)

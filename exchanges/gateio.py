@@ -298,6 +298,7 @@ class Gateio(Exchange):
     has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Prints marked internal (insurance fund, deleveraging) are left out; some collectors count them.",
+        "Trades are timed by their milliseconds; old frames without them by their whole seconds.",
         "Since August 2026 liquidations are published without loss, before that at most one per contract and second.",
         "Contracts settled in BTC other than BTC_USD are not offered: their size in coins cannot be told from a trade.",
     )

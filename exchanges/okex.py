@@ -282,6 +282,10 @@ class Okex(Exchange):
     recovery_note: ClassVar[str] = "by id, three months; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = (
+        "The first push of each market is the last trade before the subscription and never enters a bar (one collector counts it).",
+        "Trades are aggregates: fills of one order at one price, with their number; history has single fills.",
+    )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return OkexDecoder(instruments, endpoint)

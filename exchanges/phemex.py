@@ -265,6 +265,7 @@ class Phemex(Exchange):
     has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Contracts settled in dollars (LINKUSD, XMRUSD…) have a contract size; some collectors report contracts as coins.",
+        "Older markets send integers: price and quantity are scaled by the listing's decimal places (one collector leaves the quantity).",
         "Up to 1000 past trades come with each subscription, marked as a snapshot: they are not counted as live.",
     )
 

@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("sqfd.cli.config:config", "Check, show and describe the configuration."),
     "decode": ("sqfd.cli.decode:decode", "Turn raw exchange frames into trades, one JSON line each."),
     "demo": ("sqfd.cli.demo:demo", "Simulated exchanges and the daemon on them."),
+    "exchanges": ("sqfd.cli.exchanges:exchanges", "What each exchange offers, and what to know of its data."),
     "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
     "run": ("sqfd.cli.run:run", "Run the daemon."),
     "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
