@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import io
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ from exchanges.api import (
     Unknown,
 )
 
+GZIP_MAGIC = b"\x1f\x8b"
 LINE_MAX_BYTES = 16 * 1024 * 1024
 UNREADABLE = (msgspec.MsgspecError, ValueError, LookupError)
 
@@ -310,7 +312,7 @@ def _decoder(exchange: Exchange, kind: Kind | None, known: Sequence[Instrument])
 def decode(arguments: tuple[str, ...], wire: bool, kind: str | None) -> None:
     """Say what exchange frames mean: one JSON line for each line read.
 
-    Frames come from FILEs (.gz too) or standard input. A frame that cannot be read gives {"id": …, "error": …}, and the run
+    Frames come from FILEs or standard input, packed with gzip or not. A frame that cannot be read gives {"id": …, "error": …}, and the run
     goes on. Contract sizes are the documented usual ones, unless --wire lines bring their own.
 
     \b
@@ -338,9 +340,12 @@ def decode(arguments: tuple[str, ...], wire: bool, kind: str | None) -> None:
 
 
 def _open(source: str) -> AbstractContextManager[Iterable[bytes]]:
-    """Standard input, a file, or what is in a .gz file."""
+    """Standard input or a file, unpacked where it begins as gzip does."""
     if source != "-" and not Path(source).is_file():
         raise click.UsageError(f"no file {source}")
-    if source.endswith(".gz"):
-        return cast("BinaryIO", gzip.open(source))
-    return click.open_file(source, "rb")
+    opened = cast("BinaryIO", click.open_file(source, "rb"))
+    # What can look ahead already must not be wrapped: a second buffer would hold lines of a pipe back.
+    buffered = opened if hasattr(opened, "peek") else io.BufferedReader(cast("io.RawIOBase", opened))
+    if cast("io.BufferedReader", buffered).peek(2)[:2] == GZIP_MAGIC:
+        return gzip.open(buffered)
+    return buffered
