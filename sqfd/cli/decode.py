@@ -14,9 +14,9 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import click
 import msgspec
@@ -339,13 +339,13 @@ def decode(arguments: tuple[str, ...], wire: bool, kind: str | None) -> None:
     out.flush()
 
 
-def _open(source: str) -> AbstractContextManager[Iterable[bytes]]:
+@contextmanager
+def _open(source: str) -> Iterator[Iterable[bytes]]:
     """Standard input or a file, unpacked where it begins as gzip does."""
     if source != "-" and not Path(source).is_file():
         raise click.UsageError(f"no file {source}")
-    opened = cast("BinaryIO", click.open_file(source, "rb"))
-    # What can look ahead already must not be wrapped: a second buffer would hold lines of a pipe back.
-    buffered = opened if hasattr(opened, "peek") else io.BufferedReader(cast("io.RawIOBase", opened))
-    if cast("io.BufferedReader", buffered).peek(2)[:2] == GZIP_MAGIC:
-        return gzip.open(buffered)
-    return buffered
+    with click.open_file(source, "rb") as opened:
+        # What can look ahead already must not be wrapped: a second buffer would hold lines of a pipe back.
+        looking = hasattr(opened, "peek")
+        lines = cast("io.BufferedReader", opened if looking else io.BufferedReader(cast("io.RawIOBase", opened)))
+        yield gzip.GzipFile(fileobj=lines) if lines.peek(2)[:2] == GZIP_MAGIC else lines
