@@ -453,7 +453,7 @@ class Coinbase(Exchange):
 
 
 def _covered(gap: Gap, events: Iterable[Event]) -> list[Trade]:
-    return [event for event in events if type(event) is Trade and gap.covers(event)]
+    return gap.missing(events)
 
 
 def _before(gap: Gap, row: Old) -> bool:

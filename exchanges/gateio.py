@@ -17,6 +17,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Asked,
     BadMessage,
     Buffer,
     Call,
@@ -129,7 +130,7 @@ class GateDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[int, tuple[str, ...]] = {}
+        self._asked = Asked()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -358,7 +358,7 @@ class Okex(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _history.decode(_unwrap(body))
             made = [make(row) for row in reversed(found)]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if not found or _before(gap, found[-1]):
                 return Page(trades)
             return Page(trades, self._history(gap, f"type=1&after={found[-1].tradeId}"))
