@@ -265,13 +265,14 @@ class Daemon:
 
     async def _before_journal(self, journal: Journal, since: int) -> Earlier | None:
         """What InfluxDB has of the time before the journal begins; None: nothing is needed, or nothing is there."""
-        if self._influx is None or not self._symbols:
+        influx = self.config.influx
+        if self._influx is None or influx is None or not influx.influxql or not self._symbols:
             return None
         oldest = await journal.first_flow(self._symbols)
         until = int(self._time.now_ms() / 1e3) if oldest is None else oldest
         if until - since < HOUR_S:
             return None
-        reader = FlowReader(self._influx, self.config.influx.database if self.config.influx else "")
+        reader = FlowReader(self._influx, influx.database)
         try:
             async with asyncio.timeout(WARM_S):
                 earlier = await reader.earlier(self._seconds.markets, self._symbols, since, until)
@@ -298,8 +299,10 @@ class Daemon:
         if (influx := self.config.influx) is not None:
             assert self._influx is not None
             self._shipper = Shipper(journal, self._influx, influx, self._clock, self._state)
-            self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
-            running += [self._shipper.run(), self._watchdog.run()]
+            running.append(self._shipper.run())
+            if influx.influxql:
+                self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
+                running.append(self._watchdog.run())
         return running
 
     async def _listen(self, journal: Journal) -> list[Server]:
