@@ -16,7 +16,9 @@ import msgspec
 from msgspec import Meta
 
 import exchanges
+from sqfd.backtest.settings import BacktestSettings
 from sqfd.feed.settings import FeedSettings
+from sqfd.http.settings import HttpSettings
 from sqfd.influx.settings import InfluxSettings
 from sqfd.journal import JournalSettings
 from sqfd.settings import Layered, SettingsError, all_keys, build, nearest, read_toml, render, walk
@@ -49,14 +51,6 @@ class BarsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 1800
 
 
-class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Health, metrics, history and the live page."""
-
-    enabled: Annotated[bool, Meta(description="Serve HTTP at all.")] = True
-    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8686
-
-
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is logged, and in which form."""
 
@@ -82,6 +76,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     influx: InfluxSettings | None = None
     redis: RedisSettings | None = None
     strategy: StrategySettings = StrategySettings()
+    backtest: BacktestSettings = BacktestSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 

@@ -10,10 +10,15 @@ import click
 from sqfd import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "backtest": ("sqfd.cli.backtest:backtest", "Run the engine over stored seconds, and trade its signals on paper."),
     "bars": ("sqfd.cli.data:bars", "Print stored 1-second bars."),
     "config": ("sqfd.cli.config:config", "Check, show and describe the configuration."),
+    "coverage": ("sqfd.cli.history:coverage", "Print per market and day what the journal has."),
     "decode": ("sqfd.cli.decode:decode", "Turn raw exchange frames into trades, one JSON line each."),
     "demo": ("sqfd.cli.demo:demo", "Simulated exchanges and the daemon on them."),
+    "export": ("sqfd.cli.history:export", "Write stored bars as CSV or Parquet."),
+    "import": ("sqfd.cli.history:import_", "Read trade archives of Binance, Tardis or aggr-server."),
+    "influx": ("sqfd.cli.influx:influx", "Compare InfluxDB with what sqfd expects, and make it so."),
     "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
     "run": ("sqfd.cli.run:run", "Run the daemon."),
     "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
