@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo run test lint bench lock clean servers
+.PHONY: setup demo run test sim lint bench lock clean servers
 
 setup: $(VENV)/.ready  ## virtual environment with the locked dependencies
 
@@ -29,6 +29,11 @@ servers:  # influxd and redis-server from Debian for the tests; nothing is start
 
 test: setup servers  ## everything but soaks and fuzzing
 	$(BIN)/python -m pytest -q
+
+SEEDS ?= 0:170
+CUTS  ?= 6
+sim: setup  ## feeds in virtual time under SEEDS × CUTS cuts of every kind; a failing seed is named
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --cuts $(CUTS)
 
 lint: setup  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

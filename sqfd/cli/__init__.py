@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("sqfd.cli.config:config", "Check, show and describe the configuration."),
     "decode": ("sqfd.cli.decode:decode", "Turn raw exchange frames into trades, one JSON line each."),
     "demo": ("sqfd.cli.demo:demo", "Simulated exchanges and the daemon on them."),
+    "gaps": ("sqfd.cli.gaps:gaps", "Tell when feeds were not whole, and what became of it."),
     "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
     "run": ("sqfd.cli.run:run", "Run the daemon."),
     "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
