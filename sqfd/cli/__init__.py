@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("sqfd.cli.history:import_", "Read trade archives of Binance, Tardis or aggr-server."),
     "influx": ("sqfd.cli.influx:influx", "Compare InfluxDB with what sqfd expects, and make it so."),
     "exchanges": ("sqfd.cli.exchanges:exchanges", "What each exchange offers, and what to know of its data."),
+    "gaps": ("sqfd.cli.gaps:gaps", "Tell when feeds were not whole, and what became of it."),
     "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
     "run": ("sqfd.cli.run:run", "Run the daemon."),
     "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
