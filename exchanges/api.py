@@ -319,6 +319,14 @@ def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+def by_channel(topics: Sequence[str], size: int) -> list[Sequence[str]]:
+    """Split topics `channel:symbol` by channel, then into pieces of at most `size`: one frame names one channel."""
+    found: dict[str, list[str]] = {}
+    for topic in topics:
+        found.setdefault(topic.partition(":")[0], []).append(topic)
+    return [part for of_one in found.values() for part in chunks(of_one, size)]
+
+
 Row = TypeVar("Row")
 
 
@@ -485,14 +493,17 @@ class Exchange(ABC):
     rest: ClassVar[Mapping[str, str]]
     """Published REST base addresses by name (`rest`, or one per product), without a trailing slash."""
     limits: ClassVar[Limits]
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot",)
+    usual: ClassVar[tuple[str, ...]]
+    """Its busiest markets of a coin, as symbols that `assume` reads: `{base}` stands for BTC, `{lower}` for btc, `{xbt}` for
+    XBT (and for the coin itself where it is another)."""
     recovery: ClassVar[Recovery] = "none"
     """How far `recover` reaches: exact by id or time and deep, the newest few only, or not at all."""
     recovery_note: ClassVar[str] = ""
     has_liquidations: ClassVar[bool] = False
     has_open_interest: ClassVar[bool] = False
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot",)
-    usual_quote: ClassVar[str] = "USDT"
-    """Quote asset of its busiest markets."""
+    notes: ClassVar[tuple[str, ...]] = ()
+    """What a trader should know of its data, and how disputed readings were decided: one short sentence each."""
 
     def __init__(self, addresses: Mapping[str, str] | None = None) -> None:
         """`addresses`: endpoint or REST name → base address to use instead. Raises ValueError on an unknown name."""
@@ -527,6 +538,11 @@ class Exchange(ABC):
 
         For decoding without a listing (captures, `sqfd decode`). Contract sizes are the documented usual ones.
         """
+
+    def usual_markets(self, base: str) -> list[Instrument]:
+        """The busiest markets of a coin by the naming rules alone, whether or not they trade: the listing knows that."""
+        names = {"base": base, "lower": base.lower(), "xbt": "XBT" if base == "BTC" else base}
+        return [self.assume(template.format_map(names)) for template in self.usual]
 
     @abstractmethod
     def streams(self, instrument: Instrument, liquidations: bool) -> Sequence[Stream]:

@@ -190,9 +190,9 @@ class Binance(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://data-api.binance.vision"}
     limits: ClassVar[Limits] = Limits(connects=Rate(300, 300), rest=Rate(6000, 60), connections=300)
+    usual: ClassVar[tuple[str, ...]] = ("{base}USDT",)
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by id, all history"
-
     history_path: ClassVar[str] = "/api/v3/aggTrades"
     info_path: ClassVar[str] = "/api/v3/exchangeInfo"
     history_weight: ClassVar[float] = 4

@@ -84,11 +84,12 @@ class BinanceFutures(Binance):
     )
     rest: ClassVar[Mapping[str, str]] = {"fapi": "https://fapi.binance.com", "dapi": "https://dapi.binance.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(300, 300), rest=Rate(2400, 60), connections=300)
+    kinds: ClassVar[tuple[Kind, ...]] = ("perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}USDT", "{base}USD_PERP")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by id; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("perp", "future")
     history_weight: ClassVar[float] = 20
 
     def streams(self, instrument: Instrument, liquidations: bool) -> Sequence[Stream]:

@@ -237,11 +237,12 @@ class Bybit(Exchange):
     endpoints: ClassVar[tuple[Endpoint, ...]] = (_endpoint("spot"), _endpoint("linear"), _endpoint("inverse"))
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.bybit.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(500, 300), rest=Rate(600, 5), connections=1000)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}USDT-SPOT", "{base}USDT")
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "newest 1000 trades of a contract, newest 60 of a spot pair"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return BybitDecoder(instruments, endpoint)

@@ -276,11 +276,12 @@ class Okex(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://www.okx.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(3, 1), rest=Rate(20, 2), connections=30)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}-USDT", "{base}-USDT-SWAP", "{base}-USD-SWAP")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by id, three months; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return OkexDecoder(instruments, endpoint)

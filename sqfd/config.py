@@ -18,6 +18,7 @@ from msgspec import Meta
 import exchanges
 from sqfd.backtest.settings import BacktestSettings
 from sqfd.feed.settings import FeedSettings
+from sqfd.http.settings import HttpSettings
 from sqfd.influx.settings import InfluxSettings
 from sqfd.journal import JournalSettings
 from sqfd.settings import Layered, SettingsError, all_keys, build, nearest, read_toml, render, walk
@@ -48,14 +49,6 @@ class BarsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revisable_s: Annotated[
         int, Meta(ge=60, le=14_400, description="How long a closed second can still be revised by late trades.")
     ] = 1800
-
-
-class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Health, metrics, history and the live page."""
-
-    enabled: Annotated[bool, Meta(description="Serve HTTP at all.")] = True
-    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8686
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -34,17 +34,28 @@ from sqfd.feed.record import Recorder
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
-from sqfd.influx.client import Client
+from sqfd.http.api import Server
+from sqfd.http.view import View
+from sqfd.influx.client import Client, QueryError
+from sqfd.influx.history import History
+from sqfd.influx.lines import signal_line, strategy_line
+from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import Shipper
-from sqfd.journal import Journal
+from sqfd.influx.warm import Earlier, FlowReader
+from sqfd.influx.watchdog import Watchdog
+from sqfd.journal import GapRecord, Journal
 from sqfd.model import market_of
+from sqfd.notify import Notifier
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
-from sqfd.wiring import engine_for, engine_note, journaled, symbols_of
+from sqfd.stalls import Stalls
+from sqfd.wiring import engine_for, engine_note, gap_records, journaled, symbols_of
 
 HOUR_S = 3600
 LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
+WARM_S = 10.0
+"""History that InfluxDB does not give within this long is gone without."""
 STOP_S = 10.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
 
@@ -107,6 +118,7 @@ class Daemon:
         self._exchanges = _exchanges(config)
         self._symbols = symbols_of(config)
         self._seconds = Seconds(self._symbols, config.feed.grace_s, config.bars.revisable_s)
+        self._time = ExchangeTime(self._clock, self._seconds)
         self._intake = Intake(self._seconds.builder, self._seconds.watermark)
         self._rests = {id: Rest(exchange, config.feed, self._clock) for id, exchange in self._exchanges.items()}
         feed, feed_log = config.feed, log.get("feed")
@@ -118,7 +130,15 @@ class Daemon:
         self._journal: Journal | None = None
         self._publisher: RedisPublisher | None = None
         self._shipper: Shipper | None = None
+        self._influx = Client(config.influx) if config.influx is not None else None
+        self._watchdog: Watchdog | None = None
+        self._server: Server | None = None
+        self._view: View | None = None
+        self._notifier = Notifier()
+        self._stalls = Stalls(log.get("loop"))
         self._registering = asyncio.Lock()
+        self._gaps: list[GapRecord] = []
+        """What became of gaps since the last tick."""
         self._bars = self._signals = 0
         self.revisions = 0
         """Bars that were stored again because trades came late."""
@@ -133,14 +153,20 @@ class Daemon:
         try:
             await self._collect(await self._catalog())
             await self._warm(journal)
+            self._stalls.start()
             async with asyncio.TaskGroup() as group:
                 sinks = [group.create_task(sink) for sink in self._sinks(journal)]
+                sinks += [group.create_task(server.run()) for server in await self._listen(journal)]
                 feeds = group.create_task(self._supervisor.run(), name="feeds")
                 ticks = group.create_task(self._close_seconds(), name="ticks")
                 late = group.create_task(self._retry_listings(), name="listings")
                 self.ready.set()
-                self._log.info("ready", markets=len(self._seconds.markets), symbols=",".join(self._symbols))
+                self._log.info(
+                    "ready", markets=len(self._seconds.markets), symbols=",".join(self._symbols), page=self.url
+                )
+                self._notifier.ready(f"{len(self._seconds.markets)} markets, waiting for trades")
                 await self._stopping.wait()
+                self._notifier.stopping()
                 await self._supervisor.stop()
                 await feeds
                 for task in (late, ticks):
@@ -149,7 +175,13 @@ class Daemon:
                 for task in sinks:
                     task.cancel()
         finally:
+            if self._server is not None:
+                await self._server.close()
+            self._stalls.stop()
+            for rest in self._rests.values():
+                await rest.close()
             await journal.close()
+            self._notifier.close()
             self._log.info("stopped", bars=self._bars, signals=self._signals)
 
     # --- start --------------------------------------------------------------------------------------------------------
@@ -175,7 +207,7 @@ class Daemon:
             log.get("catalog"),
         )
         loaded = await asyncio.gather(*(self._listings.load(id) for id in self._exchanges))
-        self._missing = [id for id, listed in zip(self._exchanges, loaded, strict=True) if listed is None]
+        self._missing = {id for id, listed in zip(self._exchanges, loaded, strict=True) if listed is None}
         return choose([one for listed in loaded if listed is not None for one in listed], self._wanted())
 
     def _wanted(self) -> Wanted:
@@ -201,24 +233,28 @@ class Daemon:
         group = asyncio.TaskGroup()
 
         def found(exchange_id: str, listed: list[Instrument]) -> None:
+            self._missing.discard(exchange_id)
             group.create_task(self._collect(choose(listed, self._wanted())))
 
         async with group:
-            await self._listings.retry(self._missing, found)
+            await self._listings.retry(sorted(self._missing), found)
 
     async def _warm(self, journal: Journal) -> None:
         """Take up where the last run ended: 28 h of flow, prices and weights, positions."""
         self._engine = engine = engine_for(self.config, self._markets_by_symbol())
         last = journal.written
-        since = last - engine.history_s
-        flows = [
-            (await journal.flow(symbol, since, last + 1, index=index)).rows
-            for index, symbol in enumerate(self._symbols)
-        ]
+        since = (last or int(self._time.now_ms() / 1e3)) - engine.history_s
+        earlier = await self._before_journal(journal, since)
+        flows = []
+        for index, symbol in enumerate(self._symbols):
+            flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
+            flows.append(flow if earlier is None else np.concatenate([earlier.flow[index], flow]))
         newest = [flow[-1:] for flow in flows]
         if flows:
             engine.warm(np.concatenate(flows))  # at once, as backtests do: what is remembered depends on it
         bars = await journal.bars([m.name for m in self._seconds.markets], last - HOUR_S, last)
+        if earlier is not None and not len(bars):
+            bars = earlier.notional
         if newest:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
@@ -226,6 +262,24 @@ class Daemon:
         await journal.note_engine(last + 1, engine_note(self.config, self._markets_by_symbol(), positions))
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
+
+    async def _before_journal(self, journal: Journal, since: int) -> Earlier | None:
+        """What InfluxDB has of the time before the journal begins; None: nothing is needed, or nothing is there."""
+        if self._influx is None or not self._symbols:
+            return None
+        oldest = await journal.first_flow(self._symbols)
+        until = int(self._time.now_ms() / 1e3) if oldest is None else oldest
+        if until - since < HOUR_S:
+            return None
+        reader = FlowReader(self._influx, self.config.influx.database if self.config.influx else "")
+        try:
+            async with asyncio.timeout(WARM_S):
+                earlier = await reader.earlier(self._seconds.markets, self._symbols, since, until)
+        except (QueryError, TimeoutError) as error:
+            self._log.warning("no history from InfluxDB", error=str(error) or f"not within {WARM_S:.0f} s")
+            return None
+        self._log.info("history from InfluxDB", seconds=max(map(len, earlier.flow)), until=until)
+        return earlier
 
     def _markets_by_symbol(self) -> dict[str, list[str]]:
         return {
@@ -236,28 +290,77 @@ class Daemon:
     def _sinks(self, journal: Journal) -> list[Any]:
         """The coroutines of the sinks that are configured."""
         running = []
-        time = ExchangeTime(self._clock, self._seconds)
         if (redis := self.config.redis) is not None:
             self._publisher = RedisPublisher(
-                redis, journal, time, instance=self.config.instance, heartbeat=self._heartbeat
+                redis, journal, self._time, instance=self.config.instance, heartbeat=self._heartbeat
             )
             running.append(self._publisher.run())
         if (influx := self.config.influx) is not None:
-            self._shipper = Shipper(journal, Client(influx), influx, time, self._state)
-            running.append(self._shipper.run())
+            assert self._influx is not None
+            self._shipper = Shipper(journal, self._influx, influx, self._clock, self._state)
+            self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
+            running += [self._shipper.run(), self._watchdog.run()]
         return running
+
+    async def _listen(self, journal: Journal) -> list[Server]:
+        """The HTTP server, listening, where one is configured. Raises CannotListen."""
+        assert self._engine is not None
+        self._view = view = View(
+            instance=self.config.instance,
+            clock=self._clock,
+            exchange_clock=self._time,
+            symbols=self._symbols,
+            exchanges=tuple(self._exchanges),
+            missing=self._missing,
+            seconds=self._seconds,
+            intake=self._intake,
+            supervisor=self._supervisor,
+            engine=self._engine,
+            journal=journal,
+            stalls=self._stalls,
+            shipper=self._shipper,
+            publisher=self._publisher,
+        )
+        if not self.config.http.enabled:
+            return []
+        influx = self.config.influx
+        history = History(self._influx, influx.database) if influx is not None and self._influx is not None else None
+        self._server = Server(self.config.http, view, history)
+        await self._server.start()
+        return [self._server]
+
+    @property
+    def url(self) -> str:
+        """Address of the live page; empty where HTTP is off."""
+        return self._server.url if self._server is not None else ""
 
     # --- once a second ------------------------------------------------------------------------------------------------
 
     async def _close_seconds(self) -> None:
         """Close each second when it is over; the one loop that drives bars, strategy and sinks."""
         while True:
+            self._take_changes()
             for closed in self._seconds.due(self._clock.now_ms(), self._whole):
                 self._tick(closed)
                 await asyncio.sleep(0)  # after a stall many are due: frames must not wait for all of them
             due_ms = self._seconds.next_due_ms()
+            if due_ms is None:
+                self._notifier.alive()  # no trade yet: there is no second to close, and this loop would close it
             wait_s = LOOK_S if due_ms is None else (due_ms - self._clock.now_ms()) / 1e3
             await self._clock.sleep(min(max(wait_s, 0.001), LOOK_S))
+
+    def _take_changes(self) -> None:
+        """Gaps that were noticed or filled after their seconds closed revise the coverage of those seconds."""
+        for feed, interval in self._supervisor.changes():
+            self._gaps += gap_records(feed, interval)
+            from_s, until_s = interval.seconds(self._clock.now_ms())
+            self._seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
+
+    @property
+    def _told(self) -> str:
+        """systemd's status line."""
+        live = sum(feed.ledger.open is None for feed in self._intake.markets.values())
+        return f"{live}/{len(self._seconds.markets)} markets live, {self._bars} bars, {self._signals} signals"
 
     def _whole(self, second: int) -> NDArray[np.bool_]:
         return self._supervisor.whole(second, len(self._seconds.markets))
@@ -271,10 +374,21 @@ class Daemon:
         positions = self._engine.positions() if signals else None
         if self._publisher is not None:
             self._publisher.offer(records)
-        self._journal.append(closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole)
+        gaps, self._gaps = self._gaps, []
+        self._journal.append(
+            closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole, gaps
+        )
+        revisions = int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
+        if self._shipper is not None:
+            self._offer_mind(self._shipper, closed.tick, signals)
         self._bars += len(closed.second.bars)
-        self.revisions += int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
+        self.revisions += revisions
         self._signals += len(signals)
+        if self._view is not None:
+            self._view.note(len(closed.second.bars), revisions, records, [signal.action for signal in signals])
+        if self._server is not None:
+            self._server.tick(records)
+        self._notifier.alive(self._told)
         for signal in signals:
             self._log.info(
                 "signal",
@@ -286,6 +400,15 @@ class Daemon:
                 reasoning=signal.reasoning,
             )
             self._on_signal(signal)
+
+    def _offer_mind(self, shipper: Shipper, tick: int, signals: Sequence[Signal]) -> None:
+        """What the strategy thought and said, for charts."""
+        assert self._engine is not None
+        late_ms = self._time.now_ms() - tick * 1e3
+        minds = {symbol: self._engine.mind(symbol) for symbol in self._symbols}
+        lines = [strategy_line(s, tick - 1, mind | {"latency_ms": late_ms}) for s, mind in minds.items() if mind]
+        shipper.offer(STRATEGY_RP, lines)
+        shipper.offer(BARS_RP, [_told(signal) for signal in signals])
 
     # --- stop, status -------------------------------------------------------------------------------------------------
 
@@ -315,12 +438,14 @@ class Daemon:
     def status(self) -> Status:
         """One glance; cheap enough for every second."""
         second = (self._seconds.builder.next_second or 1) - 1
-        exchange_s = ExchangeTime(self._clock, self._seconds).now_ms() / 1e3
+        exchange_s = self._time.now_ms() / 1e3
         sinks: dict[str, Mapping[str, Any]] = {}
         if self._journal is not None:
             sinks["journal"] = self._journal.status()
         if self._shipper is not None:
             sinks["influx"] = self._shipper.status()
+        if self._watchdog is not None:
+            sinks["influx"] = {**sinks["influx"], "read_back": self._watchdog.status()}
         if self._publisher is not None:
             sinks["redis"] = self._publisher.status()
         feeds = self._supervisor.status()
@@ -335,6 +460,26 @@ class Daemon:
             symbols={symbol: self._engine.mind(symbol) for symbol in self._symbols} if self._engine else {},
             sinks=sinks,
         )
+
+
+def _told(signal: Signal) -> str:
+    """A signal as a point of `strategy_signals`."""
+    tags = {
+        "symbol": signal.symbol,
+        "action": signal.action,
+        "strategy": signal.strategy,
+        "score_tier": signal.quality,
+    }
+    fields: dict[str, float | str] = {
+        "signal_id": signal.signal_id,
+        "score": signal.score,
+        "position_size_factor": signal.position_size_factor,
+        "leverage": signal.leverage,
+        "entry_price": signal.entry_price,
+        "confidence": signal.confidence,
+        "reasoning": signal.reasoning,
+    }
+    return signal_line(signal.second, tags, fields)
 
 
 def _exchanges(config: Config) -> dict[str, Exchange]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -9,7 +10,9 @@ import msgspec
 from sqfd.bars.ring import HEADROOM_S
 from sqfd.config import Config
 from sqfd.engine import Engine
-from sqfd.journal import JournaledSignal
+from sqfd.feed.coverage import Interval
+from sqfd.feed.intake import MarketFeed
+from sqfd.journal import GapRecord, JournaledSignal
 from sqfd.signals.signal import Signal, cvd_record, encode
 from sqfd.strategy.squeezeflow import SqueezeFlow
 
@@ -64,3 +67,12 @@ def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:
         line=encode(signal),
         cvd=cvd_record(signal),
     )
+
+
+def gap_records(feed: MarketFeed, interval: Interval) -> list[GapRecord]:
+    """A gap as the journal keeps it; none for the time before a market's first trade."""
+    if not math.isfinite(interval.from_ms):
+        return []
+    until_ms = None if interval.until_ms is None else math.ceil(interval.until_ms)
+    told = (interval.state, interval.reason, interval.missed, interval.recovered, interval.note)
+    return [GapRecord(feed.market, int(interval.from_ms), until_ms, *told)]

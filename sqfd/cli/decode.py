@@ -11,6 +11,7 @@ import base64
 import binascii
 import gzip
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -52,7 +53,7 @@ class Spec(msgspec.Struct):
     """What a line says of an instrument; conversion takes it as given."""
 
     symbol: str
-    contract_size: float = 1.0
+    contract_size: float | None = None
     inverse: bool = False
     quanto: bool = False
     price_scale: int = 0
@@ -209,10 +210,15 @@ def _plain(lines: Iterable[bytes], exchange: Exchange, kind: Kind | None) -> Ite
             continue
         try:
             _check_length(line)
-            found: dict[str, Any] = _events(decoder.decode(frame, 0))
+            found: dict[str, Any] = _events(decoder.decode(frame, _now_ms()))
         except BadMessage as error:
             found = {"error": str(error)}
         yield msgspec.json.encode({"id": number} | found)
+
+
+def _now_ms() -> int:
+    """When a frame is read, where nobody says when it was received: some events have no other time."""
+    return int(time.time() * 1000)
 
 
 def _check_length(line: bytes) -> None:
@@ -227,7 +233,7 @@ def _read_case(case: Case) -> dict[str, Any]:
     specs = [*([case.instrument] if case.instrument else []), *case.instruments]
     known = [_known(exchange, spec, kind) for spec in specs]
     decoder = _decoder(exchange, kind, known)
-    recv_ms = int(case.recv_ms or 0)
+    recv_ms = int(case.recv_ms) if case.recv_ms else _now_ms()
     if case.phase == "first":
         streams = [stream for instrument in known for stream in exchange.streams(instrument, True)]
         decoder.subscribe([s.topic for s in streams if s.endpoint == decoder.endpoint], recv_ms)
@@ -271,9 +277,10 @@ def _exchange(venue: str, market: str) -> Exchange:
 
 def _known(exchange: Exchange, spec: Spec, kind: Kind | None) -> Instrument:
     """The instrument by its name's rules, with what the line says of it."""
+    assumed = exchange.assume(spec.symbol, kind)
     return msgspec.structs.replace(
-        exchange.assume(spec.symbol, kind),
-        contract_size=spec.contract_size,
+        assumed,
+        contract_size=assumed.contract_size if spec.contract_size is None else spec.contract_size,
         inverse=spec.inverse,
         quanto=spec.quanto,
         price_scale=spec.price_scale,

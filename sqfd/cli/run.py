@@ -28,12 +28,14 @@ def run(path: Path | None, state: Path | None, record: Path | None) -> None:
     \b
     Example: sqfd run -c sqfd.toml
     """
-    from sqfd import log
-    from sqfd.cli.running import run_until_stopped
     from sqfd.config import load, state_folder
-    from sqfd.daemon import Daemon
 
     loaded = load(path, flags={"journal.state": str(state)} if state else None)
+    # Only now what takes longer to import: a wrong key is told at once.
+    from sqfd import log
+    from sqfd.cli.running import run_until_stopped
+    from sqfd.daemon import Daemon
+
     config = loaded.config
     log.configure(config.log.level, config.log.format)
     logger = log.get("start")

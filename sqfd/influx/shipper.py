@@ -32,6 +32,7 @@ READ_ROWS = 5_000
 MAX_OFFERED = 10_000
 FIRST_SECOND = 1_230_768_000  # 2009-01-01: InfluxDB takes 1970 in silence
 FUTURE_S = 86_400
+BEYOND_RETENTION = "points beyond retention policy"
 
 log = structlog.get_logger("influx")
 
@@ -265,8 +266,7 @@ class Shipper:
         start, end = self._ranges[0]
         try:
             for query in rollup_queries(self._settings, start, end):
-                await self._client.ask(query)
-                self.counters["rollups"] += 1
+                await self._roll_up(query)
         except QueryError as error:
             self.counters["rollups_failed"] += 1
             log.warning("rollups not made, tried again later", error=str(error))
@@ -274,6 +274,16 @@ class Shipper:
             return False
         self._ranges.popleft()
         return bool(self._ranges)
+
+    async def _roll_up(self, query: str) -> None:
+        """One rollup of one range. What is older than the target keeps is left out, as it is for plain writes."""
+        try:
+            await self._client.ask(query)
+        except QueryError as error:
+            if BEYOND_RETENTION not in str(error):
+                raise
+            self.counters["rollups_beyond_retention"] += 1
+        self.counters["rollups"] += 1
 
     def _gather_revised(self) -> None:
         """Take what was noted a while ago, once the ranges before are done."""

@@ -72,6 +72,25 @@ def load(db: sqlite3.Connection, symbol: int, rows: Flow) -> None:
         _write_block(db, symbol, hour, _in_order(np.concatenate([_hour(db, symbol, hour), of_hour], axis=1)))
 
 
+def derive(db: sqlite3.Connection, symbol: int, rows: Flow, kept: NDArray[np.bool_], from_s: int) -> None:
+    """Put rows that were computed from stored bars in the place of what there is for these seconds.
+
+    `kept`: per second from `from_s` on, the daemon gave its own rows, which stay; `rows` hold none of those seconds.
+    """
+    end_s = from_s + len(kept)
+    table = np.stack([rows["second"] + 1, rows["second"], *(rows[name] for name in FLOW_VALUES)])
+    for hour in range((from_s + 1) // HOUR_S * HOUR_S, end_s + 1, HOUR_S):
+        there = _hour(db, symbol, hour)
+        closed = there[0] - 1  # the second that the row's tick closed
+        inside = (closed >= from_s) & (closed < end_s)
+        stays = ~inside
+        stays[inside] = kept[closed[inside] - from_s]
+        fresh = table[:, (table[0] >= hour) & (table[0] < hour + HOUR_S)]
+        merged = _in_order(np.concatenate([there[:, stays], fresh], axis=1))
+        if merged.shape[1]:
+            _write_block(db, symbol, hour, merged)
+
+
 def seal(db: sqlite3.Connection, before_tick: int) -> None:
     """Pack the hours that ended before `before_tick`; rows that came late to a packed hour are merged into it."""
     before = before_tick // HOUR_S * HOUR_S

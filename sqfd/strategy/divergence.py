@@ -47,14 +47,16 @@ def divergence(features: Features, setup: Setup) -> Divergence:
 
 
 def _windows(features: Features) -> tuple[Ints, Floats]:
-    """[window, tick]: the side of the setup in each window (0: none), and the size of the gap."""
+    """[window, tick]: the side of the setup in each window (0: none), and the size of the gap. A feed that was not whole may
+    look like a divergence: without coverage none holds."""
     settings = features.settings
     rows = [features.row[window] for window in settings.divergence_windows_s]
     moves, normal = features.moves[rows], features.normal[rows]
     gap = normal[:, SPOT] - normal[:, PERP]
     size = np.abs(gap)
     spot, perp = np.sign(moves[:, SPOT]), np.sign(moves[:, PERP])
-    sides = np.where((spot * perp < 0) & (size >= settings.divergence_gap_min), spot, 0)
+    covered = features.coverage >= settings.min_coverage
+    sides = np.where((spot * perp < 0) & (size >= settings.divergence_gap_min) & covered, spot, 0)
     for place, window in enumerate(settings.divergence_windows_s):
         if sides[place].any():
             _require_ranks(features, window, sides[place], moves[place], size[place])

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import exchanges
-from exchanges.api import Assumed, BadMessage, Call, Instrument, Page, Request, base_asset, chunks
+from exchanges.api import Assumed, BadMessage, Call, Instrument, Page, Request, base_asset, by_channel, chunks
 
 
 def test_ids_are_in_alphabetical_order() -> None:
@@ -84,6 +84,12 @@ def test_chunks_are_full_but_the_last() -> None:
     """Pieces hold everything in order."""
     assert chunks([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]
     assert chunks([], 2) == []
+
+
+def test_topics_of_one_channel_stay_together() -> None:
+    """A frame names one channel; its topics keep their order and fill frames."""
+    topics = ["a:1", "b:1", "a:2", "a:3", "b:2"]
+    assert by_channel(topics, 2) == [["a:1", "a:2"], ["a:3"], ["b:1", "b:2"]]
 
 
 @pytest.mark.parametrize(
