@@ -12,6 +12,7 @@ from sqfd import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "backtest": ("sqfd.cli.backtest:backtest", "Run the engine over stored seconds, and trade its signals on paper."),
     "bars": ("sqfd.cli.data:bars", "Print stored 1-second bars."),
+    "compare-live": ("sqfd.cli.compare_live:compare_live", "Run a live run's journal again and compare its signals."),
     "config": ("sqfd.cli.config:config", "Check, show and describe the configuration."),
     "coverage": ("sqfd.cli.history:coverage", "Print per market and day what the journal has."),
     "decode": ("sqfd.cli.decode:decode", "Turn raw exchange frames into trades, one JSON line each."),
