@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-import exchanges
-from exchanges.api import Exchange, Instrument
+from exchanges.api import Instrument
 from sqfd import log
 from sqfd.bars.seconds import Closed, Seconds
 from sqfd.clock import Clock, SystemClock
@@ -47,7 +46,7 @@ from sqfd.notify import Notifier
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
 from sqfd.stalls import Stalls
-from sqfd.wiring import engine_for, journaled, symbols_of
+from sqfd.wiring import engine_for, exchanges_of, journaled, symbols_of
 
 HOUR_S = 3600
 LOOK_S = 0.02
@@ -111,7 +110,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         """Set when the loops run: the configuration is valid and markets are known (not: when every market trades)."""
-        self._exchanges = _exchanges(config)
+        self._exchanges = exchanges_of(config)
         self._symbols = symbols_of(config)
         self._seconds = Seconds(self._symbols, config.feed.grace_s, config.bars.revisable_s)
         self._time = ExchangeTime(self._clock, self._seconds)
@@ -433,11 +432,3 @@ def _told(signal: Signal) -> str:
         "reasoning": signal.reasoning,
     }
     return signal_line(signal.second, tags, fields)
-
-
-def _exchanges(config: Config) -> dict[str, Exchange]:
-    """The exchanges that the configuration speaks of."""
-    wanted = config.symbols.exchanges or exchanges.IDS
-    if config.symbols.markets:
-        wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
-    return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}

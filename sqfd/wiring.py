@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import exchanges
+from exchanges.api import Exchange
 from sqfd.config import Config
 from sqfd.engine import Engine
 from sqfd.journal import JournaledSignal
@@ -35,3 +37,11 @@ def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:
         line=encode(signal),
         cvd=cvd_record(signal),
     )
+
+
+def exchanges_of(config: Config) -> dict[str, Exchange]:
+    """The exchanges that the configuration speaks of, by id."""
+    wanted = config.symbols.exchanges or exchanges.IDS
+    if config.symbols.markets:
+        wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
+    return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}

@@ -11,12 +11,19 @@ from sqfd import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "bars": ("sqfd.cli.data:bars", "Print stored 1-second bars."),
+    "completion": ("sqfd.cli.completion:completion", "Print the completion script of a shell."),
     "config": ("sqfd.cli.config:config", "Check, show and describe the configuration."),
     "decode": ("sqfd.cli.decode:decode", "Turn raw exchange frames into trades, one JSON line each."),
     "demo": ("sqfd.cli.demo:demo", "Simulated exchanges and the daemon on them."),
+    "doctor": ("sqfd.cli.doctor:doctor", "Check this host and everything that sqfd talks to."),
+    "explain": ("sqfd.cli.watch:explain", "Say why a symbol gave a signal, or what stopped it."),
+    "markets": ("sqfd.cli.watch:markets", "List collected markets with rate, lag and coverage."),
     "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
     "run": ("sqfd.cli.run:run", "Run the daemon."),
     "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
+    "status": ("sqfd.cli.watch:status", "Show the running daemon on one screen."),
+    "tap": ("sqfd.cli.watch:tap", "Print decoded trades of a market as they come."),
+    "top": ("sqfd.cli.top:top", "Watch markets and symbols live."),
 }
 """Name → (where it is, what it is for)."""
 
