@@ -10,6 +10,7 @@ from sqfd.config import Config
 from sqfd.engine import Engine
 from sqfd.journal import JournaledSignal
 from sqfd.signals.signal import Signal, cvd_record, encode
+from sqfd.strategy.api import Strategy
 from sqfd.strategy.squeezeflow import SqueezeFlow
 
 
@@ -20,9 +21,12 @@ def symbols_of(config: Config) -> tuple[str, ...]:
 
 def engine_for(config: Config, markets: Mapping[str, Sequence[str]]) -> Engine:
     """The engine of a configuration; `markets`: per symbol, the names of the markets behind it."""
-    symbols = symbols_of(config)
-    settings = config.strategy
-    return Engine(symbols, SqueezeFlow(settings, symbols), settings, config.instance, markets)
+    return Engine(symbols_of(config), strategy_of(config), config.strategy, config.instance, markets)
+
+
+def strategy_of(config: Config) -> Strategy:
+    """The strategy with its settings, for the configured symbols."""
+    return SqueezeFlow(config.strategy, symbols_of(config))
 
 
 def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:

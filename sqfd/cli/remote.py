@@ -84,8 +84,9 @@ class Api:
             raise self._gone(error) from error
 
     def _gone(self, error: BaseException) -> NotRunning:
+        why = getattr(error, "strerror", None) or error
         return NotRunning(
-            f"no daemon answers at {self.url} ({error}): start it with `sqfd run`, or name its address with --url"
+            f"no daemon answers at {self.url} ({why}): start it with `sqfd run`, or name its address with --url"
         )
 
 
