@@ -50,6 +50,7 @@ systemd-sysusers
 systemd-tmpfiles --create /usr/lib/tmpfiles.d/sqfd.conf
 chgrp sqfd /etc/sqfd/*.toml
 /opt/sqfd/bin/sqfd config validate -c /etc/sqfd/sqfd.toml >/dev/null || fail "correct /etc/sqfd/sqfd.toml, then run this again"
+ln -sf /opt/sqfd/bin/sqfd /usr/local/bin/sqfd
 systemctl daemon-reload
 systemctl --quiet enable sqfd.service
 if [ "$start" = yes ]; then
