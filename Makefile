@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo run test lint bench lock clean servers soak
+.PHONY: setup demo run test sim soak lint bench lock clean servers
 
 setup: $(VENV)/.ready  ## virtual environment with the locked dependencies
 
@@ -33,6 +33,11 @@ test: setup servers  ## everything but soaks and fuzzing
 
 soak: setup servers  ## what is too long for `make test`: hundreds of rounds of faults against InfluxDB
 	SQFD_NEMESIS_ROUNDS=$${ROUNDS:-500} $(BIN)/python -m pytest -q -x tests/real/test_nemesis.py
+
+SEEDS ?= 0:170
+CUTS  ?= 6
+sim: setup  ## feeds in virtual time under SEEDS × CUTS cuts of every kind; a failing seed is named
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --cuts $(CUTS)
 
 lint: setup  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

@@ -126,7 +126,8 @@ def planned(
 class Backtest:
     """One run over a journal. Make it and call `run` once.
 
-    Where a live run began, the engine is started anew as the daemon's was: warmed from the journal, restored to the same state.
+    Where a live run with the same symbols and settings began, the engine is started anew as the daemon's was: warmed from the
+    journal, restored to the same state.
     """
 
     def __init__(
@@ -147,11 +148,19 @@ class Backtest:
         self._watcher, self._observer, self._as_told = watcher, observer, as_told
         source: Source = AsSeen(store)
         self._source: Source = Revised(source, config.bars.revisable_s) if plan.revised else source
-        self._told = told_by(store)
+        self._told = [told for told in told_by(store) if self._alike(told)]
         self._portfolio = Portfolio(plan.symbols, config.backtest)
         self._curve = EquityCurve(config.backtest.capital, len(plan.symbols))
         self._coverage = Coverage(plan.symbols)
         self._track = PriceTrack(len(plan.symbols))
+
+    def _alike(self, told: Told) -> bool:
+        """Whether that live run is the one that is asked for: the same symbols under the same settings.
+
+        Where it is not, this run is another one, which knows nothing of the live one's starts and positions.
+        """
+        strategy = told.strategy if self._as_told else self._config.strategy
+        return told.symbols == self._plan.symbols and told.strategy is not None and told.strategy == strategy
 
     def run(self, progress: Progress = lambda done, total: None) -> Result:
         """Warm up, run every block, and sum up."""
@@ -175,9 +184,8 @@ class Backtest:
         """An engine as the daemon starts one before `tick`."""
         config, symbols = self._config, self._plan.symbols
         told = next((told for told in reversed(self._told) if told.tick <= tick), None)
-        if told is not None:
-            strategy = told.strategy if self._as_told else None
-            config = msgspec.structs.replace(config, instance=told.instance, strategy=strategy or config.strategy)
+        if told is not None and told.strategy is not None:
+            config = msgspec.structs.replace(config, instance=told.instance, strategy=told.strategy)
         markets = self._registered() if told is None else told.markets
         engine = engine_for(config, markets, symbols, config.backtest.block_s)
         engine.observer = self._observer
