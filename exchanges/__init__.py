@@ -12,11 +12,34 @@ from importlib import import_module
 from exchanges.api import Exchange
 
 _REGISTRY: dict[str, str] = {
+    "ASTER": "aster:Aster",
     "BINANCE": "binance:Binance",
     "BINANCE_FUTURES": "binance_futures:BinanceFutures",
+    "BINANCE_US": "binance_us:BinanceUs",
+    "BITFINEX": "bitfinex:Bitfinex",
+    "BITGET": "bitget:Bitget",
+    "BITHUMB": "bithumb:Bithumb",
+    "BITMART": "bitmart:Bitmart",
+    "BITMEX": "bitmex:Bitmex",
+    "BITSTAMP": "bitstamp:Bitstamp",
+    "BITUNIX": "bitunix:Bitunix",
     "BYBIT": "bybit:Bybit",
     "COINBASE": "coinbase:Coinbase",
+    "CRYPTOCOM": "cryptocom:Cryptocom",
+    "DERIBIT": "deribit:Deribit",
+    "DYDX": "dydx:Dydx",
+    "GATEIO": "gateio:Gateio",
+    "GEMINI": "gemini:Gemini",
+    "HITBTC": "hitbtc:Hitbtc",
+    "HUOBI": "huobi:Huobi",
+    "HYPERLIQUID": "hyperliquid:Hyperliquid",
+    "KRAKEN": "kraken:Kraken",
+    "KUCOIN": "kucoin:Kucoin",
+    "MEXC": "mexc:Mexc",
     "OKEX": "okex:Okex",
+    "PHEMEX": "phemex:Phemex",
+    "POLONIEX": "poloniex:Poloniex",
+    "UPBIT": "upbit:Upbit",
 }
 
 IDS: tuple[str, ...] = tuple(_REGISTRY)
@@ -29,6 +52,7 @@ _VENUES = {
     "GATE": "GATEIO",
     "GATE_IO": "GATEIO",
     "HTX": "HUOBI",
+    "KRAKEN_FUTURES": "KRAKEN",
     "OKX": "OKEX",
 }
 """What others call exchanges whose id is not simply the same name in capitals."""

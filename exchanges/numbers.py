@@ -6,6 +6,7 @@ JSON numbers, quoted or bare, are read by msgspec in lax mode (`lax`): like Pyth
 
 from __future__ import annotations
 
+import re
 import zlib
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -31,6 +32,20 @@ def lax(shape: type[T]) -> msgspec.json.Decoder[T]:
     return msgspec.json.Decoder(shape, strict=False)
 
 
+_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+
+def decimal(text: str) -> float:
+    """A number written in plain ASCII digits, which messages other than JSON carry as text.
+
+    >>> decimal("0.0125")
+    0.0125
+    """
+    if _DECIMAL.fullmatch(text) is None:
+        raise ValueError(f"not a number: {text[:40]!r}")
+    return float(text)
+
+
 def iso_ms(text: str) -> int:
     """ISO 8601 with a zone, any number of decimals → milliseconds since the epoch, floored.
 
@@ -41,6 +56,16 @@ def iso_ms(text: str) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"no time zone in {text[:40]!r}")
     return (moment - _EPOCH) // _MILLISECOND
+
+
+def iso(ts_ms: int) -> str:
+    """Milliseconds since the epoch → ISO 8601 in UTC, the inverse of `iso_ms`.
+
+    >>> iso(1618677843003)
+    '2021-04-17T16:44:03.003Z'
+    """
+    seconds, ms = divmod(ts_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
 
 
 def inflate(frame: Buffer, wbits: int) -> bytes:

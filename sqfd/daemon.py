@@ -18,15 +18,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-import exchanges
-from exchanges.api import Exchange, Instrument
+from exchanges.api import Instrument
 from sqfd import log
 from sqfd.bars.seconds import Closed, Seconds
 from sqfd.clock import Clock, SystemClock
-from sqfd.config import Config
+from sqfd.config import LIVE, Config, changes, is_secret
 from sqfd.engine import Engine
 from sqfd.feed.catalog import Catalog, choose
 from sqfd.feed.intake import Counts, Intake
@@ -34,17 +34,31 @@ from sqfd.feed.record import Recorder
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
-from sqfd.influx.client import Client
+from sqfd.http.api import Server
+from sqfd.http.health import Health
+from sqfd.http.view import View
+from sqfd.influx.client import Client, QueryError
+from sqfd.influx.history import History
+from sqfd.influx.lines import signal_line, strategy_line
+from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import Shipper
+from sqfd.influx.warm import Earlier, FlowReader
+from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import GapRecord, Journal
 from sqfd.model import market_of
+from sqfd.notify import Notifier
+from sqfd.settings import SettingsError
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
-from sqfd.wiring import engine_for, gap_records, journaled, symbols_of
+from sqfd.stalls import Stalls
+from sqfd.wiring import engine_for, engine_note, exchanges_of, gap_records, journaled, strategy_of, symbols_of
 
 HOUR_S = 3600
+MINUTE_S = 60
 LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
+WARM_S = 10.0
+"""History that InfluxDB does not give within this long is gone without."""
 STOP_S = 10.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
 
@@ -104,9 +118,10 @@ class Daemon:
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         """Set when the loops run: the configuration is valid and markets are known (not: when every market trades)."""
-        self._exchanges = _exchanges(config)
+        self._exchanges = exchanges_of(config)
         self._symbols = symbols_of(config)
         self._seconds = Seconds(self._symbols, config.feed.grace_s, config.bars.revisable_s)
+        self._time = ExchangeTime(self._clock, self._seconds)
         self._intake = Intake(self._seconds.builder, self._seconds.watermark)
         self._rests = {id: Rest(exchange, config.feed, self._clock) for id, exchange in self._exchanges.items()}
         feed, feed_log = config.feed, log.get("feed")
@@ -118,6 +133,13 @@ class Daemon:
         self._journal: Journal | None = None
         self._publisher: RedisPublisher | None = None
         self._shipper: Shipper | None = None
+        self._influx = Client(config.influx) if config.influx is not None else None
+        self._watchdog: Watchdog | None = None
+        self._server: Server | None = None
+        self._view: View | None = None
+        self._notifier = Notifier()
+        self._stalls = Stalls(log.get("loop"))
+        self._told_minute = Counts()
         self._registering = asyncio.Lock()
         self._gaps: list[GapRecord] = []
         """What became of gaps since the last tick."""
@@ -129,20 +151,58 @@ class Daemon:
         """Ask `run` to end: feeds first, then the sinks, then the journal."""
         self._stopping.set()
 
+    def reload(self, read: Callable[[], Config]) -> None:
+        """Read the configuration again and apply what can change while running, from the next second on.
+
+        A configuration that is wrong changes nothing. What needs a restart is said, and waits for it.
+        """
+        self._notifier.reloading()
+        try:
+            self._apply(read())
+        except SettingsError as error:
+            self._log.error("configuration not reloaded, the old one stays", why=str(error))
+        self._notifier.ready(self._told)
+
+    def _apply(self, config: Config) -> None:
+        changed = changes(self.config, config)
+        engine, live = self._engine, {key: change for key, change in changed.items() if key.startswith(LIVE)}
+        if engine is not None and any(key.startswith("strategy.") for key in live):
+            try:
+                engine.use(strategy_of(config), config.strategy)
+            except ValueError as error:
+                self._log.error("strategy not changed", why=str(error))
+                return
+        log.set_level(config.log.level)
+        replace = msgspec.structs.replace
+        self.config = replace(
+            self.config, strategy=config.strategy, log=replace(self.config.log, level=config.log.level)
+        )
+        for key, (old, new) in changed.items():
+            shown = {} if is_secret(key) else {"old": old, "new": new}
+            self._log.info("setting changed" if key in live else "setting needs a restart", key=key, **shown)
+        if not changed:
+            self._log.info("configuration reloaded: nothing changed")
+
     async def run(self) -> None:
         """Run until `stop`. Raises UnknownMarket, JournalBusy or OSError when it cannot start."""
         self._journal = journal = await self._open_journal()
         try:
             await self._collect(await self._catalog())
             await self._warm(journal)
+            self._stalls.start()
             async with asyncio.TaskGroup() as group:
                 sinks = [group.create_task(sink) for sink in self._sinks(journal)]
+                sinks += [group.create_task(server.run()) for server in await self._listen(journal)]
                 feeds = group.create_task(self._supervisor.run(), name="feeds")
                 ticks = group.create_task(self._close_seconds(), name="ticks")
                 late = group.create_task(self._retry_listings(), name="listings")
                 self.ready.set()
-                self._log.info("ready", markets=len(self._seconds.markets), symbols=",".join(self._symbols))
+                self._log.info(
+                    "ready", markets=len(self._seconds.markets), symbols=",".join(self._symbols), page=self.url
+                )
+                self._notifier.ready(f"{len(self._seconds.markets)} markets, waiting for trades")
                 await self._stopping.wait()
+                self._notifier.stopping()
                 await self._supervisor.stop()
                 await feeds
                 for task in (late, ticks):
@@ -151,7 +211,13 @@ class Daemon:
                 for task in sinks:
                     task.cancel()
         finally:
+            if self._server is not None:
+                await self._server.close()
+            self._stalls.stop()
+            for rest in self._rests.values():
+                await rest.close()
             await journal.close()
+            self._notifier.close()
             self._log.info("stopped", bars=self._bars, signals=self._signals)
 
     # --- start --------------------------------------------------------------------------------------------------------
@@ -177,7 +243,7 @@ class Daemon:
             log.get("catalog"),
         )
         loaded = await asyncio.gather(*(self._listings.load(id) for id in self._exchanges))
-        self._missing = [id for id, listed in zip(self._exchanges, loaded, strict=True) if listed is None]
+        self._missing = {id for id, listed in zip(self._exchanges, loaded, strict=True) if listed is None}
         return choose([one for listed in loaded if listed is not None for one in listed], self._wanted())
 
     def _wanted(self) -> Wanted:
@@ -203,28 +269,54 @@ class Daemon:
         group = asyncio.TaskGroup()
 
         def found(exchange_id: str, listed: list[Instrument]) -> None:
+            self._missing.discard(exchange_id)
             group.create_task(self._collect(choose(listed, self._wanted())))
 
         async with group:
-            await self._listings.retry(self._missing, found)
+            await self._listings.retry(sorted(self._missing), found)
 
     async def _warm(self, journal: Journal) -> None:
         """Take up where the last run ended: 28 h of flow, prices and weights, positions."""
         self._engine = engine = engine_for(self.config, self._markets_by_symbol())
         last = journal.written
-        since = last - engine.history_s
-        newest = []
+        since = (last or int(self._time.now_ms() / 1e3)) - engine.history_s
+        earlier = await self._before_journal(journal, since)
+        flows = []
         for index, symbol in enumerate(self._symbols):
             flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
-            engine.warm(flow)
-            newest.append(flow[-1:])
+            flows.append(flow if earlier is None else np.concatenate([earlier.flow[index], flow]))
+        newest = [flow[-1:] for flow in flows]
+        if flows:
+            engine.warm(np.concatenate(flows))  # at once, as backtests do: what is remembered depends on it
         bars = await journal.bars([m.name for m in self._seconds.markets], last - HOUR_S, last)
+        if earlier is not None and not len(bars):
+            bars = earlier.notional
         if newest:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
+        await journal.note_engine(last + 1, engine_note(self.config, self._markets_by_symbol(), positions))
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
+
+    async def _before_journal(self, journal: Journal, since: int) -> Earlier | None:
+        """What InfluxDB has of the time before the journal begins; None: nothing is needed, or nothing is there."""
+        influx = self.config.influx
+        if self._influx is None or influx is None or not influx.influxql or not self._symbols:
+            return None
+        oldest = await journal.first_flow(self._symbols)
+        until = int(self._time.now_ms() / 1e3) if oldest is None else oldest
+        if until - since < HOUR_S:
+            return None
+        reader = FlowReader(self._influx, influx.database)
+        try:
+            async with asyncio.timeout(WARM_S):
+                earlier = await reader.earlier(self._seconds.markets, self._symbols, since, until)
+        except (QueryError, TimeoutError) as error:
+            self._log.warning("no history from InfluxDB", error=str(error) or f"not within {WARM_S:.0f} s")
+            return None
+        self._log.info("history from InfluxDB", seconds=max(map(len, earlier.flow)), until=until)
+        return earlier
 
     def _markets_by_symbol(self) -> dict[str, list[str]]:
         return {
@@ -235,16 +327,56 @@ class Daemon:
     def _sinks(self, journal: Journal) -> list[Any]:
         """The coroutines of the sinks that are configured."""
         running = []
-        time = ExchangeTime(self._clock, self._seconds)
         if (redis := self.config.redis) is not None:
             self._publisher = RedisPublisher(
-                redis, journal, time, instance=self.config.instance, heartbeat=self._heartbeat
+                redis, journal, self._time, instance=self.config.instance, heartbeat=self._heartbeat
             )
             running.append(self._publisher.run())
         if (influx := self.config.influx) is not None:
-            self._shipper = Shipper(journal, Client(influx), influx, time, self._state)
+            assert self._influx is not None
+            self._shipper = Shipper(journal, self._influx, influx, self._clock, self._state)
             running.append(self._shipper.run())
+            if influx.influxql:
+                self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
+                running.append(self._watchdog.run())
         return running
+
+    async def _listen(self, journal: Journal) -> list[Server]:
+        """The HTTP server, listening, where one is configured. Raises CannotListen."""
+        assert self._engine is not None
+        self._view = view = View(
+            instance=self.config.instance,
+            clock=self._clock,
+            exchange_clock=self._time,
+            symbols=self._symbols,
+            exchanges=tuple(self._exchanges),
+            missing=self._missing,
+            seconds=self._seconds,
+            intake=self._intake,
+            supervisor=self._supervisor,
+            engine=self._engine,
+            journal=journal,
+            stalls=self._stalls,
+            shipper=self._shipper,
+            publisher=self._publisher,
+        )
+        if not self.config.http.enabled:
+            return []
+        influx = self.config.influx
+        history = History(self._influx, influx.database) if influx is not None and self._influx is not None else None
+        self._server = Server(self.config.http, view, history, self._health_changed)
+        await self._server.start()
+        return [self._server]
+
+    def _health_changed(self, before: str, found: Health) -> None:
+        """One line per change, with what is not well."""
+        told = self._log.info if found.state == "healthy" else self._log.warning
+        told(f"health: {found.state}", before=before, **({"why": found.why} if found.why else {}))
+
+    @property
+    def url(self) -> str:
+        """Address of the live page; empty where HTTP is off."""
+        return self._server.url if self._server is not None else ""
 
     # --- once a second ------------------------------------------------------------------------------------------------
 
@@ -256,6 +388,8 @@ class Daemon:
                 self._tick(closed)
                 await asyncio.sleep(0)  # after a stall many are due: frames must not wait for all of them
             due_ms = self._seconds.next_due_ms()
+            if due_ms is None:
+                self._notifier.alive()  # no trade yet: there is no second to close, and this loop would close it
             wait_s = LOOK_S if due_ms is None else (due_ms - self._clock.now_ms()) / 1e3
             await self._clock.sleep(min(max(wait_s, 0.001), LOOK_S))
 
@@ -265,6 +399,26 @@ class Daemon:
             self._gaps += gap_records(feed, interval)
             from_s, until_s = interval.seconds(self._clock.now_ms())
             self._seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
+
+    def _minute(self) -> dict[str, Any]:
+        """What a quiet minute says: one line."""
+        totals, before = self._intake.totals(), self._told_minute
+        self._told_minute = totals
+        live = sum(feed.ledger.open is None for feed in self._intake.markets.values())
+        lost = {name: getattr(totals, name) - getattr(before, name) for name in ("late", "malformed")}
+        return {
+            "live": f"{live}/{len(self._seconds.markets)}",
+            "trades": totals.aggregated - before.aggregated,
+            **{name: count for name, count in lost.items() if count},
+            "lag_s": round(self.status().lag_s, 2),
+            "signals": self._signals,
+        }
+
+    @property
+    def _told(self) -> str:
+        """systemd's status line."""
+        live = sum(feed.ledger.open is None for feed in self._intake.markets.values())
+        return f"{live}/{len(self._seconds.markets)} markets live, {self._bars} bars, {self._signals} signals"
 
     def _whole(self, second: int) -> NDArray[np.bool_]:
         return self._supervisor.whole(second, len(self._seconds.markets))
@@ -282,9 +436,19 @@ class Daemon:
         self._journal.append(
             closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole, gaps
         )
+        revisions = int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
+        if self._shipper is not None:
+            self._offer_mind(self._shipper, closed.tick, signals)
         self._bars += len(closed.second.bars)
-        self.revisions += int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
+        self.revisions += revisions
         self._signals += len(signals)
+        if self._view is not None:
+            self._view.note(len(closed.second.bars), revisions, records, [signal.action for signal in signals])
+        if self._server is not None:
+            self._server.tick(records)
+        self._notifier.alive(self._told)
+        if closed.tick % MINUTE_S == 0:
+            self._log.info("minute", **self._minute())
         for signal in signals:
             self._log.info(
                 "signal",
@@ -296,6 +460,15 @@ class Daemon:
                 reasoning=signal.reasoning,
             )
             self._on_signal(signal)
+
+    def _offer_mind(self, shipper: Shipper, tick: int, signals: Sequence[Signal]) -> None:
+        """What the strategy thought and said, for charts."""
+        assert self._engine is not None
+        late_ms = self._time.now_ms() - tick * 1e3
+        minds = {symbol: self._engine.mind(symbol) for symbol in self._symbols}
+        lines = [strategy_line(s, tick - 1, mind | {"latency_ms": late_ms}) for s, mind in minds.items() if mind]
+        shipper.offer(STRATEGY_RP, lines)
+        shipper.offer(BARS_RP, [_told(signal) for signal in signals])
 
     # --- stop, status -------------------------------------------------------------------------------------------------
 
@@ -325,12 +498,14 @@ class Daemon:
     def status(self) -> Status:
         """One glance; cheap enough for every second."""
         second = (self._seconds.builder.next_second or 1) - 1
-        exchange_s = ExchangeTime(self._clock, self._seconds).now_ms() / 1e3
+        exchange_s = self._time.now_ms() / 1e3
         sinks: dict[str, Mapping[str, Any]] = {}
         if self._journal is not None:
             sinks["journal"] = self._journal.status()
         if self._shipper is not None:
             sinks["influx"] = self._shipper.status()
+        if self._watchdog is not None:
+            sinks["influx"] = {**sinks["influx"], "read_back": self._watchdog.status()}
         if self._publisher is not None:
             sinks["redis"] = self._publisher.status()
         feeds = self._supervisor.status()
@@ -347,9 +522,21 @@ class Daemon:
         )
 
 
-def _exchanges(config: Config) -> dict[str, Exchange]:
-    """The exchanges that the configuration speaks of."""
-    wanted = config.symbols.exchanges or exchanges.IDS
-    if config.symbols.markets:
-        wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
-    return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}
+def _told(signal: Signal) -> str:
+    """A signal as a point of `strategy_signals`."""
+    tags = {
+        "symbol": signal.symbol,
+        "action": signal.action,
+        "strategy": signal.strategy,
+        "score_tier": signal.quality,
+    }
+    fields: dict[str, float | str] = {
+        "signal_id": signal.signal_id,
+        "score": signal.score,
+        "position_size_factor": signal.position_size_factor,
+        "leverage": signal.leverage,
+        "entry_price": signal.entry_price,
+        "confidence": signal.confidence,
+        "reasoning": signal.reasoning,
+    }
+    return signal_line(signal.second, tags, fields)

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("quick", max_examples=40, deadline=None)
+settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile("quick")  # another one: pytest --hypothesis-profile thorough
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real captures that are not part of the project. Tests that read them are skipped where the folder is absent."""

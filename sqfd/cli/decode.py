@@ -10,11 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import io
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import click
 import msgspec
@@ -41,6 +43,7 @@ from exchanges.api import (
     Unknown,
 )
 
+GZIP_MAGIC = b"\x1f\x8b"
 LINE_MAX_BYTES = 16 * 1024 * 1024
 UNREADABLE = (msgspec.MsgspecError, ValueError, LookupError)
 
@@ -52,7 +55,7 @@ class Spec(msgspec.Struct):
     """What a line says of an instrument; conversion takes it as given."""
 
     symbol: str
-    contract_size: float = 1.0
+    contract_size: float | None = None
     inverse: bool = False
     quanto: bool = False
     price_scale: int = 0
@@ -209,10 +212,15 @@ def _plain(lines: Iterable[bytes], exchange: Exchange, kind: Kind | None) -> Ite
             continue
         try:
             _check_length(line)
-            found: dict[str, Any] = _events(decoder.decode(frame, 0))
+            found: dict[str, Any] = _events(decoder.decode(frame, _now_ms()))
         except BadMessage as error:
             found = {"error": str(error)}
         yield msgspec.json.encode({"id": number} | found)
+
+
+def _now_ms() -> int:
+    """When a frame is read, where nobody says when it was received: some events have no other time."""
+    return int(time.time() * 1000)
 
 
 def _check_length(line: bytes) -> None:
@@ -227,7 +235,7 @@ def _read_case(case: Case) -> dict[str, Any]:
     specs = [*([case.instrument] if case.instrument else []), *case.instruments]
     known = [_known(exchange, spec, kind) for spec in specs]
     decoder = _decoder(exchange, kind, known)
-    recv_ms = int(case.recv_ms or 0)
+    recv_ms = int(case.recv_ms) if case.recv_ms else _now_ms()
     if case.phase == "first":
         streams = [stream for instrument in known for stream in exchange.streams(instrument, True)]
         decoder.subscribe([s.topic for s in streams if s.endpoint == decoder.endpoint], recv_ms)
@@ -271,9 +279,10 @@ def _exchange(venue: str, market: str) -> Exchange:
 
 def _known(exchange: Exchange, spec: Spec, kind: Kind | None) -> Instrument:
     """The instrument by its name's rules, with what the line says of it."""
+    assumed = exchange.assume(spec.symbol, kind)
     return msgspec.structs.replace(
-        exchange.assume(spec.symbol, kind),
-        contract_size=spec.contract_size,
+        assumed,
+        contract_size=assumed.contract_size if spec.contract_size is None else spec.contract_size,
         inverse=spec.inverse,
         quanto=spec.quanto,
         price_scale=spec.price_scale,
@@ -303,7 +312,7 @@ def _decoder(exchange: Exchange, kind: Kind | None, known: Sequence[Instrument])
 def decode(arguments: tuple[str, ...], wire: bool, kind: str | None) -> None:
     """Say what exchange frames mean: one JSON line for each line read.
 
-    Frames come from FILEs (.gz too) or standard input. A frame that cannot be read gives {"id": …, "error": …}, and the run
+    Frames come from FILEs or standard input, packed with gzip or not. A frame that cannot be read gives {"id": …, "error": …}, and the run
     goes on. Contract sizes are the documented usual ones, unless --wire lines bring their own.
 
     \b
@@ -330,10 +339,13 @@ def decode(arguments: tuple[str, ...], wire: bool, kind: str | None) -> None:
     out.flush()
 
 
-def _open(source: str) -> AbstractContextManager[Iterable[bytes]]:
-    """Standard input, a file, or what is in a .gz file."""
+@contextmanager
+def _open(source: str) -> Iterator[Iterable[bytes]]:
+    """Standard input or a file, unpacked where it begins as gzip does."""
     if source != "-" and not Path(source).is_file():
         raise click.UsageError(f"no file {source}")
-    if source.endswith(".gz"):
-        return cast("BinaryIO", gzip.open(source))
-    return click.open_file(source, "rb")
+    with click.open_file(source, "rb") as opened:
+        # What can look ahead already must not be wrapped: a second buffer would hold lines of a pipe back.
+        looking = hasattr(opened, "peek")
+        lines = cast("io.BufferedReader", opened if looking else io.BufferedReader(cast("io.RawIOBase", opened)))
+        yield gzip.GzipFile(fileobj=lines) if lines.peek(2)[:2] == GZIP_MAGIC else lines

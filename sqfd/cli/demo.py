@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import tempfile
 import time
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from sqfd.daemon import Daemon, Status
     from sqfd.signals.signal import Signal
 
@@ -29,7 +32,8 @@ READY_S = 120.0
 @click.option("--exchanges", "names", default=",".join(USUAL), show_default=True, help="Which exchanges, or `all`.")
 @click.option("--seed", default=1, show_default=True, help="Another seed, another market.")
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="Keep the journal in this folder.")
-def demo(seconds: float | None, speed: float, names: str, seed: int, state: Path | None) -> None:
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the live page; default: 8686, or any free one.")
+def demo(seconds: float | None, speed: float, names: str, seed: int, state: Path | None, port: int | None) -> None:
     """Run the daemon on simulated exchanges, with a squeeze under way.
 
     \b
@@ -41,22 +45,24 @@ def demo(seconds: float | None, speed: float, names: str, seed: int, state: Path
     Example: sqfd demo --seconds 90
     """
     if state is not None:
-        sys.exit(_run(state, names, seed, speed, seconds))
+        sys.exit(_run(state, names, seed, speed, seconds, port))
     with tempfile.TemporaryDirectory(prefix="sqfd-demo-") as folder:
-        code = _run(Path(folder), names, seed, speed, seconds)
+        code = _run(Path(folder), names, seed, speed, seconds, port)
     sys.exit(code)
 
 
-def _run(state: Path, names: str, seed: int, speed: float, seconds: float | None) -> int:
+def _run(state: Path, names: str, seed: int, speed: float, seconds: float | None, port: int | None) -> int:
     import exchanges
     from sqfd import log
     from sqfd.cli.running import run_until_stopped
     from sqfd.config import load
     from sqfd.daemon import Daemon
     from sqfd.sim.clock import ScaledClock
+    from sqfd.sim.listing import listed
     from sqfd.sim.process import SimulatedExchanges
 
-    chosen = chosen_exchanges(names, exchanges.IDS)
+    offered = [name for name in exchanges.IDS if listed(exchanges.get(name), SYMBOLS)]
+    chosen = chosen_exchanges(names, offered)
     screen = Screen()
     log.configure("warning", "console")
     screen.say(f"simulating {len(chosen)} exchanges and a day of history for {', '.join(SYMBOLS)} …")
@@ -65,6 +71,7 @@ def _run(state: Path, names: str, seed: int, speed: float, seconds: float | None
             "symbols.symbols": list(SYMBOLS),
             "symbols.exchanges": list(chosen),
             "feed.addresses": simulated.addresses,
+            "http.port": page_port() if port is None else port,
         }
         config = load(environment={"HOME": str(state)}, flags=flags).config
 
@@ -87,7 +94,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def signal(self, signal: Signal) -> None:
         """Print a signal as it is given."""
@@ -96,7 +103,8 @@ class Screen:
         waited = f"{time.monotonic() - self._started:5.1f} s"
         self._console.print(
             f"[{colour}]● {signal.action:<5} {signal.symbol:<8}[/] score {signal.score:4.1f}  price {signal.price:,.2f}  "
-            f"after {waited}  [dim]{signal.reasoning}[/]"
+            f"after {waited}  [dim]{signal.reasoning}[/]",
+            soft_wrap=True,
         )
 
     async def show(self, daemon: Daemon, seconds: float | None) -> None:
@@ -105,11 +113,11 @@ class Screen:
 
         await daemon.ready.wait()
         self._started = time.monotonic()
-        self.say("ready: Ctrl-C stops")
+        self.say(f"ready: live page at {daemon.url}  (Ctrl-C stops)")
         try:
             if self._console.is_terminal:
                 with Live(console=self._console, refresh_per_second=4, transient=True) as live:
-                    await self._loop(daemon, seconds, 0.25, live.update)
+                    await self._loop(daemon, seconds, 0.25, lambda text: live.update(_one_line(text)))
             else:
                 await self._loop(daemon, seconds, LINE_S, self.say)
         finally:
@@ -134,6 +142,17 @@ class Screen:
         )
 
 
+def page_port(usual: int = 8686) -> int:
+    """The usual port, or 0 (any) where another program has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", usual))
+        except OSError:
+            return 0
+    return usual
+
+
 def line(status: Status, trades_hz: float) -> str:
     """The status line: markets, trades a second, bars, lag, signals, and what the strategy thinks."""
     head = (
@@ -141,6 +160,12 @@ def line(status: Status, trades_hz: float) -> str:
         f"lag {status.lag_s:.2f} s  {status.signals} signals"
     )
     return head + "".join(f"  {symbol} {_mind(mind)}" for symbol, mind in status.symbols.items())
+
+
+def _one_line(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _mind(mind: Mapping[str, Any]) -> str:

@@ -221,6 +221,11 @@ class Intake:
         self.markets: dict[int, MarketFeed] = {}
         self.exchanges: dict[str, ExchangeCounts] = {}
 
+    def divert(self, sink: Sink) -> Sink:
+        """From the next frame on trades go to `sink`; gives the one before, which the new one should hand them to."""
+        before, self._sink = self._sink, sink
+        return before
+
     def add(self, market: int, instrument: Instrument, endpoint: Endpoint) -> MarketFeed:
         """Collect a market under that index. Raises ValueError when the index or the instrument is taken."""
         feeds = self._feeds.setdefault((instrument.exchange, instrument.endpoint), {})

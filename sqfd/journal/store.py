@@ -21,6 +21,8 @@ from sqfd.journal.records import DAY_S, Batch, Extent, GapRecord, JournaledSigna
 from sqfd.journal.schema import FILE_NAME, connect, connect_read_only, is_damage, set_aside
 from sqfd.model import Bars, Flow, Market
 
+ENGINE_NOTES = 200
+"""How many notes of what the engine was told are kept: one for each start of the daemon."""
 TRIM_EVERY = 10
 """Appends between two looks at age and size."""
 _SIGNAL = "signal_id, tick, second, seq, symbol, valid_until_s, line, cvd"
@@ -92,6 +94,11 @@ class JournalStore:
             if self._db.in_transaction:  # a full disk has rolled back already
                 self._db.execute("ROLLBACK")
             raise
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For the other modules of this package."""
+        return self._db
 
     # --- writing
 
@@ -179,7 +186,22 @@ class JournalStore:
             rows = [(sink, signal_id, outcome) for signal_id, outcome in outcomes.items()]
             db.executemany("INSERT OR IGNORE INTO published VALUES (?, ?, ?)", rows)
 
+    def note_engine(self, tick: int, record: bytes) -> None:
+        """Note what the engine was told before `tick`, so that a backtest can tell it the same; the newest notes stay."""
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO state VALUES (?, ?, ?)", (f"engine:{tick}", tick, record))
+            db.execute(
+                "DELETE FROM state WHERE name LIKE 'engine:%' AND tick NOT IN "
+                "(SELECT tick FROM state WHERE name LIKE 'engine:%' ORDER BY tick DESC LIMIT ?)",
+                (ENGINE_NOTES,),
+            )
+
     # --- reading
+
+    def engine_notes(self) -> list[tuple[int, bytes]]:
+        """(first tick, record) of every `note_engine` that is kept, by tick."""
+        query = "SELECT tick, data FROM state WHERE name LIKE 'engine:%' ORDER BY tick"
+        return [(int(tick), bytes(record)) for tick, record in self._db.execute(query)]
 
     def market_names(self) -> list[str]:
         """All markets ever registered; a market's journal id is its index here."""
@@ -222,6 +244,18 @@ class JournalStore:
         """Flow of a symbol as it became known in `from_tick <= tick < to_tick`, by (tick, second); `symbol` = `index`."""
         found = self._db.execute("SELECT id FROM symbol WHERE name = ?", (symbol,)).fetchone()
         return flows.read(self._db, -1 if found is None else int(found[0]), from_tick, to_tick, index=index)
+
+    def first_flow(self, symbols: Sequence[str]) -> int | None:
+        """The second from which there is flow of all these symbols; None where one of them has none."""
+        found = [self.flow_extent(symbol) for symbol in symbols]
+        firsts = [None if extent is None else extent[0] - 1 for extent in found]
+        known = [first for first in firsts if first is not None]
+        return max(known) if len(known) == len(firsts) and known else None
+
+    def flow_extent(self, symbol: str) -> tuple[int, int] | None:
+        """First and last tick at which flow of a symbol became known; None where there is none."""
+        found = self._db.execute("SELECT id FROM symbol WHERE name = ?", (symbol,)).fetchone()
+        return None if found is None else flows.extent(self._db, int(found[0]))
 
     def coverage(self, markets: Sequence[str], from_s: int, to_s: int) -> NDArray[np.bool_]:
         """Markets × seconds: its feed was whole throughout that second, or was made whole by recovery."""
@@ -277,6 +311,19 @@ class JournalStore:
             "JOIN market ON market.id = bar.market GROUP BY market.id ORDER BY market.id"
         )
         return [Extent(*row) for row in self._db.execute(query)]
+
+    def span(self) -> tuple[int, int]:
+        """First and last second of anything that was looked at; (0, -1) where there is none."""
+        (first, last) = self._db.execute("SELECT min(first_second), max(last_second) FROM run").fetchone()
+        return (0, -1) if first is None else (int(first), int(last))
+
+    def bar_counts(self, from_s: int, to_s: int) -> dict[str, int]:
+        """Seconds with a bar in `from_s <= second < to_s`, per market that has any."""
+        query = (
+            "SELECT market.name, count(*) FROM bar JOIN market ON market.id = bar.market "
+            "WHERE tick > ? AND tick <= ? AND tick = second + 1 GROUP BY market.id"
+        )
+        return {str(name): int(count) for name, count in self._db.execute(query, (from_s, to_s))}
 
     def used_bytes(self) -> int:
         """Bytes of the file's pages in use."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from exchanges.api import Assumed, BadMessage, Exchange, Instrument, Trade
-from sqfd.feed.recorded import Decoders, Recorded, Recording
+from sqfd.feed.recorded import Decoders, Recorded, Recording, RecordingError
 from sqfd.sim.source import Burst, Recent
 
 HEAD_FRAMES = 1_000
@@ -39,10 +39,15 @@ class Capture:
         self.markets: dict[str, Instrument] = {file: self._market(file) for file in self._recording.names()}
 
     def frames(self) -> Iterator[tuple[Recorded, Instrument, Sequence[Trade]]]:
-        """(frame, market that it belongs to, trades in it); one without a trade belongs to the market of its file."""
+        """(frame, market that it belongs to, trades in it); one without a trade belongs to the market of its file.
+
+        Raises RecordingError at a line that cannot be read: what is played must be all that was received.
+        """
         for recorded in self._recording:
             trades = self.trades(recorded)
             yield recorded, trades[0].instrument if trades else self.markets[recorded.connection[0]], trades
+        if self._recording.first_unreadable is not None:
+            raise RecordingError(self._recording.first_unreadable)
 
     def trades(self, recorded: Recorded) -> list[Trade]:
         """The trades of a frame; none where it cannot be read (it is sent all the same)."""

@@ -83,8 +83,8 @@ async def test_trades_arrive_and_a_killed_server_is_found_again(transport: Liter
         await server.start()
         await until(lambda: it.supervisor.status().live == 2)
         await until(lambda: len(it.sink.trades) > before + 4)
+        await until(lambda: it.told.count("back") == 1)
         assert it.told.count("lost") == 1
-        assert it.told.count("back") == 1
         assert it.told.count("cannot connect") <= 1
         ledger = it.intake.markets[0].ledger
         assert [interval.state for interval in ledger.intervals] == ["gap", "gap"]

@@ -140,7 +140,7 @@ async def test_listing_and_history(btc: World) -> None:
             found += page.items
             call = page.next
         ids = {t.id for t in found}
-        assert {t.id for t in mine[10:-9]} <= ids
+        assert {t.id for t in mine[11:-10]} <= ids
         async with session.get(exchange.url("rest") + "/nothing") as answer:
             assert answer.status == 404
 
@@ -387,7 +387,7 @@ def test_capture_with_a_broken_line(tmp_path: Path) -> None:
         file.write("{}\n")
     capture = Capture(tmp_path, {"BINANCE": exchanges.get("BINANCE")})
     with pytest.raises(ValueError, match=r"btcusdt\.jsonl\.gz:7"):
-        list(capture.lines())
+        list(capture.frames())
     with pytest.raises(ValueError, match="not among the exchanges"):
         Capture(tmp_path, {})
 
@@ -404,7 +404,7 @@ async def test_real_capture(shared: Path, tmp_path: Path) -> None:
         await feed.subscribe()
         await feed.read(15_863, timeout_s=20)
     assert len(feed.trades) == 15_863
-    wanted = [trade.id for _, _, trades in capture.lines() for trade in trades]
+    wanted = [trade.id for _, _, trades in capture.frames() for trade in trades]
     assert [t.id for t in feed.trades] == wanted
 
 

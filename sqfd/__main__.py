@@ -1,0 +1,5 @@
+"""`python -m sqfd` is `sqfd`."""
+
+from sqfd.cli import main
+
+main()

@@ -1,0 +1,241 @@
+"""The daemon as a process: a real capture from loopback exchanges into a real InfluxDB, and signals out of a real Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sqfd.sim.process import Ready, SimulatedExchanges
+from tests.real.servers import Influx, RedisServer, binary
+from tests.twin import expected_bars
+
+SHORT = Path(__file__).parents[1] / "data" / "short.toml"
+TRADES = 55_270
+"""In the capture."""
+VOLUMES = ("vbuy", "vsell")
+COUNTS = ("cbuy", "csell")
+PRICES = ("open", "high", "low", "close")
+CONTRACT = [
+    "signal_id",
+    "timestamp",
+    "symbol",
+    "base_symbol",
+    "action",
+    "score",
+    "position_size_factor",
+    "leverage",
+    "entry_price",
+    "ttl",
+    "confidence",
+    "reasoning",
+    "strategy",
+    "service",
+    "schema_version",
+    "seq",
+    "valid_until",
+    "second",
+    "published_at",
+    "latency_ms",
+    "quality",
+    "score_breakdown",
+    "phases",
+    "coverage",
+    "position_id",
+    "markets",
+    "instance",
+]
+"""Members of a published signal that consumers rely on."""
+
+
+@pytest.fixture
+def capture(shared: Path) -> Path:
+    return shared / "replay" / "binance-2024-08-08"
+
+
+def configured(folder: Path, served: Ready, influxd: Influx, database: str, redis: RedisServer) -> Path:
+    """A configuration with short windows, the loopback exchanges, and both servers."""
+    symbols = 'symbols = ["BTC", "ETH"]\n'
+    text = SHORT.read_text().replace(symbols, f"{symbols}markets = {json.dumps(served.markets)}\n")
+    for exchange, addresses in served.addresses.items():
+        text += f"\n[feed.addresses.{exchange}]\n" + "".join(f'{k} = "{v}"\n' for k, v in addresses.items())
+    text += f'\n[influx]\nport = {influxd.port}\ndatabase = "{database}"\nretain_1s_days = 0\nretain_1m_days = 0\n'
+    text += "rollup_delay_s = 0.5\nbackoff_max_s = 1.0\n"
+    text += f"\n[redis]\nport = {redis.port}\nbackoff_max_s = 1.0\n\n[http]\nport = 0\n"
+    path = folder / "sqfd.toml"
+    path.write_text(text)
+    return path
+
+
+@contextmanager
+def daemon(config: Path, state: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`sqfd run` as a process; killed at the end where the test did not end it."""
+    log = (state.parent / "daemon.log").open("wb")
+    environment = {name: value for name, value in os.environ.items() if "REDIS" not in name and "INFLUX" not in name}
+    command = [sys.executable, "-m", "sqfd", "run", "-c", str(config), "--state", str(state)]
+    process = subprocess.Popen(command, stderr=log, stdout=log, env=environment, cwd=Path(__file__).parents[2])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+@contextmanager
+def subscriber(redis: RedisServer) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """`redis-cli SUBSCRIBE signals`, as a user would; gives what it printed so far, parsed."""
+    command = [binary("redis-cli"), "-p", str(redis.port), "SUBSCRIBE", "signals"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    text = bytearray()
+
+    def read() -> list[dict[str, Any]]:
+        text.extend(process.stdout.read() or b"")  # type: ignore[union-attr]  # asserted above
+        return [json.loads(line) for line in bytes(text).splitlines() if line.startswith(b"{") and line.endswith(b"}")]
+
+    try:
+        yield read
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for a condition; fail naming it."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.2)
+
+
+def points(influxd: Influx, database: str, policy: str, measurement: str) -> dict[tuple[str, int], dict[str, float]]:
+    """(market, second) → fields, by query."""
+    if [database] not in [row for series in influxd.ask("SHOW DATABASES") for row in series.get("values", [])]:
+        return {}
+    query = f'SELECT * FROM "{database}"."{policy}"."{measurement}" GROUP BY market'
+    found = {}
+    for series in influxd.ask(query, database):
+        for row in series["values"]:
+            fields = dict(zip(series["columns"], row, strict=True))
+            found[series["tags"]["market"], int(fields.pop("time"))] = fields
+    return found
+
+
+def assert_equal_bars(
+    stored: dict[tuple[str, int], dict[str, float]], twin: dict[tuple[str, int], dict[str, float]]
+) -> None:
+    """Nothing missing, nothing extra, counts and prices equal, volumes to 1e-9."""
+    assert stored.keys() == twin.keys()
+    for key, bar in twin.items():
+        for name in (*PRICES, *COUNTS):
+            assert stored[key][name] == bar[name], (key, name)
+        for name in VOLUMES:
+            assert stored[key][name] == pytest.approx(bar[name], rel=1e-9), (key, name)
+
+
+def rolled_up(bars: dict[tuple[str, int], dict[str, float]], seconds: int) -> dict[tuple[str, int], dict[str, float]]:
+    """The rollup of 1-second bars, computed the obvious way."""
+    groups: dict[tuple[str, int], list[dict[str, float]]] = {}
+    for (market, second), bar in sorted(bars.items(), key=lambda item: item[0][1]):
+        groups.setdefault((market, second // seconds * seconds), []).append(bar)
+    return {
+        key: {
+            "open": group[0]["open"],
+            "high": max(bar["high"] for bar in group),
+            "low": min(bar["low"] for bar in group),
+            "close": group[-1]["close"],
+            **{name: sum(bar[name] for bar in group) for name in (*VOLUMES, *COUNTS)},
+        }
+        for key, group in groups.items()
+    }
+
+
+def _trades(bars: dict[tuple[str, int], dict[str, float]]) -> float:
+    return sum(bar["cbuy"] + bar["csell"] for bar in bars.values())
+
+
+def stopped_politely(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM ends it with exit code 0 within 20 s."""
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+def test_capture_to_influxdb_and_signals_to_redis(
+    capture: Path, influxd: Influx, redis_server: RedisServer, database: str, tmp_path: Path
+) -> None:
+    """A capture at 10×: `trades_1s` equals the twin, `trades_1m` its rollup, and redis-cli receives valid signals."""
+    twin = expected_bars(capture)
+    with (
+        SimulatedExchanges(("BINANCE", "BINANCE_FUTURES"), capture=capture, speed=10.0) as served,
+        subscriber(redis_server) as signals,
+        daemon(configured(tmp_path, served, influxd, database, redis_server), tmp_path / "state") as process,
+    ):
+        bars = "aggr_1s", "trades_1s"
+        until(lambda: len(points(influxd, database, *bars)) == len(twin), 90, "all bars in InfluxDB")
+        assert_equal_bars(points(influxd, database, *bars), twin)
+        minutes = rolled_up(twin, 60)
+        until(
+            lambda: _trades(points(influxd, database, "aggr_1m", "trades_1m")) == TRADES, 20, "all minutes in trades_1m"
+        )
+        received = signals()
+        count = influxd.ask("SELECT count(signal_id) FROM strategy_signals", database)
+        stopped_politely(process)
+    assert count[0]["values"][0][1] == len(received)
+    assert_equal_bars(points(influxd, database, "aggr_1m", "trades_1m"), minutes)
+    assert len(received) >= 3
+    for one in received:
+        assert set(CONTRACT) <= one.keys()
+        assert one["action"] in ("LONG", "SHORT", "CLOSE")
+        assert one["symbol"] == one["base_symbol"] + "USDT"
+        assert datetime.fromisoformat(one["timestamp"]).utcoffset() is not None
+        assert 0 <= one["latency_ms"] < 2_000
+    assert [one["seq"] for one in received] == sorted({one["seq"] for one in received})
+    assert len({one["signal_id"] for one in received}) == len(received)
+
+
+def test_outages_of_both_servers_lose_nothing(
+    capture: Path, influxd: Influx, redis_server: RedisServer, database: str, tmp_path: Path
+) -> None:
+    """InfluxDB killed and Redis stopped in mid-stream: both catch up, said once each, nothing missing in `trades_1s`."""
+    twin = expected_bars(capture)
+    with (
+        SimulatedExchanges(("BINANCE", "BINANCE_FUTURES"), capture=capture, speed=20.0) as served,
+        daemon(configured(tmp_path, served, influxd, database, redis_server), tmp_path / "state") as process,
+    ):
+        until(lambda: len(points(influxd, database, "aggr_1s", "trades_1s")) > 200, 60, "first bars in InfluxDB")
+        influxd.kill()
+        redis_server.send(signal.SIGSTOP)
+        time.sleep(5)
+        assert process.poll() is None, "the daemon goes on without its servers"
+        redis_server.send(signal.SIGCONT)
+        influxd.start()
+        until(lambda: len(points(influxd, database, "aggr_1s", "trades_1s")) == len(twin), 60, "all bars in InfluxDB")
+        stopped_politely(process)
+    assert_equal_bars(points(influxd, database, "aggr_1s", "trades_1s"), twin)
+    log = (tmp_path / "daemon.log").read_text()
+    assert log.count("InfluxDB takes nothing") == log.count("InfluxDB takes writes again") == 1
+    delivered = entries(redis_server)
+    command = [sys.executable, "-m", "sqfd", "signals", "--state", str(tmp_path / "state"), "--json"]
+    journaled = subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[2]).stdout
+    assert {json.loads(line)["signal_id"] for line in journaled.splitlines()} <= delivered
+
+
+def entries(redis: RedisServer) -> set[str]:
+    """Signal ids in the stream, as redis-cli prints them."""
+    command = [binary("redis-cli"), "-p", str(redis.port), "XRANGE", "sqfd:signals", "-", "+"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {value for name, value in pairwise(lines) if name == "signal_id"}

@@ -1,0 +1,49 @@
+"""`sqfd demo` as a new user runs it, without a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def demo(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sqfd", "demo", *arguments]
+    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+
+
+def test_first_signal_within_a_minute_and_ctrl_c_sums_up() -> None:
+    """Ready, a signal within 60 s of it, then Ctrl-C: under 5 s to the summary and exit code 0."""
+    with demo() as process:
+        assert process.stdout is not None
+        lines, ready = [], None
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("ready"):
+                ready = time.monotonic()
+            if line.startswith("●"):
+                break
+        assert ready is not None, lines
+        assert time.monotonic() - ready < 60
+        process.send_signal(signal.SIGINT)
+        asked = time.monotonic()
+        rest = process.stdout.read()
+        assert process.wait(10) == 0
+        assert time.monotonic() - asked < 5
+    assert re.search(r"LONG|SHORT", lines[-1])
+    assert re.search(r"ran \d+ s: [\d,]+ trades of \d+ markets, [\d,]+ bars, \d+ signals", rest)
+
+
+def test_an_unknown_exchange_lists_the_known_ones() -> None:
+    """Usage error, exit code 2."""
+    command = [sys.executable, "-m", "sqfd", "demo", "--exchanges", "NYSE"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30)
+    assert result.returncode == 2
+    assert "no exchange NYSE; known: " in result.stderr
