@@ -14,7 +14,7 @@ from sqfd.feed.coverage import Interval
 from sqfd.feed.intake import MarketFeed
 from sqfd.journal import GapRecord, JournaledSignal
 from sqfd.signals.signal import Signal, cvd_record, encode
-from sqfd.strategy.squeezeflow import SqueezeFlow
+from sqfd.strategy.registry import strategy_for
 
 
 def symbols_of(config: Config) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def engine_for(
     """
     chosen = tuple(symbols) or symbols_of(config)
     settings = config.strategy
-    return Engine(chosen, SqueezeFlow(settings, chosen), settings, config.instance, markets, headroom_s)
+    return Engine(chosen, strategy_for(settings, chosen), settings, config.instance, markets, headroom_s)
 
 
 class EngineNote(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("sqfd.cli.history:export", "Write stored bars as CSV or Parquet."),
     "import": ("sqfd.cli.history:import_", "Read trade archives of Binance, Tardis or aggr-server."),
     "influx": ("sqfd.cli.influx:influx", "Compare InfluxDB with what sqfd expects, and make it so."),
+    "evaluate": ("sqfd.cli.evaluate:evaluate", "Measure the strategy on planted squeezes and decoys."),
     "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
     "run": ("sqfd.cli.run:run", "Run the daemon."),
     "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
