@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("sqfd.cli.doctor:doctor", "Check this host and everything that sqfd talks to."),
     "explain": ("sqfd.cli.watch:explain", "Say why a symbol gave a signal, or what stopped it."),
     "markets": ("sqfd.cli.watch:markets", "List collected markets with rate, lag and coverage."),
+    "evaluate": ("sqfd.cli.evaluate:evaluate", "Measure the strategy on planted squeezes and decoys."),
     "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
     "run": ("sqfd.cli.run:run", "Run the daemon."),
     "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
