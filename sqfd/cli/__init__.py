@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
     "run": ("sqfd.cli.run:run", "Run the daemon."),
     "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
+    "sweep": ("sqfd.cli.sweep:sweep", "Backtest many settings in parallel."),
 }
 """Name → (where it is, what it is for)."""
 
