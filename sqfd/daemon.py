@@ -18,15 +18,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-import exchanges
-from exchanges.api import Exchange, Instrument
+from exchanges.api import Instrument
 from sqfd import log
 from sqfd.bars.seconds import Closed, Seconds
 from sqfd.clock import Clock, SystemClock
-from sqfd.config import Config
+from sqfd.config import LIVE, Config, changes, is_secret
 from sqfd.engine import Engine
 from sqfd.feed.catalog import Catalog, choose
 from sqfd.feed.intake import Counts, Intake
@@ -35,6 +35,7 @@ from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
 from sqfd.http.api import Server
+from sqfd.http.health import Health
 from sqfd.http.view import View
 from sqfd.influx.client import Client, QueryError
 from sqfd.influx.history import History
@@ -46,12 +47,14 @@ from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import GapRecord, Journal
 from sqfd.model import market_of
 from sqfd.notify import Notifier
+from sqfd.settings import SettingsError
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
 from sqfd.stalls import Stalls
-from sqfd.wiring import engine_for, engine_note, gap_records, journaled, symbols_of
+from sqfd.wiring import engine_for, engine_note, exchanges_of, gap_records, journaled, strategy_of, symbols_of
 
 HOUR_S = 3600
+MINUTE_S = 60
 LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
 WARM_S = 10.0
@@ -115,7 +118,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         """Set when the loops run: the configuration is valid and markets are known (not: when every market trades)."""
-        self._exchanges = _exchanges(config)
+        self._exchanges = exchanges_of(config)
         self._symbols = symbols_of(config)
         self._seconds = Seconds(self._symbols, config.feed.grace_s, config.bars.revisable_s)
         self._time = ExchangeTime(self._clock, self._seconds)
@@ -136,6 +139,7 @@ class Daemon:
         self._view: View | None = None
         self._notifier = Notifier()
         self._stalls = Stalls(log.get("loop"))
+        self._told_minute = Counts()
         self._registering = asyncio.Lock()
         self._gaps: list[GapRecord] = []
         """What became of gaps since the last tick."""
@@ -146,6 +150,38 @@ class Daemon:
     def stop(self) -> None:
         """Ask `run` to end: feeds first, then the sinks, then the journal."""
         self._stopping.set()
+
+    def reload(self, read: Callable[[], Config]) -> None:
+        """Read the configuration again and apply what can change while running, from the next second on.
+
+        A configuration that is wrong changes nothing. What needs a restart is said, and waits for it.
+        """
+        self._notifier.reloading()
+        try:
+            self._apply(read())
+        except SettingsError as error:
+            self._log.error("configuration not reloaded, the old one stays", why=str(error))
+        self._notifier.ready(self._told)
+
+    def _apply(self, config: Config) -> None:
+        changed = changes(self.config, config)
+        engine, live = self._engine, {key: change for key, change in changed.items() if key.startswith(LIVE)}
+        if engine is not None and any(key.startswith("strategy.") for key in live):
+            try:
+                engine.use(strategy_of(config), config.strategy)
+            except ValueError as error:
+                self._log.error("strategy not changed", why=str(error))
+                return
+        log.set_level(config.log.level)
+        replace = msgspec.structs.replace
+        self.config = replace(
+            self.config, strategy=config.strategy, log=replace(self.config.log, level=config.log.level)
+        )
+        for key, (old, new) in changed.items():
+            shown = {} if is_secret(key) else {"old": old, "new": new}
+            self._log.info("setting changed" if key in live else "setting needs a restart", key=key, **shown)
+        if not changed:
+            self._log.info("configuration reloaded: nothing changed")
 
     async def run(self) -> None:
         """Run until `stop`. Raises UnknownMarket, JournalBusy or OSError when it cannot start."""
@@ -268,13 +304,14 @@ class Daemon:
 
     async def _before_journal(self, journal: Journal, since: int) -> Earlier | None:
         """What InfluxDB has of the time before the journal begins; None: nothing is needed, or nothing is there."""
-        if self._influx is None or not self._symbols:
+        influx = self.config.influx
+        if self._influx is None or influx is None or not influx.influxql or not self._symbols:
             return None
         oldest = await journal.first_flow(self._symbols)
         until = int(self._time.now_ms() / 1e3) if oldest is None else oldest
         if until - since < HOUR_S:
             return None
-        reader = FlowReader(self._influx, self.config.influx.database if self.config.influx else "")
+        reader = FlowReader(self._influx, influx.database)
         try:
             async with asyncio.timeout(WARM_S):
                 earlier = await reader.earlier(self._seconds.markets, self._symbols, since, until)
@@ -301,8 +338,10 @@ class Daemon:
         if (influx := self.config.influx) is not None:
             assert self._influx is not None
             self._shipper = Shipper(journal, self._influx, influx, self._clock, self._state)
-            self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
-            running += [self._shipper.run(), self._watchdog.run()]
+            running.append(self._shipper.run())
+            if influx.influxql:
+                self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
+                running.append(self._watchdog.run())
         return running
 
     async def _listen(self, journal: Journal) -> list[Server]:
@@ -328,9 +367,14 @@ class Daemon:
             return []
         influx = self.config.influx
         history = History(self._influx, influx.database) if influx is not None and self._influx is not None else None
-        self._server = Server(self.config.http, view, history)
+        self._server = Server(self.config.http, view, history, self._health_changed)
         await self._server.start()
         return [self._server]
+
+    def _health_changed(self, before: str, found: Health) -> None:
+        """One line per change, with what is not well."""
+        told = self._log.info if found.state == "healthy" else self._log.warning
+        told(f"health: {found.state}", before=before, **({"why": found.why} if found.why else {}))
 
     @property
     def url(self) -> str:
@@ -358,6 +402,20 @@ class Daemon:
             self._gaps += gap_records(feed, interval)
             from_s, until_s = interval.seconds(self._clock.now_ms())
             self._seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
+
+    def _minute(self) -> dict[str, Any]:
+        """What a quiet minute says: one line."""
+        totals, before = self._intake.totals(), self._told_minute
+        self._told_minute = totals
+        live = sum(feed.ledger.open is None for feed in self._intake.markets.values())
+        lost = {name: getattr(totals, name) - getattr(before, name) for name in ("late", "malformed")}
+        return {
+            "live": f"{live}/{len(self._seconds.markets)}",
+            "trades": totals.aggregated - before.aggregated,
+            **{name: count for name, count in lost.items() if count},
+            "lag_s": round(self.status().lag_s, 2),
+            "signals": self._signals,
+        }
 
     @property
     def _told(self) -> str:
@@ -392,6 +450,8 @@ class Daemon:
         if self._server is not None:
             self._server.tick(records)
         self._notifier.alive(self._told)
+        if closed.tick % MINUTE_S == 0:
+            self._log.info("minute", **self._minute())
         for signal in signals:
             self._log.info(
                 "signal",
@@ -483,11 +543,3 @@ def _told(signal: Signal) -> str:
         "reasoning": signal.reasoning,
     }
     return signal_line(signal.second, tags, fields)
-
-
-def _exchanges(config: Config) -> dict[str, Exchange]:
-    """The exchanges that the configuration speaks of."""
-    wanted = config.symbols.exchanges or exchanges.IDS
-    if config.symbols.markets:
-        wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
-    return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}

@@ -17,6 +17,9 @@ WATCHED = 16
 KNOWN = 50_000
 """Identities that a hole remembers at most; beyond, recovery would have to guess, and is not tried."""
 
+IMAGE = 2000
+"""Trades of images that a hole keeps."""
+
 
 class Hole:
     """Trades that may be missing after `after`, and before `before` once that is known."""
@@ -29,6 +32,8 @@ class Hole:
         self.before: Trade | None = None
         self.continuous = False
         """The exchange itself sent what happened in between: nothing is missing."""
+        self.image: list[Trade] = []
+        """Trades that the exchange sent of itself on subscribing; recovery puts them in."""
         self.tries = 0
         self.retry_ms = 0.0
         self.ready_ms: float | None = None
@@ -83,6 +88,13 @@ class Hole:
         if self._span is None:
             self._span = self.gap(trade.instrument, True)
         return self._span.covers(trade)
+
+    def show(self, trades: Sequence[Trade]) -> None:
+        """The exchange sent past trades of itself."""
+        if self.before is None:
+            self.continuous |= self.reached(trades)
+        self.image += [trade for trade in trades[:IMAGE] if self.covers(trade)]
+        del self.image[:-IMAGE]
 
     def spans(self, number: int) -> bool:
         """Whether an id that counts lies in it."""

@@ -305,13 +305,8 @@ class Intake:
     def _past(self, source: Source, event: Past) -> None:
         """What an exchange sends on subscribing serves markets with a hole, and shows where it reaches across."""
         feed = source.feeds.get(event.trades[0].instrument.symbol) if event.trades else None
-        if feed is None or not feed.watch.holes:
-            return
-        hole = feed.watch.holes[-1]
-        if hole.before is None:
-            hole.continuous |= hole.reached(event.trades)
-        hole.begin_anew()
-        self.merge(feed, hole, [trade for trade in event.trades if hole.covers(trade)])
+        if feed is not None and feed.watch.holes:
+            feed.watch.holes[-1].show(event.trades)
 
     def merge(self, feed: MarketFeed, hole: Hole, trades: Sequence[Trade]) -> int:
         """Put trades that were missing into their bars, oldest first; returns how many were new."""

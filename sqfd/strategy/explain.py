@@ -10,8 +10,9 @@ from sqfd.bars.ring import PERP, PRICE, SPOT
 from sqfd.strategy.api import Gate, Report
 from sqfd.strategy.context import VERDICTS, duration
 from sqfd.strategy.exits import REASONS
+from sqfd.strategy.features import NEVER
 from sqfd.strategy.position import Position
-from sqfd.strategy.reset import NEVER, SIDES
+from sqfd.strategy.reset import SIDES
 from sqfd.strategy.scoring import PARTS
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ from sqfd.strategy.settings import StrategySettings
 Column = TypeVar("Column", Ints, Floats)
 PerMinute = TypeVar("PerMinute", Ints, Bools)
 
+NEVER = -(1 << 40)
+"""A tick long before any."""
 FEW = 8
 """Up to so many windows a loop over plain slices is faster than a table."""
 

@@ -264,8 +264,8 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     @property
     def memory_s(self) -> int:
-        """How far back a setup or reset can still matter."""
-        return max(self.armed_s, self.confirm_s + self.reset_hold_s)
+        """How far back a setup or reset can still matter: what was armed, and what kept the other side from being armed then."""
+        return self.armed_s + max(self.armed_s, self.confirm_s + self.reset_hold_s)
 
 
 def _check_windows(settings: StrategySettings) -> None:

@@ -63,8 +63,8 @@ class Evaluated:
     def __init__(self, features: Features, memory: Memory) -> None:
         self.features, self.settings = features, features.settings
         self.context: Context = context(features)
-        self.divergence: Divergence = divergence(features, memory.setup)
         self.reset: Reset = reset(features, memory.reset)
+        self.divergence: Divergence = divergence(features, memory.setup, self.reset.live)
         self.score: Score = score(features, self.context, self.reset, self.divergence.armed)
         self.coverage: Floats = features.coverage
         self.memory = Memory(self.divergence.after, self.reset.after)

@@ -89,7 +89,7 @@ class Wire:
     def end(self, how: Closed) -> None:
         if not self.closed.done():
             self.closed.set_result(how)
-        self.venue.wires.discard(self)
+        self.venue.wires.pop(self, None)
 
     def freeze(self) -> None:
         """Half open: nothing comes or goes any more."""
@@ -134,7 +134,7 @@ class Venue:
         self.simulated = simulated.get(self.exchange)
         self.random, self.clock = random, clock
         self.past: dict[Instrument, list[Trade]] = {}
-        self.wires: set[Wire] = set()
+        self.wires: dict[Wire, None] = {}
         self.every_wire: list[Wire] = []
         self.connects_ms: list[float] = []
         self.asked: list[tuple[float, float]] = []
@@ -171,7 +171,7 @@ class Venue:
             raise ConnectFailed(f"HTTP status {self.refuse_status}", self.refuse_status, self.retry_after_s)
         endpoint = next(e.name for e in self.exchange.endpoints if self.exchange.url(e.name) == url)
         wire = Wire(self, endpoint, on_frame)
-        self.wires.add(wire)
+        self.wires[wire] = None
         self.every_wire.append(wire)
         return wire
 

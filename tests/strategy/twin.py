@@ -33,6 +33,7 @@ class Twin:
             self.high[tick], self.low[tick] = int(row["high"]), int(row["low"])
         self.swings: dict[tuple[int, int, int], float] = {}
         self.setup: dict[str, Any] | None = None
+        self.diverged: dict[int, int] = {}
         self.resets: dict[int, dict[str, Any]] = {1: {}, -1: {}}
 
     def samples(self, window: int, tick: int) -> list[int]:
@@ -113,9 +114,15 @@ class Twin:
         settings = self.settings
         found = [self.diverges(window, tick) for window in settings.divergence_windows_s]
         sides = {side for side, _ in found if side}
+        for side in sides:
+            self.diverged[side] = tick
+        for side in (1, -1):
+            live, _, _ = self.reset(side, tick)
+            if live and tick - self.diverged.get(side, -math.inf) <= settings.armed_s:
+                sides.discard(-side)
         holds = sides.pop() if len(sides) == 1 else 0
         if holds:
-            strength = min(1.0, max(gap for side, gap in found if side) / settings.divergence_full_gap)
+            strength = min(1.0, max(gap for side, gap in found if side == holds) / settings.divergence_full_gap)
             swing = self.swing(self.L, settings.setup_window_s, tick)
             level = self.extreme(holds, settings.setup_window_s, tick) - holds * settings.disarm_swings * swing
             self.setup = {"side": holds, "tick": tick, "level": level, "strength": strength}
