@@ -281,6 +281,8 @@ class Daemon:
         last = journal.written
         since = (last or int(self._time.now_ms() / 1e3)) - engine.history_s
         earlier = await self._before_journal(journal, since)
+        if earlier is not None:
+            await journal.load_flow(np.concatenate(earlier.flow))  # a backtest must see what this run was warmed with
         flows = []
         for index, symbol in enumerate(self._symbols):
             flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
@@ -295,7 +297,8 @@ class Daemon:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
-        await journal.note_engine(last + 1, engine_note(self.config, self._markets_by_symbol(), positions))
+        warmed = max([last, *(int(rows["second"][0]) + 1 for rows in newest if len(rows))])
+        await journal.note_engine(warmed + 1, engine_note(self.config, self._markets_by_symbol(), positions))
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
 

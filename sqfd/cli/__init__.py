@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
     "run": ("sqfd.cli.run:run", "Run the daemon."),
     "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
+    "sweep": ("sqfd.cli.sweep:sweep", "Backtest many settings in parallel."),
     "status": ("sqfd.cli.watch:status", "Show the running daemon on one screen."),
     "tap": ("sqfd.cli.watch:tap", "Print decoded trades of a market as they come."),
     "top": ("sqfd.cli.top:top", "Watch markets and symbols live."),
