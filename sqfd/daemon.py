@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from exchanges.api import Instrument
 from sqfd import log
+from sqfd.alerts.sender import Alerts
 from sqfd.bars.seconds import Closed, Seconds
 from sqfd.clock import Clock, SystemClock
 from sqfd.config import LIVE, Config, changes, is_secret
@@ -129,6 +130,7 @@ class Daemon:
         self._journal: Journal | None = None
         self._publisher: RedisPublisher | None = None
         self._shipper: Shipper | None = None
+        self._alerts = Alerts(config.alerts, config.instance, self._clock) if config.alerts is not None else None
         self._server: Server | None = None
         self._view: View | None = None
         self._notifier = Notifier()
@@ -302,6 +304,8 @@ class Daemon:
         if (influx := self.config.influx) is not None:
             self._shipper = Shipper(journal, Client(influx), influx, self._clock, self._state)
             running.append(self._shipper.run())
+        if self._alerts is not None:
+            running.append(self._alerts.run())
         return running
 
     async def _listen(self, journal: Journal) -> list[Server]:
@@ -322,6 +326,7 @@ class Daemon:
             stalls=self._stalls,
             shipper=self._shipper,
             publisher=self._publisher,
+            alerts=self._alerts,
         )
         if not self.config.http.enabled:
             return []
@@ -335,6 +340,8 @@ class Daemon:
         """One line per change, with what is not well."""
         told = self._log.info if found.state == "healthy" else self._log.warning
         told(f"health: {found.state}", before=before, **({"why": found.why} if found.why else {}))
+        if self._alerts is not None:
+            self._alerts.health(before, found.state, found.why)
 
     @property
     def url(self) -> str:
@@ -411,6 +418,8 @@ class Daemon:
                 second=signal.second,
                 reasoning=signal.reasoning,
             )
+            if self._alerts is not None:
+                self._alerts.signal(signal)
             self._on_signal(signal)
 
     def _offer_mind(self, shipper: Shipper, tick: int, signals: Sequence[Signal]) -> None:

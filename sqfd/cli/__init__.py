@@ -71,10 +71,12 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 ok, 1 error, 2 usage, 78 configuration."""
-    from sqfd.settings import SettingsError
-
     try:
         cli()
-    except SettingsError as error:
+    except ValueError as error:
+        from sqfd.settings import SettingsError  # not before it is needed: `--version` answers at once
+
+        if not isinstance(error, SettingsError):
+            raise
         click.echo(f"sqfd: {error}", err=True)
         sys.exit(78)
