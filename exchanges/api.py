@@ -93,6 +93,20 @@ def base_asset(name: str) -> tuple[str, float]:
     return _ALIASES.get(rest, rest), factor
 
 
+def split_pair(symbol: str, quotes: Iterable[str]) -> tuple[str, str]:
+    """Split a symbol without a separator into base and quote by the quotes in use; an unknown one leaves the quote empty.
+
+    Of quotes that end alike the longer goes first.
+
+    >>> split_pair("BTCUSDT", ("USDT", "USD")), split_pair("USDT", ("USDT",))
+    (('BTC', 'USDT'), ('USDT', ''))
+    """
+    for quote in quotes:
+        if symbol.endswith(quote) and len(symbol) > len(quote):
+            return symbol[: -len(quote)], quote
+    return symbol, ""
+
+
 # --- what frames mean -------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +325,17 @@ def _out_of_range(symbol: str, ts_ms: int, price: float, quantity: float) -> Mal
     return Malformed(f"out of range: {price=!r:.40} {quantity=!r:.40} {ts_ms=!r:.40}", symbol[:ID_MAX_CHARS])
 
 
+class Asked(dict[int | str, tuple[str, ...]]):
+    """Topics of requests that have no answer yet, by the request's id; beyond LIMIT the oldest are forgotten."""
+
+    LIMIT = 1000
+
+    def __setitem__(self, id: int | str, topics: tuple[str, ...]) -> None:
+        super().__setitem__(id, topics)
+        if len(self) > self.LIMIT:
+            del self[next(iter(self))]
+
+
 Item = TypeVar("Item")
 
 
@@ -421,6 +446,10 @@ class Gap(msgspec.Struct, frozen=True):
             return late_enough and number < before
         return late_enough and trade.ts_ms <= self.before_ms and (number is None or number != before)
 
+    def missing(self, events: Iterable[Event]) -> list[Trade]:
+        """The trades among these that belong into the hole, in their order."""
+        return [event for event in events if type(event) is Trade and self.covers(event)]
+
 
 class OpenInterest(msgspec.Struct, frozen=True):
     """Open interest of one market."""
@@ -493,14 +522,15 @@ class Exchange(ABC):
     rest: ClassVar[Mapping[str, str]]
     """Published REST base addresses by name (`rest`, or one per product), without a trailing slash."""
     limits: ClassVar[Limits]
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot",)
+    usual: ClassVar[tuple[str, ...]]
+    """Its busiest markets of a coin, as symbols that `assume` reads: `{base}` stands for BTC, `{lower}` for btc, `{xbt}` for
+    XBT (and for the coin itself where it is another)."""
     recovery: ClassVar[Recovery] = "none"
     """How far `recover` reaches: exact by id or time and deep, the newest few only, or not at all."""
     recovery_note: ClassVar[str] = ""
     has_liquidations: ClassVar[bool] = False
     has_open_interest: ClassVar[bool] = False
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot",)
-    usual_quote: ClassVar[str] = "USDT"
-    """Quote asset of its busiest markets."""
     notes: ClassVar[tuple[str, ...]] = ()
     """What a trader should know of its data, and how disputed readings were decided: one short sentence each."""
 
@@ -537,6 +567,11 @@ class Exchange(ABC):
 
         For decoding without a listing (captures, `sqfd decode`). Contract sizes are the documented usual ones.
         """
+
+    def usual_markets(self, base: str) -> list[Instrument]:
+        """The busiest markets of a coin by the naming rules alone, whether or not they trade: the listing knows that."""
+        names = {"base": base, "lower": base.lower(), "xbt": "XBT" if base == "BTC" else base}
+        return [self.assume(template.format_map(names)) for template in self.usual]
 
     @abstractmethod
     def streams(self, instrument: Instrument, liquidations: bool) -> Sequence[Stream]:

@@ -23,8 +23,9 @@ from exchanges.api import (
     Request,
     Stream,
     base_asset,
+    split_pair,
 )
-from exchanges.binance import TOPICS_PER_FRAME, Binance, split_pair
+from exchanges.binance import QUOTES, TOPICS_PER_FRAME, Binance
 from exchanges.numbers import lax
 
 _REST = {"perp": ("fapi", "/fapi/v3"), "spot": ("sapi", "/api/v3")}
@@ -76,10 +77,11 @@ class Aster(Binance):
     )
     rest: ClassVar[Mapping[str, str]] = {"fapi": "https://fapi.asterdex.com", "sapi": "https://sapi.asterdex.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(300, 300), rest=Rate(2400, 60), connections=300)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{base}USDT",)
     recovery_note: ClassVar[str] = "by id; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "Fills of the insurance fund and of auto-deleveraging are not market trades and are left out.",
         "A liquidation counts when its order is filled; its price is the order's (bankruptcy) price.",
@@ -119,7 +121,7 @@ class Aster(Binance):
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         spot = kind == "spot" or symbol.endswith("-SPOT")
         symbol = symbol.removesuffix("-SPOT")
-        return self._listed(Listed(symbol, "TRADING", *split_pair(symbol)), "spot" if spot else "perp")
+        return self._listed(Listed(symbol, "TRADING", *split_pair(symbol, QUOTES)), "spot" if spot else "perp")
 
     def history_url(self, instrument: Instrument) -> str:
         return self._rest_url(instrument.endpoint) + "/aggTrades"

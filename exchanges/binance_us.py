@@ -29,6 +29,7 @@ class BinanceUs(Binance):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.binance.us"}
     limits: ClassVar[Limits] = Limits(connects=Rate(300, 300), rest=Rate(1200, 60), connections=300)
+    usual: ClassVar[tuple[str, ...]] = ("{base}USD",)
     notes: ClassVar[tuple[str, ...]] = (
         "A bar's second is the trade time T; some collectors use the event time E, up to a few ms later.",
     )

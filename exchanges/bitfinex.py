@@ -274,11 +274,12 @@ class Bitfinex(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api-pub.bitfinex.com/v2"}
     limits: ClassVar[Limits] = Limits(connects=Rate(20, 60), rest=Rate(15, 60))
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{base}USD", "{base}F0:USTF0")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by time, all history; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "The array of trades sent on subscribing is history and not counted; another collector counts it.",
         "Only te counts; tu is the same trade again. fte and ftu are funding.",
@@ -339,7 +340,7 @@ class Bitfinex(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _history.decode(body)
             made = [make(TRADES + symbol, row) for row in found if row.id not in seen]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if len(found) < PAGE_ROWS:
                 return Page(trades)
             last = found[-1].mts

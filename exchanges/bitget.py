@@ -40,6 +40,7 @@ from exchanges.api import (
     base_asset,
     chunks,
     rows,
+    split_pair,
 )
 from exchanges.image import past
 from exchanges.numbers import lax
@@ -284,6 +285,9 @@ def _endpoint(name: str) -> Endpoint:
     )
 
 
+QUOTES = ("USDT", "USDC", "BGB", "EUR", "BRL", "USD1", "BTC", "ETH")
+
+
 class Bitget(Exchange):
     """https://bitget.com."""
 
@@ -291,16 +295,17 @@ class Bitget(Exchange):
     endpoints: ClassVar[tuple[Endpoint, ...]] = (_endpoint("spot"), _endpoint("futures"))
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.bitget.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(300, 300), rest=Rate(10, 1), connections=100)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}USDT-SPOT", "{base}USDT")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by time, 7 days; nothing for coin-margined futures, no liquidation marks"
+    has_liquidations: ClassVar[bool] = True
+    has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Of liquidations only the largest long and the largest short of each pair and second are published.",
         "The trades that come with a subscription are history and never enter a bar (some collectors count them).",
         "Coin-margined futures trade in dollars and are converted at the price of the trade.",
     )
-    has_liquidations: ClassVar[bool] = True
-    has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return BitgetDecoder(instruments, endpoint)
@@ -354,13 +359,13 @@ class Bitget(Exchange):
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         if kind == "spot" or symbol.endswith("-SPOT"):
             symbol = symbol.removesuffix("-SPOT")
-            return self._instrument(symbol, "spot", *_split(symbol))
+            return self._instrument(symbol, "spot", *split_pair(symbol, QUOTES))
         name = symbol.partition("_")[0]
         if name.endswith("USD") or symbol.endswith(COIN_MARGINED):
             base, _, month = name.partition("USD")
             coin = symbol if "_" in symbol else symbol + COIN_MARGINED
             return self._instrument(coin, "future" if month else "perp", base, "USD", inverse=True)
-        base, quote = (name[:-4], "USDC") if name.endswith("PERP") else _split(name)
+        base, quote = (name[:-4], "USDC") if name.endswith("PERP") else split_pair(name, QUOTES)
         return self._instrument(symbol, "perp", base, quote)
 
     def _request(self, path: str, query: str) -> Request:
@@ -380,7 +385,7 @@ class Bitget(Exchange):
                 make(instrument.symbol, row.ts, row.price, row.size, row.side in ("buy", "Buy"), row.tradeId)
                 for row in reversed(found)
             ]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if len(found) < PAGE_ROWS or found[-1].ts < gap.after_ms:
                 return Page(trades)
             return Page(trades, self._history(gap, f"&idLessThan={found[-1].tradeId}"))
@@ -420,11 +425,3 @@ def _category(instrument: Instrument) -> str:
     if instrument.inverse:
         return "COIN-FUTURES"
     return "USDC-FUTURES" if instrument.quote == "USDC" else "USDT-FUTURES"
-
-
-def _split(symbol: str) -> tuple[str, str]:
-    """Base and quote by the quotes in use; an unknown one leaves the quote empty."""
-    for quote in ("USDT", "USDC", "BGB", "EUR", "BRL", "USD1", "BTC", "ETH"):
-        if symbol.endswith(quote) and len(symbol) > len(quote):
-            return symbol[: -len(quote)], quote
-    return symbol, ""

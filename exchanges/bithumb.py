@@ -97,6 +97,7 @@ class Bithumb(Upbit):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.bithumb.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(5, 1), rest=Rate(10, 1), connections=100)
+    usual: ClassVar[tuple[str, ...]] = ("KRW-{base}",)
     notes: ClassVar[tuple[str, ...]] = (
         *Upbit.notes,
         "In frames of the older socket side 2 is a buy, since such trades climb in price; one collector has it the other way.",

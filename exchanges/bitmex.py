@@ -267,11 +267,12 @@ class Bitmex(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://www.bitmex.com/api/v1"}
     limits: ClassVar[Limits] = Limits(connects=Rate(3, 1), rest=Rate(30, 60), connections=20)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{xbt}USD",)
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by time, all history; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
     notes: ClassVar[tuple[str, ...]] = (
         "The image (partial) is the last trade before the subscription and not counted; another collector counts it.",
         "Prints without a side (settlement, referential) are no trades; two collectors count them.",
@@ -337,7 +338,7 @@ class Bitmex(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _history.decode(body)
             made = [make(row) for row in found]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             return Page(trades, self._history(gap, start + PAGE_ROWS) if len(found) >= PAGE_ROWS else None)
 
         span = f"startTime={iso(gap.after_ms)}&endTime={iso(gap.before_ms)}"

@@ -37,12 +37,13 @@ from exchanges.api import (
     Trade,
     Unknown,
     base_asset,
+    split_pair,
 )
 from exchanges.numbers import lax
 
 TRADES = "live_trades_"
 _PERP = "-perp"
-_QUOTES = ("USDT", "USDC", "PYUSD", "USD", "EUR", "GBP", "BTC", "ETH", "PAX")
+QUOTES = ("USDT", "USDC", "PYUSD", "USD", "EUR", "GBP", "BTC", "ETH", "PAX")
 
 
 class Data(msgspec.Struct, gc=False):
@@ -149,9 +150,10 @@ class Bitstamp(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://www.bitstamp.net/api/v2"}
     limits: ClassVar[Limits] = Limits(connects=Rate(10, 1), rest=Rate(10_000, 600))
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{lower}usd",)
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "by id, the last 24 hours; times of recovered trades are whole seconds"
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "History gives whole seconds: a recovered trade is in the right bar, at the beginning of its second.",
     )
@@ -178,7 +180,9 @@ class Bitstamp(Exchange):
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         perp = symbol.endswith(_PERP)
-        return self._instrument(symbol, "perp" if perp else "spot", *_split(symbol.removesuffix(_PERP).upper()))
+        return self._instrument(
+            symbol, "perp" if perp else "spot", *split_pair(symbol.removesuffix(_PERP).upper(), QUOTES)
+        )
 
     def _instrument(self, symbol: str, kind: Kind, base: str, quote: str, active: bool = True) -> Instrument:
         asset, multiplier = base_asset(base)
@@ -197,7 +201,7 @@ class Bitstamp(Exchange):
             found = _transactions.decode(body)
             older = sorted((row for row in found if before_id is None or row.tid < before_id), key=lambda row: row.tid)
             made = [make(symbol, row.date * 1000, row.price, row.amount, row.type == 0, row.tid) for row in older]
-            trades = [trade for trade in made if type(trade) is Trade and whole.covers(trade)]
+            trades = whole.missing(made)
             if span == "day" or (older and _reaches(gap, older[0])):
                 return Page(trades)
             return Page(trades, self._history(gap, "day", older[0].tid if older else before_id))
@@ -210,11 +214,3 @@ def _reaches(gap: Gap, oldest: Transaction) -> bool:
     if isinstance(gap.after_id, int):
         return oldest.tid <= gap.after_id + 1
     return oldest.date * 1000 + 999 < gap.after_ms
-
-
-def _split(symbol: str) -> tuple[str, str]:
-    """Base and quote by the quotes in use; an unknown one leaves the quote empty."""
-    for quote in _QUOTES:
-        if symbol.endswith(quote) and len(symbol) > len(quote):
-            return symbol[: -len(quote)], quote
-    return symbol, ""

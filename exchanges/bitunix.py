@@ -34,12 +34,14 @@ from exchanges.api import (
     base_asset,
     chunks,
     rows,
+    split_pair,
 )
 from exchanges.image import past
 from exchanges.numbers import iso_ms, lax
 
 CHANNEL = "trade"
 TOPICS_PER_FRAME = 100
+QUOTES = ("USDT", "USDC", "USD")
 
 
 class Row(msgspec.Struct, gc=False):
@@ -172,11 +174,12 @@ class Bitunix(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://fapi.bitunix.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(1, 1), rest=Rate(10, 1), connections=20)
+    kinds: ClassVar[tuple[Kind, ...]] = ("perp",)
+    usual: ClassVar[tuple[str, ...]] = ("{base}USDT",)
     notes: ClassVar[tuple[str, ...]] = (
         "The first message of every market is history and never enters a bar.",
         "Trades have no ids, and what is missed during an outage cannot be recovered.",
     )
-    kinds: ClassVar[tuple[Kind, ...]] = ("perp",)
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return BitunixDecoder(instruments, endpoint)
@@ -208,5 +211,4 @@ class Bitunix(Exchange):
         )
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
-        quote = next((q for q in ("USDT", "USDC", "USD") if symbol.endswith(q)), "")
-        return self._listed(Listed(symbol, symbol.removesuffix(quote), quote))
+        return self._listed(Listed(symbol, *split_pair(symbol, QUOTES)))

@@ -332,7 +332,6 @@ class Coinbase(Exchange):
     """https://coinbase.com: spot and International's perpetuals. US futures (CDE) are not listed."""
 
     id: ClassVar[str] = "COINBASE"
-    usual_quote: ClassVar[str] = "USD"
     endpoints: ClassVar[tuple[Endpoint, ...]] = (
         Endpoint(
             "spot",
@@ -356,10 +355,15 @@ class Coinbase(Exchange):
         "brokerage": "https://api.coinbase.com",
     }
     limits: ClassVar[Limits] = Limits(connects=Rate(8, 1), rest=Rate(10, 1))
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{base}-USD", "{base}-PERP-INTX")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "spot by id, all history; perpetuals: newest 100 of a period"
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    notes: ClassVar[tuple[str, ...]] = (
+        "Both feeds name the maker's side, so it is turned round: some collectors show buys as sells.",
+        "The last trade before a subscription is history and never enters a bar.",
+    )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return CoinbaseDecoder(instruments, endpoint)
@@ -449,7 +453,7 @@ class Coinbase(Exchange):
 
 
 def _covered(gap: Gap, events: Iterable[Event]) -> list[Trade]:
-    return [event for event in events if type(event) is Trade and gap.covers(event)]
+    return gap.missing(events)
 
 
 def _before(gap: Gap, row: Old) -> bool:

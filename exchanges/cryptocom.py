@@ -15,6 +15,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Asked,
     BadMessage,
     Buffer,
     Call,
@@ -96,7 +97,7 @@ class CryptocomDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[int, tuple[str, ...]] = {}
+        self._asked = Asked()
         self._begun: set[str] = set()
         """Wanted symbols whose history is over."""
 
@@ -229,14 +230,15 @@ class Cryptocom(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.crypto.com/exchange/v1"}
     limits: ClassVar[Limits] = Limits(connects=Rate(10, 10), rest=Rate(50, 1), connections=100)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}_USD", "{base}USD-PERP")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by time"
+    has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "The first message of every market is the trades of before and never enters a bar (all collectors count them).",
         "Trades in one message come newest first and are put in order.",
     )
-    has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return CryptocomDecoder(instruments, endpoint)
@@ -281,7 +283,7 @@ class Cryptocom(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _history.decode(_unwrap(body))
             made = [decoder.traded(instrument.symbol, row) for row in reversed(found)]
-            trades = [t for t in made if type(t) is Trade and gap.covers(t) and _identity(t) not in seen]
+            trades = [trade for trade in gap.missing(made) if _identity(trade) not in seen]
             if len(found) < PAGE_ROWS or found[-1].t < gap.after_ms:
                 return Page(trades)
             oldest_ms = found[-1].t

@@ -195,11 +195,12 @@ class Dydx(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://indexer.dydx.trade/v4"}
     limits: ClassVar[Limits] = Limits(connects=Rate(5, 1), rest=Rate(100, 10))
+    kinds: ClassVar[tuple[Kind, ...]] = ("perp",)
+    usual: ClassVar[tuple[str, ...]] = ("{base}-USD",)
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by block, all history, with liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("perp",)
     notes: ClassVar[tuple[str, ...]] = (
         "Trade times are block times, about one a second: many trades share a millisecond.",
         "Auto-deleveraging (type DELEVERAGED) happens outside of the book and is left out, as on other exchanges.",
@@ -245,7 +246,7 @@ class Dydx(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _history.decode(body).trades
             made = [make(symbol, row) for row in reversed(found) if row.id not in seen]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if len(found) < PAGE_ROWS or iso_ms(found[-1].createdAt) < gap.after_ms:
                 return Page(trades)
             return Page(trades, self._older(gap, found))

@@ -17,6 +17,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Asked,
     BadMessage,
     Buffer,
     Call,
@@ -129,7 +130,7 @@ class GateDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[int, tuple[str, ...]] = {}
+        self._asked = Asked()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
@@ -290,16 +291,18 @@ class Gateio(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.gateio.ws"}
     limits: ClassVar[Limits] = Limits(connects=Rate(10, 1), rest=Rate(200, 10), connections=300)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{base}_USDT-SPOT", "{base}_USDT")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by time and id; recovered rows carry no liquidation marks"
+    has_liquidations: ClassVar[bool] = True
+    has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Prints marked internal (insurance fund, deleveraging) are left out; some collectors count them.",
+        "Trades are timed by their milliseconds; old frames without them by their whole seconds.",
         "Since August 2026 liquidations are published without loss, before that at most one per contract and second.",
         "Contracts settled in BTC other than BTC_USD are not offered: their size in coins cannot be told from a trade.",
     )
-    has_liquidations: ClassVar[bool] = True
-    has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return GateDecoder(instruments, endpoint)
@@ -313,12 +316,16 @@ class Gateio(Exchange):
         return (spot, self._contracts("usdt"), self._contracts("btc"))
 
     def _read_pairs(self, body: bytes) -> Page[Instrument]:
-        found = _listing(_pairs, body)
+        found = _pairs.decode(body)
+        if not found:
+            raise BadMessage("an empty listing")
         return Page([self._pair(row.id, row.base, row.quote, row.trade_status == "tradable") for row in found])
 
     def _contracts(self, settle: str) -> Call[Instrument]:
+        """Contracts that settle in one currency: there may be none of the older, inverse ones."""
+
         def read(body: bytes) -> Page[Instrument]:
-            return Page([self._contract(row, settle) for row in _listing(_contracts, body)])
+            return Page([self._contract(row, settle) for row in _contracts.decode(body)])
 
         return Call(Request(self._url(f"futures/{settle}/contracts")), read)
 
@@ -407,13 +414,6 @@ class Gateio(Exchange):
             return Page(items)
 
         return Call(Request(self._url(f"futures/{settle}/tickers")), read)
-
-
-def _listing(decoder: msgspec.json.Decoder[list[Listed]], body: bytes) -> list[Listed]:
-    found = decoder.decode(body)
-    if not found:
-        raise BadMessage("empty listing")
-    return found
 
 
 def _past(instrument: Instrument, body: bytes) -> Sequence[Event]:

@@ -211,10 +211,11 @@ class Hyperliquid(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.hyperliquid.xyz"}
     limits: ClassVar[Limits] = Limits(connects=Rate(30, 60), rest=Rate(1200, 60), connections=10)
+    kinds: ClassVar[tuple[Kind, ...]] = ("perp",)
+    usual: ClassVar[tuple[str, ...]] = ("{base}",)
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "the newest few trades of a coin"
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("perp",)
     notes: ClassVar[tuple[str, ...]] = (
         "The first push of each subscription repeats about 30 past trades without saying so: it is not counted as live.",
         "Liquidations are traded like any order and cannot be told apart: they are in the volume, not in lbuy and lsell.",
@@ -248,7 +249,7 @@ class Hyperliquid(Exchange):
 
         def read(body: bytes) -> Page[Trade]:
             made = [make(row) for row in _recent.decode(body)]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             return Page(sorted(trades, key=lambda trade: trade.ts_ms))
 
         return Call(self._info(type="recentTrades", coin=instrument.symbol), read)

@@ -51,6 +51,8 @@ from exchanges.image import past
 from exchanges.numbers import iso, iso_ms, lax
 
 TOPICS_PER_FRAME = 100
+CONNECTION = ("heartbeat", "status")
+"""Channels of spot that speak of the connection; nobody subscribes to them."""
 SPOT_ROWS, FUTURES_ROWS = 1000, 100
 _TO_V1 = {"BTC": "XBT", "DOGE": "XDG"}
 _TO_V2 = {"XBT": "BTC", "XDG": "DOGE"}
@@ -182,6 +184,8 @@ class KrakenDecoder(Decoder):
             return live_or_past(envelope.type, rows(_raw_rows.decode(envelope.data), _spot_row, self.spot))
         if envelope.feed == "trade_snapshot":
             return live_or_past("snapshot", rows(_raw_rows.decode(envelope.trades), _futures_row, self.future))
+        if envelope.channel in CONNECTION:
+            return ALIVE
         if envelope.feed == "trade":
             return rows([msgspec.Raw(bytes(frame))], _futures_row, self.future)
         if envelope.channel or envelope.feed:
@@ -221,7 +225,7 @@ class KrakenDecoder(Decoder):
 
     def control(self, message: Message) -> Sequence[Event]:
         """Answers, by the generation of the protocol that they belong to."""
-        if message.channel in ("heartbeat", "status") or message.method == "pong":
+        if message.channel in CONNECTION or message.method == "pong":
             return ALIVE
         if message.method == "unsubscribe":
             return ALIVE
@@ -410,11 +414,12 @@ class Kraken(Exchange):
         "rest_futures": "https://futures.kraken.com/derivatives/api/v3",
     }
     limits: ClassVar[Limits] = Limits(connects=Rate(150, 600), rest=Rate(1, 1))
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}/USD", "PF_{xbt}USD", "PI_{xbt}USD")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "spot: all history by trade id; futures: 7 days by time, with liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
     notes: ClassVar[tuple[str, ...]] = (
         "PF_ and FF_ contracts are linear and count base coins; a collector that divides by the price is wrong.",
         "A liquidation is a trade of type liquidation: it counts once in volume. One collector leaves out the mark.",
@@ -496,7 +501,7 @@ class Kraken(Exchange):
                 make(instrument.symbol, _seconds_ms(r.time), r.price, r.volume, r.side == "b", r.trade_id)
                 for r in found
             ]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if not found or last <= since_ns or _seconds_ms(found[-1].time) > gap.before_ms:
                 return Page(trades)
             return Page(trades, self._spot_history(gap, last))
@@ -516,7 +521,7 @@ class Kraken(Exchange):
                 for ts_ms, row in reversed(found)
                 if row.uid not in seen
             ]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if len(found) < FUTURES_ROWS or found[-1][0] < gap.after_ms:
                 return Page(trades)
             oldest = found[-1][0]

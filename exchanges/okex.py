@@ -276,11 +276,16 @@ class Okex(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://www.okx.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(3, 1), rest=Rate(20, 2), connections=30)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    usual: ClassVar[tuple[str, ...]] = ("{base}-USDT", "{base}-USDT-SWAP", "{base}-USD-SWAP")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by id, three months; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp", "future")
+    notes: ClassVar[tuple[str, ...]] = (
+        "The first push of each market is the last trade before the subscription and never enters a bar (one collector counts it).",
+        "Trades are aggregates: fills of one order at one price, with their number; history has single fills.",
+    )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return OkexDecoder(instruments, endpoint)
@@ -353,7 +358,7 @@ class Okex(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _history.decode(_unwrap(body))
             made = [make(row) for row in reversed(found)]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if not found or _before(gap, found[-1]):
                 return Page(trades)
             return Page(trades, self._history(gap, f"type=1&after={found[-1].tradeId}"))

@@ -265,11 +265,12 @@ class Poloniex(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.poloniex.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(60, 60), rest=Rate(100, 1), connections=100)
+    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
+    usual: ClassVar[tuple[str, ...]] = ("{base}_USDT",)
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "newest 1000 trades"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     notes: ClassVar[tuple[str, ...]] = (
         "Time is when the trade was made, not when it was pushed; size is the base amount, not the quote amount.",
         "Liquidations carry the bankruptcy price, at most one per market and second.",
@@ -292,7 +293,7 @@ class Poloniex(Exchange):
     def _read_markets(self, body: bytes) -> Page[Instrument]:
         markets = _markets.decode(body)
         if not markets:
-            raise BadMessage("empty list of markets")
+            raise BadMessage("an empty listing")
         return Page(
             [
                 self._spot(row.symbol, row.baseCurrencyName, row.quoteCurrencyName, row.state == "NORMAL")
@@ -362,5 +363,5 @@ def _read_history(gap: Gap, body: bytes) -> Page[Trade]:
         made = [decoder.spot(msgspec.structs.replace(row, symbol="")) for row in _spots.decode(body)]
     else:
         made = [decoder.contract(msgspec.structs.replace(row, s="")) for row in _contracts.decode(_unwrap(body))]
-    trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+    trades = gap.missing(made)
     return Page(sorted(trades, key=lambda trade: (trade.ts_ms, trade.id)))

@@ -183,6 +183,7 @@ class Upbit(Exchange):
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.upbit.com"}
     limits: ClassVar[Limits] = Limits(connects=Rate(5, 1), rest=Rate(10, 1), connections=100)
+    usual: ClassVar[tuple[str, ...]] = ("KRW-{base}", "USDT-{base}")
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "backwards from the first trade after the hole"
     notes: ClassVar[tuple[str, ...]] = (
@@ -202,7 +203,7 @@ class Upbit(Exchange):
     def _read_listing(self, body: bytes) -> Page[Instrument]:
         found = _listed.decode(body)
         if not found:
-            raise BadMessage("empty listing")
+            raise BadMessage("an empty listing")
         return Page([self.assume(row.market) for row in found])
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
@@ -225,7 +226,7 @@ class Upbit(Exchange):
                 for r in reversed(found)
                 if (number := str(r.sequential_id)) != cursor
             ]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if len(found) < PAGE_ROWS or found[-1].timestamp < gap.after_ms:
                 return Page(trades)
             return Page(trades, self._history(gap, str(found[-1].sequential_id)))

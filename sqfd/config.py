@@ -17,6 +17,7 @@ from msgspec import Meta
 
 import exchanges
 from sqfd.alerts.settings import AlertSettings
+from sqfd.backtest.settings import BacktestSettings
 from sqfd.feed.settings import FeedSettings
 from sqfd.http.settings import HttpSettings
 from sqfd.influx.settings import InfluxSettings
@@ -77,6 +78,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     redis: RedisSettings | None = None
     alerts: AlertSettings | None = None
     strategy: StrategySettings = StrategySettings()
+    backtest: BacktestSettings = BacktestSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 

@@ -38,24 +38,28 @@ from sqfd.feed.supervisor import Supervisor
 from sqfd.http.api import Server
 from sqfd.http.health import Health
 from sqfd.http.view import View
-from sqfd.influx.client import Client
+from sqfd.influx.client import Client, QueryError
 from sqfd.influx.history import History
 from sqfd.influx.lines import signal_line, strategy_line
 from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import Shipper
-from sqfd.journal import Journal
+from sqfd.influx.warm import Earlier, FlowReader
+from sqfd.influx.watchdog import Watchdog
+from sqfd.journal import GapRecord, Journal
 from sqfd.model import market_of
 from sqfd.notify import Notifier
 from sqfd.settings import SettingsError
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
 from sqfd.stalls import Stalls
-from sqfd.wiring import engine_for, exchanges_of, journaled, strategy_of, symbols_of
+from sqfd.wiring import engine_for, engine_note, exchanges_of, gap_records, journaled, strategy_of, symbols_of
 
 HOUR_S = 3600
 MINUTE_S = 60
 LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
+WARM_S = 10.0
+"""History that InfluxDB does not give within this long is gone without."""
 STOP_S = 10.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
 
@@ -131,12 +135,17 @@ class Daemon:
         self._publisher: RedisPublisher | None = None
         self._shipper: Shipper | None = None
         self._alerts = Alerts(config.alerts, config.instance, self._clock) if config.alerts is not None else None
+        self._influx = Client(config.influx) if config.influx is not None else None
+        self._watchdog: Watchdog | None = None
         self._server: Server | None = None
         self._view: View | None = None
         self._notifier = Notifier()
         self._stalls = Stalls(log.get("loop"))
         self._told_minute = Counts()
+        self._noting: asyncio.Task[None] | None = None
         self._registering = asyncio.Lock()
+        self._gaps: list[GapRecord] = []
+        """What became of gaps since the last tick."""
         self._bars = self._signals = 0
         self.revisions = 0
         """Bars that were stored again because trades came late."""
@@ -157,6 +166,13 @@ class Daemon:
             self._log.error("configuration not reloaded, the old one stays", why=str(error))
         self._notifier.ready(self._told)
 
+    async def _note_engine(self, config: Config, state: bytes) -> None:
+        """A backtest of this journal has to know from which tick on other settings decide."""
+        assert self._journal is not None
+        second = self._seconds.builder.next_second
+        first = self._journal.written + 1 if second is None else second + 1
+        await self._journal.note_engine(first, engine_note(config, self._markets_by_symbol(), state))
+
     def _apply(self, config: Config) -> None:
         changed = changes(self.config, config)
         engine, live = self._engine, {key: change for key, change in changed.items() if key.startswith(LIVE)}
@@ -166,6 +182,7 @@ class Daemon:
             except ValueError as error:
                 self._log.error("strategy not changed", why=str(error))
                 return
+            self._noting = asyncio.create_task(self._note_engine(config, engine.positions()), name="engine-note")
         log.set_level(config.log.level)
         replace = msgspec.structs.replace
         self.config = replace(
@@ -273,19 +290,44 @@ class Daemon:
         """Take up where the last run ended: 28 h of flow, prices and weights, positions."""
         self._engine = engine = engine_for(self.config, self._markets_by_symbol())
         last = journal.written
-        since = last - engine.history_s
-        newest = []
+        since = (last or int(self._time.now_ms() / 1e3)) - engine.history_s
+        earlier = await self._before_journal(journal, since)
+        flows = []
         for index, symbol in enumerate(self._symbols):
             flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
-            engine.warm(flow)
-            newest.append(flow[-1:])
+            flows.append(flow if earlier is None else np.concatenate([earlier.flow[index], flow]))
+        newest = [flow[-1:] for flow in flows]
+        if flows:
+            engine.warm(np.concatenate(flows))  # at once, as backtests do: what is remembered depends on it
         bars = await journal.bars([m.name for m in self._seconds.markets], last - HOUR_S, last)
+        if earlier is not None and not len(bars):
+            bars = earlier.notional
         if newest:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
+        await journal.note_engine(last + 1, engine_note(self.config, self._markets_by_symbol(), positions))
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
+
+    async def _before_journal(self, journal: Journal, since: int) -> Earlier | None:
+        """What InfluxDB has of the time before the journal begins; None: nothing is needed, or nothing is there."""
+        influx = self.config.influx
+        if self._influx is None or influx is None or not influx.influxql or not self._symbols:
+            return None
+        oldest = await journal.first_flow(self._symbols)
+        until = int(self._time.now_ms() / 1e3) if oldest is None else oldest
+        if until - since < HOUR_S:
+            return None
+        reader = FlowReader(self._influx, influx.database)
+        try:
+            async with asyncio.timeout(WARM_S):
+                earlier = await reader.earlier(self._seconds.markets, self._symbols, since, until)
+        except (QueryError, TimeoutError) as error:
+            self._log.warning("no history from InfluxDB", error=str(error) or f"not within {WARM_S:.0f} s")
+            return None
+        self._log.info("history from InfluxDB", seconds=max(map(len, earlier.flow)), until=until)
+        return earlier
 
     def _markets_by_symbol(self) -> dict[str, list[str]]:
         return {
@@ -302,8 +344,12 @@ class Daemon:
             )
             running.append(self._publisher.run())
         if (influx := self.config.influx) is not None:
-            self._shipper = Shipper(journal, Client(influx), influx, self._clock, self._state)
+            assert self._influx is not None
+            self._shipper = Shipper(journal, self._influx, influx, self._clock, self._state)
             running.append(self._shipper.run())
+            if influx.influxql:
+                self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
+                running.append(self._watchdog.run())
         if self._alerts is not None:
             running.append(self._alerts.run())
         return running
@@ -331,7 +377,7 @@ class Daemon:
         if not self.config.http.enabled:
             return []
         influx = self.config.influx
-        history = History(Client(influx), influx.database) if influx is not None else None
+        history = History(self._influx, influx.database) if influx is not None and self._influx is not None else None
         self._server = Server(self.config.http, view, history, self._health_changed)
         await self._server.start()
         return [self._server]
@@ -353,6 +399,7 @@ class Daemon:
     async def _close_seconds(self) -> None:
         """Close each second when it is over; the one loop that drives bars, strategy and sinks."""
         while True:
+            self._take_changes()
             for closed in self._seconds.due(self._clock.now_ms(), self._whole):
                 self._tick(closed)
                 await asyncio.sleep(0)  # after a stall many are due: frames must not wait for all of them
@@ -376,6 +423,13 @@ class Daemon:
             "signals": self._signals,
         }
 
+    def _take_changes(self) -> None:
+        """Gaps that were noticed or filled after their seconds closed revise the coverage of those seconds."""
+        for feed, interval in self._supervisor.changes():
+            self._gaps += gap_records(feed, interval)
+            from_s, until_s = interval.seconds(self._clock.now_ms())
+            self._seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
+
     @property
     def _told(self) -> str:
         """systemd's status line."""
@@ -394,7 +448,10 @@ class Daemon:
         positions = self._engine.positions() if signals else None
         if self._publisher is not None:
             self._publisher.offer(records)
-        self._journal.append(closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole)
+        gaps, self._gaps = self._gaps, []
+        self._journal.append(
+            closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole, gaps
+        )
         revisions = int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
         if self._shipper is not None:
             self._offer_mind(self._shipper, closed.tick, signals)
@@ -465,6 +522,8 @@ class Daemon:
             sinks["journal"] = self._journal.status()
         if self._shipper is not None:
             sinks["influx"] = self._shipper.status()
+        if self._watchdog is not None:
+            sinks["influx"] = {**sinks["influx"], "read_back": self._watchdog.status()}
         if self._publisher is not None:
             sinks["redis"] = self._publisher.status()
         feeds = self._supervisor.status()

@@ -58,9 +58,11 @@ def _run(state: Path, names: str, seed: int, speed: float, seconds: float | None
     from sqfd.config import load
     from sqfd.daemon import Daemon
     from sqfd.sim.clock import ScaledClock
+    from sqfd.sim.listing import listed
     from sqfd.sim.process import SimulatedExchanges
 
-    chosen = chosen_exchanges(names, exchanges.IDS)
+    offered = [name for name in exchanges.IDS if listed(exchanges.get(name), SYMBOLS)]
+    chosen = chosen_exchanges(names, offered)
     screen = Screen()
     log.configure("warning", "console")
     screen.say(f"simulating {len(chosen)} exchanges and a day of history for {', '.join(SYMBOLS)} …")

@@ -56,6 +56,16 @@ class Tap:
             readers.send(event(_told("liquidation", liquidation, recv_ms, taken)))
         return taken
 
+    def recovered(self, market: int, trade: Trade, first: bool) -> bool:
+        """As the bars answer; what was missing is not told, because it does not come now."""
+        assert self._bars is not None
+        return self._bars.recovered(market, trade, first)
+
+    @property
+    def oldest_ms(self) -> int:
+        assert self._bars is not None
+        return self._bars.oldest_ms
+
 
 def _told(kind: str, one: Trade | Liquidation, recv_ms: float, taken: bool) -> bytes:
     return orjson.dumps(

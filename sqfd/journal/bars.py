@@ -35,6 +35,50 @@ def load(db: sqlite3.Connection, bars: Bars) -> None:
     db.executemany(_INSERT, [(row[1] + 1, *row) for row in bars.tolist()])
 
 
+def fill(db: sqlite3.Connection, bars: Bars) -> int:
+    """Add bars of seconds of which there is no row at all; gives how many."""
+    return _changes(db, _INSERT, [(row[1] + 1, *row) for row in bars.tolist()])
+
+
+_TRADED = ("open", "high", "low", "close", "vbuy", "vsell", "cbuy", "csell")
+_FORCED = ("lbuy", "lsell")
+_SAME = " AND ".join(f'bar."{name}" IS excluded."{name}"' for name in BAR_FIELDS)
+_REPLACE = (
+    _INSERT.replace(" OR IGNORE", "")
+    + " ON CONFLICT DO UPDATE SET "
+    + ", ".join(
+        [
+            *(f'"{name}" = iif(excluded.open IS NULL, bar."{name}", excluded."{name}")' for name in _TRADED),
+            *(
+                f'"{name}" = iif(excluded.lbuy + excluded.lsell = 0, bar."{name}", excluded."{name}")'
+                for name in _FORCED
+            ),
+        ]
+    )
+    + f" WHERE NOT ({_SAME})"
+)
+_FORCE = (
+    _INSERT.replace(" OR IGNORE", "")
+    + " ON CONFLICT DO UPDATE SET lbuy = excluded.lbuy, lsell = excluded.lsell WHERE bar.lbuy + bar.lsell = 0"
+)
+
+
+def replace(db: sqlite3.Connection, bars: Bars) -> int:
+    """Write imported bars over what an earlier, partial import left: trades over trades, liquidations over liquidations."""
+    return _changes(db, _REPLACE, [(row[1] + 1, *row) for row in bars.tolist()])
+
+
+def add_liquidations(db: sqlite3.Connection, bars: Bars) -> int:
+    """Add liquidations to bars that have none; the bars' trades, if any, are not looked at."""
+    return _changes(db, _FORCE, [(row[1] + 1, *row) for row in bars.tolist()])
+
+
+def _changes(db: sqlite3.Connection, statement: str, rows: list[tuple[Any, ...]]) -> int:
+    before = db.total_changes
+    db.executemany(statement, rows)
+    return db.total_changes - before
+
+
 def since(db: sqlite3.Connection, tick: int, limit: int) -> Ticked:
     """Whole ticks after `tick`, about `limit` rows: a tick is never cut, so a cursor can stand on the last."""
     rows = db.execute(_SINCE, (tick, limit + 1)).fetchall()

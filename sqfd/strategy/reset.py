@@ -9,12 +9,10 @@ import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
 from sqfd.strategy.baseline import Bools, Floats, Ints
-from sqfd.strategy.features import Column, Features, last_held
+from sqfd.strategy.features import NEVER, Column, Features, last_held
 
 SIDES = (1, -1)
 """Order of the axis `side` in all arrays here: resets of a long setup, of a short one."""
-NEVER = -(1 << 40)
-"""A tick long before any."""
 
 
 class ResetState(msgspec.Struct, frozen=True):

@@ -165,10 +165,10 @@ def test_completion(shell: str) -> None:
 
 
 def test_every_command_has_an_example() -> None:
-    """Groups show how their commands are called, commands have a line `Example:`."""
+    """Groups show how their commands are called, commands have an example."""
     for context in contexts(cli, "sqfd"):
         text = context.get_help()
-        wanted = "sqfd " if isinstance(context.command, click.Group) else "Example:"
+        wanted = "sqfd " if isinstance(context.command, click.Group) else "Example"
         assert wanted in text.replace("Usage: sqfd", ""), context.command_path
 
 

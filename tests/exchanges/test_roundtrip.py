@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import exchanges
-from exchanges.api import Acked, Instrument, Liquidation, Past, Rejected, Trade
+from exchanges.api import Acked, Instrument, Liquidation, Malformed, Past, Rejected, Trade, Unknown
 from tests.exchanges.support import (
     COUNTED,
     MARKED,
@@ -122,6 +122,16 @@ def test_every_subscription_is_acknowledged_by_its_topic(exchange_id: str, endpo
     events = link.subscribe()
     assert {t for e in events if isinstance(e, Acked) for t in e.topics} == set(link.topics)
     assert not [e for e in events if isinstance(e, Trade | Liquidation | Rejected)]
+
+
+@pytest.mark.parametrize(("exchange_id", "endpoint"), sockets())
+def test_nothing_that_an_exchange_says_by_itself_is_unknown(exchange_id: str, endpoint: str) -> None:
+    """Greetings, acknowledgements, heartbeats and answers to pings are understood."""
+    link = Link(simulated(exchange_id), endpoint, liquidations=True)
+    events = link.subscribe() + link.read(link.connection.heartbeat(NOW_MS))
+    ping = link.decoder.ping(NOW_MS)
+    events += link.send([ping]) if ping is not None else []
+    assert not [e for e in events if isinstance(e, Unknown | Malformed)]
 
 
 @pytest.mark.parametrize(("exchange_id", "endpoint"), endpoints())

@@ -70,20 +70,11 @@ def test_random_world_has_no_episode_in_its_first_hours() -> None:
 
 
 def test_usual_markets() -> None:
-    """What an exchange lists is read out of its own naming rules, one market of a kind and margin for each symbol."""
+    """An exchange lists its usual markets of each symbol, those in dollars only."""
     found = listed(exchanges.get("BINANCE"), ["BTC", "DOGE"])
     assert [i.market for i in found] == ["BINANCE:btcusdt", "BINANCE:dogeusdt"]
     assert listed(exchanges.get("BINANCE"), []) == []
-
-
-def test_every_exchange_has_markets() -> None:
-    """Each exchange lists at least one market of BTC, each kind that it trades among them, all on its own endpoints."""
-    for exchange_id in exchanges.IDS:
-        exchange = exchanges.get(exchange_id)
-        found = listed(exchange, ["BTC"])
-        assert {i.kind for i in found} == set(exchange.kinds) & {"spot", "perp"}, exchange_id
-        for instrument in found:
-            assert exchange.endpoint(instrument.endpoint)
+    assert [i.market for i in listed(exchanges.get("UPBIT"), ["BTC"])] == ["UPBIT:USDT-BTC"]
 
 
 def test_shares() -> None:
