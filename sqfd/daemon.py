@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from exchanges.api import Instrument
 from sqfd import log
+from sqfd.alerts.sender import Alerts
 from sqfd.bars.seconds import Closed, Seconds
 from sqfd.clock import Clock, SystemClock
 from sqfd.config import LIVE, Config, changes, is_secret
@@ -133,6 +134,7 @@ class Daemon:
         self._journal: Journal | None = None
         self._publisher: RedisPublisher | None = None
         self._shipper: Shipper | None = None
+        self._alerts = Alerts(config.alerts, config.instance, self._clock) if config.alerts is not None else None
         self._influx = Client(config.influx) if config.influx is not None else None
         self._watchdog: Watchdog | None = None
         self._server: Server | None = None
@@ -140,6 +142,7 @@ class Daemon:
         self._notifier = Notifier()
         self._stalls = Stalls(log.get("loop"))
         self._told_minute = Counts()
+        self._noting: asyncio.Task[None] | None = None
         self._registering = asyncio.Lock()
         self._gaps: list[GapRecord] = []
         """What became of gaps since the last tick."""
@@ -163,6 +166,13 @@ class Daemon:
             self._log.error("configuration not reloaded, the old one stays", why=str(error))
         self._notifier.ready(self._told)
 
+    async def _note_engine(self, config: Config, state: bytes) -> None:
+        """A backtest of this journal has to know from which tick on other settings decide."""
+        assert self._journal is not None
+        second = self._seconds.builder.next_second
+        first = self._journal.written + 1 if second is None else second + 1
+        await self._journal.note_engine(first, engine_note(config, self._markets_by_symbol(), state))
+
     def _apply(self, config: Config) -> None:
         changed = changes(self.config, config)
         engine, live = self._engine, {key: change for key, change in changed.items() if key.startswith(LIVE)}
@@ -172,6 +182,7 @@ class Daemon:
             except ValueError as error:
                 self._log.error("strategy not changed", why=str(error))
                 return
+            self._noting = asyncio.create_task(self._note_engine(config, engine.positions()), name="engine-note")
         log.set_level(config.log.level)
         replace = msgspec.structs.replace
         self.config = replace(
@@ -281,6 +292,8 @@ class Daemon:
         last = journal.written
         since = (last or int(self._time.now_ms() / 1e3)) - engine.history_s
         earlier = await self._before_journal(journal, since)
+        if earlier is not None:
+            await journal.load_flow(np.concatenate(earlier.flow))  # a backtest must see what this run was warmed with
         flows = []
         for index, symbol in enumerate(self._symbols):
             flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
@@ -295,7 +308,8 @@ class Daemon:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
-        await journal.note_engine(last + 1, engine_note(self.config, self._markets_by_symbol(), positions))
+        warmed = max([last, *(int(rows["second"][0]) + 1 for rows in newest if len(rows))])
+        await journal.note_engine(warmed + 1, engine_note(self.config, self._markets_by_symbol(), positions))
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
 
@@ -339,6 +353,8 @@ class Daemon:
             if influx.influxql:
                 self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
                 running.append(self._watchdog.run())
+        if self._alerts is not None:
+            running.append(self._alerts.run())
         return running
 
     async def _listen(self, journal: Journal) -> list[Server]:
@@ -359,6 +375,7 @@ class Daemon:
             stalls=self._stalls,
             shipper=self._shipper,
             publisher=self._publisher,
+            alerts=self._alerts,
         )
         if not self.config.http.enabled:
             return []
@@ -372,6 +389,8 @@ class Daemon:
         """One line per change, with what is not well."""
         told = self._log.info if found.state == "healthy" else self._log.warning
         told(f"health: {found.state}", before=before, **({"why": found.why} if found.why else {}))
+        if self._alerts is not None:
+            self._alerts.health(before, found.state, found.why)
 
     @property
     def url(self) -> str:
@@ -393,13 +412,6 @@ class Daemon:
             wait_s = LOOK_S if due_ms is None else (due_ms - self._clock.now_ms()) / 1e3
             await self._clock.sleep(min(max(wait_s, 0.001), LOOK_S))
 
-    def _take_changes(self) -> None:
-        """Gaps that were noticed or filled after their seconds closed revise the coverage of those seconds."""
-        for feed, interval in self._supervisor.changes():
-            self._gaps += gap_records(feed, interval)
-            from_s, until_s = interval.seconds(self._clock.now_ms())
-            self._seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
-
     def _minute(self) -> dict[str, Any]:
         """What a quiet minute says: one line."""
         totals, before = self._intake.totals(), self._told_minute
@@ -413,6 +425,13 @@ class Daemon:
             "lag_s": round(self.status().lag_s, 2),
             "signals": self._signals,
         }
+
+    def _take_changes(self) -> None:
+        """Gaps that were noticed or filled after their seconds closed revise the coverage of those seconds."""
+        for feed, interval in self._supervisor.changes():
+            self._gaps += gap_records(feed, interval)
+            from_s, until_s = interval.seconds(self._clock.now_ms())
+            self._seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
 
     @property
     def _told(self) -> str:
@@ -459,6 +478,8 @@ class Daemon:
                 second=signal.second,
                 reasoning=signal.reasoning,
             )
+            if self._alerts is not None:
+                self._alerts.signal(signal)
             self._on_signal(signal)
 
     def _offer_mind(self, shipper: Shipper, tick: int, signals: Sequence[Signal]) -> None:

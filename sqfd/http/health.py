@@ -25,7 +25,7 @@ STALLS_S = 60.0
 NAMED = 3
 """Markets named in a reason; the others are counted."""
 
-SECONDS, JOURNAL, INFLUX, REDIS, LOOP = "seconds", "journal", "influx", "redis", "loop"
+SECONDS, JOURNAL, INFLUX, REDIS, LOOP, ALERTS = "seconds", "journal", "influx", "redis", "loop", "alerts"
 FEED = "feed:"
 
 
@@ -133,6 +133,11 @@ def redis(status: Mapping[str, Any]) -> Component:
     if status["state"] != "ok":
         return Component(REDIS, "down", f"{status['why']}; {status['pending']} signals wait")
     return Component(REDIS, "ok")
+
+
+def alerts(status: Mapping[str, Any]) -> Component:
+    """Do the webhook and Telegram take messages? One that was given up is told until the next one arrives."""
+    return Component(ALERTS, "ok" if status["state"] == "ok" else "degraded", status["why"] or "")
 
 
 def loop(stalls: int, last_ago_s: float, longest_s: float) -> Component:
