@@ -18,15 +18,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-import exchanges
-from exchanges.api import Exchange, Instrument
+from exchanges.api import Instrument
 from sqfd import log
+from sqfd.alerts.sender import Alerts
 from sqfd.bars.seconds import Closed, Seconds
 from sqfd.clock import Clock, SystemClock
-from sqfd.config import Config
+from sqfd.config import LIVE, Config, changes, is_secret
 from sqfd.engine import Engine
 from sqfd.feed.catalog import Catalog, choose
 from sqfd.feed.intake import Counts, Intake
@@ -34,19 +35,31 @@ from sqfd.feed.record import Recorder
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
-from sqfd.influx.client import Client
+from sqfd.http.api import Server
+from sqfd.http.health import Health
+from sqfd.http.view import View
+from sqfd.influx.client import Client, QueryError
+from sqfd.influx.history import History
 from sqfd.influx.lines import signal_line, strategy_line
 from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import Shipper
-from sqfd.journal import Journal
+from sqfd.influx.warm import Earlier, FlowReader
+from sqfd.influx.watchdog import Watchdog
+from sqfd.journal import GapRecord, Journal
 from sqfd.model import market_of
+from sqfd.notify import Notifier
+from sqfd.settings import SettingsError
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
-from sqfd.wiring import engine_for, journaled, symbols_of
+from sqfd.stalls import Stalls
+from sqfd.wiring import engine_for, engine_note, exchanges_of, gap_records, journaled, strategy_of, symbols_of
 
 HOUR_S = 3600
+MINUTE_S = 60
 LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
+WARM_S = 10.0
+"""History that InfluxDB does not give within this long is gone without."""
 STOP_S = 10.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
 
@@ -106,7 +119,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         """Set when the loops run: the configuration is valid and markets are known (not: when every market trades)."""
-        self._exchanges = _exchanges(config)
+        self._exchanges = exchanges_of(config)
         self._symbols = symbols_of(config)
         self._seconds = Seconds(self._symbols, config.feed.grace_s, config.bars.revisable_s)
         self._time = ExchangeTime(self._clock, self._seconds)
@@ -121,7 +134,18 @@ class Daemon:
         self._journal: Journal | None = None
         self._publisher: RedisPublisher | None = None
         self._shipper: Shipper | None = None
+        self._alerts = Alerts(config.alerts, config.instance, self._clock) if config.alerts is not None else None
+        self._influx = Client(config.influx) if config.influx is not None else None
+        self._watchdog: Watchdog | None = None
+        self._server: Server | None = None
+        self._view: View | None = None
+        self._notifier = Notifier()
+        self._stalls = Stalls(log.get("loop"))
+        self._told_minute = Counts()
+        self._noting: asyncio.Task[None] | None = None
         self._registering = asyncio.Lock()
+        self._gaps: list[GapRecord] = []
+        """What became of gaps since the last tick."""
         self._bars = self._signals = 0
         self.revisions = 0
         """Bars that were stored again because trades came late."""
@@ -130,20 +154,66 @@ class Daemon:
         """Ask `run` to end: feeds first, then the sinks, then the journal."""
         self._stopping.set()
 
+    def reload(self, read: Callable[[], Config]) -> None:
+        """Read the configuration again and apply what can change while running, from the next second on.
+
+        A configuration that is wrong changes nothing. What needs a restart is said, and waits for it.
+        """
+        self._notifier.reloading()
+        try:
+            self._apply(read())
+        except SettingsError as error:
+            self._log.error("configuration not reloaded, the old one stays", why=str(error))
+        self._notifier.ready(self._told)
+
+    async def _note_engine(self, config: Config, state: bytes) -> None:
+        """A backtest of this journal has to know from which tick on other settings decide."""
+        assert self._journal is not None
+        second = self._seconds.builder.next_second
+        first = self._journal.written + 1 if second is None else second + 1
+        await self._journal.note_engine(first, engine_note(config, self._markets_by_symbol(), state))
+
+    def _apply(self, config: Config) -> None:
+        changed = changes(self.config, config)
+        engine, live = self._engine, {key: change for key, change in changed.items() if key.startswith(LIVE)}
+        if engine is not None and any(key.startswith("strategy.") for key in live):
+            try:
+                engine.use(strategy_of(config), config.strategy)
+            except ValueError as error:
+                self._log.error("strategy not changed", why=str(error))
+                return
+            self._noting = asyncio.create_task(self._note_engine(config, engine.positions()), name="engine-note")
+        log.set_level(config.log.level)
+        replace = msgspec.structs.replace
+        self.config = replace(
+            self.config, strategy=config.strategy, log=replace(self.config.log, level=config.log.level)
+        )
+        for key, (old, new) in changed.items():
+            shown = {} if is_secret(key) else {"old": old, "new": new}
+            self._log.info("setting changed" if key in live else "setting needs a restart", key=key, **shown)
+        if not changed:
+            self._log.info("configuration reloaded: nothing changed")
+
     async def run(self) -> None:
         """Run until `stop`. Raises UnknownMarket, JournalBusy or OSError when it cannot start."""
         self._journal = journal = await self._open_journal()
         try:
             await self._collect(await self._catalog())
             await self._warm(journal)
+            self._stalls.start()
             async with asyncio.TaskGroup() as group:
                 sinks = [group.create_task(sink) for sink in self._sinks(journal)]
+                sinks += [group.create_task(server.run()) for server in await self._listen(journal)]
                 feeds = group.create_task(self._supervisor.run(), name="feeds")
                 ticks = group.create_task(self._close_seconds(), name="ticks")
                 late = group.create_task(self._retry_listings(), name="listings")
                 self.ready.set()
-                self._log.info("ready", markets=len(self._seconds.markets), symbols=",".join(self._symbols))
+                self._log.info(
+                    "ready", markets=len(self._seconds.markets), symbols=",".join(self._symbols), page=self.url
+                )
+                self._notifier.ready(f"{len(self._seconds.markets)} markets, waiting for trades")
                 await self._stopping.wait()
+                self._notifier.stopping()
                 await self._supervisor.stop()
                 await feeds
                 for task in (late, ticks):
@@ -152,9 +222,13 @@ class Daemon:
                 for task in sinks:
                     task.cancel()
         finally:
+            if self._server is not None:
+                await self._server.close()
+            self._stalls.stop()
             for rest in self._rests.values():
                 await rest.close()
             await journal.close()
+            self._notifier.close()
             self._log.info("stopped", bars=self._bars, signals=self._signals)
 
     # --- start --------------------------------------------------------------------------------------------------------
@@ -180,7 +254,7 @@ class Daemon:
             log.get("catalog"),
         )
         loaded = await asyncio.gather(*(self._listings.load(id) for id in self._exchanges))
-        self._missing = [id for id, listed in zip(self._exchanges, loaded, strict=True) if listed is None]
+        self._missing = {id for id, listed in zip(self._exchanges, loaded, strict=True) if listed is None}
         return choose([one for listed in loaded if listed is not None for one in listed], self._wanted())
 
     def _wanted(self) -> Wanted:
@@ -206,28 +280,57 @@ class Daemon:
         group = asyncio.TaskGroup()
 
         def found(exchange_id: str, listed: list[Instrument]) -> None:
+            self._missing.discard(exchange_id)
             group.create_task(self._collect(choose(listed, self._wanted())))
 
         async with group:
-            await self._listings.retry(self._missing, found)
+            await self._listings.retry(sorted(self._missing), found)
 
     async def _warm(self, journal: Journal) -> None:
         """Take up where the last run ended: 28 h of flow, prices and weights, positions."""
         self._engine = engine = engine_for(self.config, self._markets_by_symbol())
         last = journal.written
-        since = last - engine.history_s
-        newest = []
+        since = (last or int(self._time.now_ms() / 1e3)) - engine.history_s
+        earlier = await self._before_journal(journal, since)
+        if earlier is not None:
+            await journal.load_flow(np.concatenate(earlier.flow))  # a backtest must see what this run was warmed with
+        flows = []
         for index, symbol in enumerate(self._symbols):
             flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
-            engine.warm(flow)
-            newest.append(flow[-1:])
+            flows.append(flow if earlier is None else np.concatenate([earlier.flow[index], flow]))
+        newest = [flow[-1:] for flow in flows]
+        if flows:
+            engine.warm(np.concatenate(flows))  # at once, as backtests do: what is remembered depends on it
         bars = await journal.bars([m.name for m in self._seconds.markets], last - HOUR_S, last)
+        if earlier is not None and not len(bars):
+            bars = earlier.notional
         if newest:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
+        warmed = max([last, *(int(rows["second"][0]) + 1 for rows in newest if len(rows))])
+        await journal.note_engine(warmed + 1, engine_note(self.config, self._markets_by_symbol(), positions))
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
+
+    async def _before_journal(self, journal: Journal, since: int) -> Earlier | None:
+        """What InfluxDB has of the time before the journal begins; None: nothing is needed, or nothing is there."""
+        influx = self.config.influx
+        if self._influx is None or influx is None or not influx.influxql or not self._symbols:
+            return None
+        oldest = await journal.first_flow(self._symbols)
+        until = int(self._time.now_ms() / 1e3) if oldest is None else oldest
+        if until - since < HOUR_S:
+            return None
+        reader = FlowReader(self._influx, influx.database)
+        try:
+            async with asyncio.timeout(WARM_S):
+                earlier = await reader.earlier(self._seconds.markets, self._symbols, since, until)
+        except (QueryError, TimeoutError) as error:
+            self._log.warning("no history from InfluxDB", error=str(error) or f"not within {WARM_S:.0f} s")
+            return None
+        self._log.info("history from InfluxDB", seconds=max(map(len, earlier.flow)), until=until)
+        return earlier
 
     def _markets_by_symbol(self) -> dict[str, list[str]]:
         return {
@@ -244,21 +347,97 @@ class Daemon:
             )
             running.append(self._publisher.run())
         if (influx := self.config.influx) is not None:
-            self._shipper = Shipper(journal, Client(influx), influx, self._clock, self._state)
+            assert self._influx is not None
+            self._shipper = Shipper(journal, self._influx, influx, self._clock, self._state)
             running.append(self._shipper.run())
+            if influx.influxql:
+                self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
+                running.append(self._watchdog.run())
+        if self._alerts is not None:
+            running.append(self._alerts.run())
         return running
+
+    async def _listen(self, journal: Journal) -> list[Server]:
+        """The HTTP server, listening, where one is configured. Raises CannotListen."""
+        assert self._engine is not None
+        self._view = view = View(
+            instance=self.config.instance,
+            clock=self._clock,
+            exchange_clock=self._time,
+            symbols=self._symbols,
+            exchanges=tuple(self._exchanges),
+            missing=self._missing,
+            seconds=self._seconds,
+            intake=self._intake,
+            supervisor=self._supervisor,
+            engine=self._engine,
+            journal=journal,
+            stalls=self._stalls,
+            shipper=self._shipper,
+            publisher=self._publisher,
+            alerts=self._alerts,
+        )
+        if not self.config.http.enabled:
+            return []
+        influx = self.config.influx
+        history = History(self._influx, influx.database) if influx is not None and self._influx is not None else None
+        self._server = Server(self.config.http, view, history, self._health_changed)
+        await self._server.start()
+        return [self._server]
+
+    def _health_changed(self, before: str, found: Health) -> None:
+        """One line per change, with what is not well."""
+        told = self._log.info if found.state == "healthy" else self._log.warning
+        told(f"health: {found.state}", before=before, **({"why": found.why} if found.why else {}))
+        if self._alerts is not None:
+            self._alerts.health(before, found.state, found.why)
+
+    @property
+    def url(self) -> str:
+        """Address of the live page; empty where HTTP is off."""
+        return self._server.url if self._server is not None else ""
 
     # --- once a second ------------------------------------------------------------------------------------------------
 
     async def _close_seconds(self) -> None:
         """Close each second when it is over; the one loop that drives bars, strategy and sinks."""
         while True:
+            self._take_changes()
             for closed in self._seconds.due(self._clock.now_ms(), self._whole):
                 self._tick(closed)
                 await asyncio.sleep(0)  # after a stall many are due: frames must not wait for all of them
             due_ms = self._seconds.next_due_ms()
+            if due_ms is None:
+                self._notifier.alive()  # no trade yet: there is no second to close, and this loop would close it
             wait_s = LOOK_S if due_ms is None else (due_ms - self._clock.now_ms()) / 1e3
             await self._clock.sleep(min(max(wait_s, 0.001), LOOK_S))
+
+    def _minute(self) -> dict[str, Any]:
+        """What a quiet minute says: one line."""
+        totals, before = self._intake.totals(), self._told_minute
+        self._told_minute = totals
+        live = sum(feed.ledger.open is None for feed in self._intake.markets.values())
+        lost = {name: getattr(totals, name) - getattr(before, name) for name in ("late", "malformed")}
+        return {
+            "live": f"{live}/{len(self._seconds.markets)}",
+            "trades": totals.aggregated - before.aggregated,
+            **{name: count for name, count in lost.items() if count},
+            "lag_s": round(self.status().lag_s, 2),
+            "signals": self._signals,
+        }
+
+    def _take_changes(self) -> None:
+        """Gaps that were noticed or filled after their seconds closed revise the coverage of those seconds."""
+        for feed, interval in self._supervisor.changes():
+            self._gaps += gap_records(feed, interval)
+            from_s, until_s = interval.seconds(self._clock.now_ms())
+            self._seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
+
+    @property
+    def _told(self) -> str:
+        """systemd's status line."""
+        live = sum(feed.ledger.open is None for feed in self._intake.markets.values())
+        return f"{live}/{len(self._seconds.markets)} markets live, {self._bars} bars, {self._signals} signals"
 
     def _whole(self, second: int) -> NDArray[np.bool_]:
         return self._supervisor.whole(second, len(self._seconds.markets))
@@ -272,12 +451,23 @@ class Daemon:
         positions = self._engine.positions() if signals else None
         if self._publisher is not None:
             self._publisher.offer(records)
-        self._journal.append(closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole)
+        gaps, self._gaps = self._gaps, []
+        self._journal.append(
+            closed.tick, closed.second.bars, closed.flow, records, positions, closed.second.whole, gaps
+        )
+        revisions = int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
         if self._shipper is not None:
             self._offer_mind(self._shipper, closed.tick, signals)
         self._bars += len(closed.second.bars)
-        self.revisions += int(np.count_nonzero(closed.second.bars["second"] < closed.second.second))
+        self.revisions += revisions
         self._signals += len(signals)
+        if self._view is not None:
+            self._view.note(len(closed.second.bars), revisions, records, [signal.action for signal in signals])
+        if self._server is not None:
+            self._server.tick(records)
+        self._notifier.alive(self._told)
+        if closed.tick % MINUTE_S == 0:
+            self._log.info("minute", **self._minute())
         for signal in signals:
             self._log.info(
                 "signal",
@@ -288,6 +478,8 @@ class Daemon:
                 second=signal.second,
                 reasoning=signal.reasoning,
             )
+            if self._alerts is not None:
+                self._alerts.signal(signal)
             self._on_signal(signal)
 
     def _offer_mind(self, shipper: Shipper, tick: int, signals: Sequence[Signal]) -> None:
@@ -333,6 +525,8 @@ class Daemon:
             sinks["journal"] = self._journal.status()
         if self._shipper is not None:
             sinks["influx"] = self._shipper.status()
+        if self._watchdog is not None:
+            sinks["influx"] = {**sinks["influx"], "read_back": self._watchdog.status()}
         if self._publisher is not None:
             sinks["redis"] = self._publisher.status()
         feeds = self._supervisor.status()
@@ -367,11 +561,3 @@ def _told(signal: Signal) -> str:
         "reasoning": signal.reasoning,
     }
     return signal_line(signal.second, tags, fields)
-
-
-def _exchanges(config: Config) -> dict[str, Exchange]:
-    """The exchanges that the configuration speaks of."""
-    wanted = config.symbols.exchanges or exchanges.IDS
-    if config.symbols.markets:
-        wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
-    return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}

@@ -6,7 +6,7 @@ byte: columns of ticks are judged by elementwise operations, and the book jumps 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -55,6 +55,10 @@ class State(msgspec.Struct):
     memory: dict[str, msgspec.Raw] = {}
 
 
+Observer = Callable[[int, int, Mapping[str, Judged]], None]
+"""Takes the first tick, the one past the last, and what was judged by symbol."""
+
+
 class Span(NamedTuple):
     """Ticks `[first, last)` that are judged at once: revisions became known at the first one."""
 
@@ -83,6 +87,8 @@ class Engine:
         self._tick = 0
         self._book = Book()
         self._evaluated: dict[str, Judged] = {}
+        self.observer: Observer | None = None
+        """Told of every span that was judged: charts of a backtest."""
         self._history_s = strategy.history_s + strategy.memory_s
         self._detail_s = max(DETAIL_S, strategy.detail_s + strategy.memory_s)
         self.rings = {symbol: FlowRing(self._history_s, self._detail_s, headroom_s) for symbol in self.symbols}
@@ -158,6 +164,8 @@ class Engine:
         self._tick = span.last - 1
         judged = {symbol: watch.evaluate(span.first, span.last) for symbol, watch in self._watches.items()}
         self._evaluated = judged
+        if self.observer is not None:
+            self.observer(span.first, span.last, judged)
         evaluations: dict[str, Evaluation] = dict(judged.items())
         decisions = decide(evaluations, self._book, self._limits, span.first)
         return [self._signal(decision, judged[decision.symbol]) for decision in decisions]

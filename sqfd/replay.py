@@ -23,7 +23,7 @@ from sqfd.feed.recorded import Decoders, Recorded
 from sqfd.journal import Batch, JournalStore
 from sqfd.model import market_of
 from sqfd.signals.signal import Signal
-from sqfd.wiring import engine_for, journaled, symbols_of
+from sqfd.wiring import engine_for, engine_note, journaled, symbols_of
 
 DATA = (Trade, Liquidation, Past, Malformed, Excluded, Unknown)
 """Events that the intake takes; the others concern the connection, which is not replayed."""
@@ -92,6 +92,7 @@ class Replay:
         self._seconds = Seconds(symbols, config.feed.grace_s, config.bars.revisable_s)
         self._intake = Intake(self._seconds.builder, self._seconds.watermark)
         self._engine: Engine = engine_for(config, {symbol: [] for symbol in symbols})
+        self._note: bytes | None = engine_note(config, {}, None)
         self._symbols = symbols
         self._decoders = Decoders(_Met(instruments, self._meet))
         self._sources: dict[tuple[str, str, tuple[str, int]], Source] = {}
@@ -148,6 +149,9 @@ class Replay:
         return np.ones(len(self._seconds.markets), np.bool_)
 
     def _tick(self, closed: Closed) -> None:
+        if self._note is not None:
+            self._store.note_engine(closed.tick, self._note)
+            self._note = None
         signals = self._engine.tick(closed.tick, closed.flow)
         self.signals += signals
         records = [journaled(signal, self._first_seq + number) for number, signal in enumerate(signals)]

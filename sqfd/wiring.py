@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
+import exchanges
+from exchanges.api import Exchange
+from sqfd.bars.ring import HEADROOM_S
 from sqfd.config import Config
 from sqfd.engine import Engine
-from sqfd.journal import JournaledSignal
+from sqfd.feed.coverage import Interval
+from sqfd.feed.intake import MarketFeed
+from sqfd.journal import GapRecord, JournaledSignal
 from sqfd.signals.signal import Signal, cvd_record, encode
-from sqfd.strategy.squeezeflow import SqueezeFlow
+from sqfd.strategy.api import Strategy
+from sqfd.strategy.registry import strategy_for
 
 
 def symbols_of(config: Config) -> tuple[str, ...]:
@@ -16,11 +25,41 @@ def symbols_of(config: Config) -> tuple[str, ...]:
     return config.symbols.symbols[: config.symbols.limit or None]
 
 
-def engine_for(config: Config, markets: Mapping[str, Sequence[str]]) -> Engine:
-    """The engine of a configuration; `markets`: per symbol, the names of the markets behind it."""
-    symbols = symbols_of(config)
-    settings = config.strategy
-    return Engine(symbols, SqueezeFlow(settings, symbols), settings, config.instance, markets)
+def engine_for(
+    config: Config, markets: Mapping[str, Sequence[str]], symbols: Sequence[str] = (), headroom_s: int = HEADROOM_S
+) -> Engine:
+    """The engine of a configuration; `markets`: per symbol, the names of the markets behind it.
+
+    `symbols` instead of the configured ones, and blocks of up to `headroom_s` ticks at once, are for backtests.
+    """
+    chosen = tuple(symbols) or symbols_of(config)
+    return Engine(chosen, strategy_of(config, chosen), config.strategy, config.instance, markets, headroom_s)
+
+
+class EngineNote(msgspec.Struct, frozen=True):
+    """What the engine of a live run was told at its start: what a backtest of its journal needs beside the flow."""
+
+    instance: str
+    symbols: tuple[str, ...]
+    markets: dict[str, tuple[str, ...]]
+    strategy: msgspec.Raw
+    """Settings as JSON; another version may not know them."""
+    state: msgspec.Raw
+    """What it was restored from (`Engine.positions`), null where there was nothing."""
+
+
+def engine_note(config: Config, markets: Mapping[str, Sequence[str]], state: bytes | None) -> bytes:
+    """The note for the journal of an engine that `engine_for` made of the same arguments and `state` was restored to."""
+    named = {symbol: tuple(names) for symbol, names in markets.items()}
+    strategy, restored = msgspec.json.encode(config.strategy), state or b"null"
+    return msgspec.json.encode(
+        EngineNote(config.instance, symbols_of(config), named, msgspec.Raw(strategy), msgspec.Raw(restored))
+    )
+
+
+def strategy_of(config: Config, symbols: Sequence[str] = ()) -> Strategy:
+    """The strategy with its settings, for these symbols or the configured ones."""
+    return strategy_for(config.strategy, tuple(symbols) or symbols_of(config))
 
 
 def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:
@@ -35,3 +74,20 @@ def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:
         line=encode(signal),
         cvd=cvd_record(signal),
     )
+
+
+def gap_records(feed: MarketFeed, interval: Interval) -> list[GapRecord]:
+    """A gap as the journal keeps it; none for the time before a market's first trade."""
+    if not math.isfinite(interval.from_ms):
+        return []
+    until_ms = None if interval.until_ms is None else math.ceil(interval.until_ms)
+    told = (interval.state, interval.reason, interval.missed, interval.recovered, interval.note)
+    return [GapRecord(feed.market, int(interval.from_ms), until_ms, *told)]
+
+
+def exchanges_of(config: Config) -> dict[str, Exchange]:
+    """The exchanges that the configuration speaks of, by id."""
+    wanted = config.symbols.exchanges or exchanges.IDS
+    if config.symbols.markets:
+        wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
+    return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}

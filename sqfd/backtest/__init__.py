@@ -1,1 +1,1 @@
-"""The live engine over stored flow."""
+"""Backtests: the live engine over blocks of stored flow, a paper portfolio, statistics and reports."""

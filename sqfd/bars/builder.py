@@ -157,6 +157,37 @@ class Builder:
             _add_forced(bar, notional, trade.forced)
         return True
 
+    def recovered(self, market: int, trade: Trade, first: bool) -> bool:
+        """Add a trade that was missing; False when it is too late to count, which is counted here.
+
+        Open and close are decided as if it had come in time: within its millisecond it comes after what is known, or with
+        `first` before it.
+        """
+        bar = self._bar(market, trade.ts_ms // 1000)
+        if bar is None:
+            return False
+        price, ts_ms = trade.price, trade.ts_ms
+        notional = price * trade.size
+        if trade.buy:
+            bar.vbuy += notional
+            bar.cbuy += trade.count
+        else:
+            bar.vsell += notional
+            bar.csell += trade.count
+        bar.high, bar.low = max(bar.high, price), min(bar.low, price)
+        if ts_ms > bar.last_ms or (ts_ms == bar.last_ms and not first):
+            bar.last_ms, bar.close = ts_ms, price
+        if ts_ms < bar.first_ms or (ts_ms == bar.first_ms and first):
+            bar.first_ms, bar.open = ts_ms, price
+        if trade.forced is not None:
+            _add_forced(bar, notional, trade.forced)
+        return True
+
+    @property
+    def oldest_ms(self) -> int:
+        """Trades before this are too late to count."""
+        return 0 if self.next_second is None else (self.next_second - self.revisable_s) * 1000
+
     def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
         """Add a forced order to its second (not to volume); False when it is too late to count."""
         bar = self._bar(market, liquidation.ts_ms // 1000)

@@ -38,6 +38,11 @@ class FlowBuilder:
         self._weights: _Floats = np.zeros(0)
         self._minute = -1
         self._cents: _Ints = np.zeros((revisable_s, 0, len(_AMOUNTS)), np.int64)
+        self._whole: NDArray[np.bool_] = np.zeros((revisable_s, 0), np.bool_)
+        self._shares: _Floats = np.zeros((revisable_s // 60 + 2, 0))
+        """Each market's share of its symbol's expected volume, by minute."""
+        self._recovered: set[tuple[int, int]] = set()
+        """(second, symbol) whose coverage changed since the last close."""
         self._rows = np.zeros((revisable_s, len(self.symbols)), FLOW)
         self._price: _Ints = np.full(len(self.symbols), NO_PRICE, np.int64)
         self._open_interest: _Ints = np.zeros(len(self.symbols), np.int64)
@@ -55,10 +60,25 @@ class FlowBuilder:
         self._weights = np.append(self._weights, np.zeros(count))
         self._minutes = np.concatenate([self._minutes, np.zeros((WEIGHT_MINUTES, count))], axis=1)
         self._cents = np.concatenate([self._cents, np.zeros((self.revisable_s, count, 4), np.int64)], axis=1)
+        self._whole = np.concatenate([self._whole, np.zeros((self.revisable_s, count), np.bool_)], axis=1)
+        self._shares = np.concatenate([self._shares, np.zeros((len(self._shares), count))], axis=1)
 
     def set_open_interest(self, symbol: str, usd: float) -> None:
         """Open interest of a symbol over its markets, in dollars, valid from the next second on."""
         self._open_interest[self.symbols.index(symbol)] = round(usd * CENTS)
+
+    def cover(self, market: int, seconds: _Ints, whole: NDArray[np.bool_]) -> None:
+        """What is known of a market's feed in closed seconds changed: rows of the next `close` say so.
+
+        Seconds that are not remembered any more (or are not closed yet) are left as they are.
+        """
+        symbol = int(self._symbol[market])
+        if symbol < 0:
+            return
+        slot = seconds % self.revisable_s
+        changed = (self._rows["second"][slot, symbol] == seconds) & (self._whole[slot, market] != whole)
+        self._whole[slot[changed], market] = whole[changed]
+        self._recovered.update((second, symbol) for second in seconds[changed].tolist())
 
     def resume(self, flow: Flow, bars: Bars) -> None:
         """Go on where an earlier run ended: newest prices of symbols, and the notional of the last hour's bars."""
@@ -105,7 +125,12 @@ class FlowBuilder:
         self._fill_prices(rows, prices, second)
         self._fill_amounts(rows, market, cents)
         rows["open_interest"] = self._open_interest
-        rows["coverage_ppm"] = self._coverage(whole)
+        self._whole[second % self.revisable_s] = whole
+        known = self._symbol >= 0
+        shares = self._shares[self._minute % len(self._shares)]
+        shares[:] = 0.0
+        shares[known] = self._share(known, self._symbol[known])
+        rows["coverage_ppm"] = self._coverage(second)
         return rows
 
     def _fill_prices(self, rows: Flow, prices: Bars, second: int) -> None:
@@ -143,11 +168,12 @@ class FlowBuilder:
         np.add.at(rows["liq_buy"], symbol, cents[:, 2])
         np.add.at(rows["liq_sell"], symbol, cents[:, 3])
 
-    def _coverage(self, whole: NDArray[np.bool_]) -> _Ints:
+    def _coverage(self, second: int) -> _Ints:
+        """Per symbol, the share of the expected volume whose feeds were whole in that second."""
         known = self._symbol >= 0
-        symbol = self._symbol[known]
-        share = self._share(known, symbol)
-        covered = np.bincount(symbol, share * whole[known], len(self.symbols))
+        shares = self._shares[second // 60 % len(self._shares)]
+        whole = self._whole[second % self.revisable_s]
+        covered = np.bincount(self._symbol[known], (shares * whole)[known], len(self.symbols))
         return np.round(covered * PPM).astype(np.int64)
 
     def _revise(self, bars: Bars, second: int) -> Flow:
@@ -165,6 +191,11 @@ class FlowBuilder:
             self._minutes[(bar_second // 60) % WEIGHT_MINUTES, market] += (difference[0] + difference[1]) / CENTS
             self._fill_amounts(self._rows[slot], np.array([market], np.int32), difference[None, :])
             touched.add((bar_second, symbol))
+        for at, symbol in self._recovered:
+            if second - at < self.revisable_s and self._rows[at % self.revisable_s, 0]["second"] == at:
+                self._rows[at % self.revisable_s, symbol]["coverage_ppm"] = self._coverage(at)[symbol]
+                touched.add((at, symbol))
+        self._recovered.clear()
         rows = [self._rows[at % self.revisable_s, symbol] for at, symbol in sorted(touched)]
         return np.array(rows, FLOW) if rows else np.zeros(0, FLOW)
 

@@ -40,6 +40,18 @@ class Seconds:
         self.markets += markets
         return self.builder.add_markets(len(markets))
 
+    def cover(self, market: int, from_s: int, until_s: int, whole: Callable[[int], bool]) -> None:
+        """What is known of a market's feed changed for the seconds `from_s <= second < until_s`.
+
+        Those that are closed and remembered are revised with the next closing, as by late trades.
+        """
+        next_s = self.builder.next_second
+        if next_s is None:
+            return
+        seconds = np.arange(max(from_s, next_s - self.flow.revisable_s), min(until_s, next_s), dtype=np.int64)
+        if len(seconds):
+            self.flow.cover(market, seconds, np.array([whole(second) for second in seconds.tolist()], np.bool_))
+
     def due(self, now_ms: float, whole: Callable[[int], NDArray[np.bool_]]) -> Iterator[Closed]:
         """Close, oldest first, every second that is over at steady time `now_ms`.
 

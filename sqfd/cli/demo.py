@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import tempfile
 import time
@@ -31,7 +32,8 @@ READY_S = 120.0
 @click.option("--exchanges", "names", default=",".join(USUAL), show_default=True, help="Which exchanges, or `all`.")
 @click.option("--seed", default=1, show_default=True, help="Another seed, another market.")
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="Keep the journal in this folder.")
-def demo(seconds: float | None, speed: float, names: str, seed: int, state: Path | None) -> None:
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the live page; default: 8686, or any free one.")
+def demo(seconds: float | None, speed: float, names: str, seed: int, state: Path | None, port: int | None) -> None:
     """Run the daemon on simulated exchanges, with a squeeze under way.
 
     \b
@@ -43,13 +45,13 @@ def demo(seconds: float | None, speed: float, names: str, seed: int, state: Path
     Example: sqfd demo --seconds 90
     """
     if state is not None:
-        sys.exit(_run(state, names, seed, speed, seconds))
+        sys.exit(_run(state, names, seed, speed, seconds, port))
     with tempfile.TemporaryDirectory(prefix="sqfd-demo-") as folder:
-        code = _run(Path(folder), names, seed, speed, seconds)
+        code = _run(Path(folder), names, seed, speed, seconds, port)
     sys.exit(code)
 
 
-def _run(state: Path, names: str, seed: int, speed: float, seconds: float | None) -> int:
+def _run(state: Path, names: str, seed: int, speed: float, seconds: float | None, port: int | None) -> int:
     import exchanges
     from sqfd import log
     from sqfd.cli.running import run_until_stopped
@@ -69,6 +71,7 @@ def _run(state: Path, names: str, seed: int, speed: float, seconds: float | None
             "symbols.symbols": list(SYMBOLS),
             "symbols.exchanges": list(chosen),
             "feed.addresses": simulated.addresses,
+            "http.port": page_port() if port is None else port,
         }
         config = load(environment={"HOME": str(state)}, flags=flags).config
 
@@ -110,7 +113,7 @@ class Screen:
 
         await daemon.ready.wait()
         self._started = time.monotonic()
-        self.say("ready: Ctrl-C stops")
+        self.say(f"ready: live page at {daemon.url}  (Ctrl-C stops)")
         try:
             if self._console.is_terminal:
                 with Live(console=self._console, refresh_per_second=4, transient=True) as live:
@@ -137,6 +140,17 @@ class Screen:
             f"ran {ran:.0f} s: {status.trades:,} trades of {status.markets} markets, {status.bars:,} bars, "
             f"{self.signals} signals"
         )
+
+
+def page_port(usual: int = 8686) -> int:
+    """The usual port, or 0 (any) where another program has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", usual))
+        except OSError:
+            return 0
+    return usual
 
 
 def line(status: Status, trades_hz: float) -> str:

@@ -40,7 +40,8 @@ def _addressed(config: Config, served: Ready) -> Config:
     """The configuration with the markets and addresses of the servers."""
     replace = msgspec.structs.replace
     symbols = replace(config.symbols, markets=tuple(served.markets))
-    return replace(config, symbols=symbols, feed=replace(config.feed, addresses=served.addresses))
+    feed, http = replace(config.feed, addresses=served.addresses), replace(config.http, enabled=False)
+    return replace(config, symbols=symbols, feed=feed, http=http)
 
 
 async def _until_quiet(daemon: Daemon) -> None:

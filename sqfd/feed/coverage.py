@@ -24,12 +24,28 @@ class Interval(msgspec.Struct):
     reason: str
     missed: int | None = None
     """Trades known to be missing, where ids count."""
+    recovered: int = 0
+    """Trades that were filled in."""
+    note: str = ""
+    """What recovery has to say: why something is still missing."""
+
+    def seconds(self, now_ms: float) -> tuple[int, int]:
+        """The first second that it touches and the one after the last, until `now_ms` where it goes on.
+
+        None (0, 0) for the time before a market's first trade, which nobody took for whole.
+        """
+        if self.from_ms == float("-inf"):
+            return 0, 0
+        until_ms = now_ms if self.until_ms is None else self.until_ms
+        return int(self.from_ms // 1000), int(-(-until_ms // 1000))
 
 
 class Ledger:
     """One market. Before its first trade nothing is known: it begins in a gap."""
 
     def __init__(self, limit: int = INTERVALS) -> None:
+        self.changed: deque[Interval] = deque(maxlen=limit)
+        """Intervals that began, ended or were resolved, for whoever keeps the story. Taken from the left."""
         self.intervals: deque[Interval] = deque([Interval(float("-inf"), None, "gap", "not live yet")], maxlen=limit)
         """Oldest first, without overlap."""
 
@@ -47,8 +63,9 @@ class Ledger:
         assert last.until_ms is not None
         if from_ms <= last.until_ms and last.state == "gap":
             last.until_ms, last.reason = None, reason  # it never really came back
+            self.changed.append(last)
             return
-        self.intervals.append(Interval(max(from_ms, last.until_ms), None, "gap", reason))
+        self._append(Interval(max(from_ms, last.until_ms), None, "gap", reason))
 
     def close_gap(self, until_ms: float, state: State = "gap", missed: int | None = None) -> None:
         """The feed is live again from `until_ms` on; `state` is what becomes of the gap."""
@@ -57,10 +74,53 @@ class Ledger:
             return
         gap.until_ms = max(until_ms, gap.from_ms)
         gap.state, gap.missed = state, missed
+        self.changed.append(gap)
 
-    def resolve(self, interval: Interval, state: State) -> None:
+    def add(self, from_ms: float, until_ms: float, reason: str, missed: int | None = None) -> Interval:
+        """A gap that was found after it ended. Gives the interval that speaks for it: a known one where it lies in one."""
+        self._make_room()
+        at = next((n for n, i in enumerate(self.intervals) if i.from_ms > from_ms), len(self.intervals))
+        earlier = self.intervals[at - 1] if at else None
+        later = self.intervals[at] if at < len(self.intervals) else None
+        if earlier is not None:
+            from_ms = max(from_ms, earlier.until_ms if earlier.until_ms is not None else until_ms)
+        if later is not None:
+            until_ms = min(until_ms, later.from_ms)
+        if from_ms >= until_ms:
+            known = later or earlier
+            assert known is not None
+            return known
+        made = Interval(from_ms, until_ms, "gap", reason, missed)
+        self.intervals.insert(at, made)
+        self.changed.append(made)
+        return made
+
+    def split(self, interval: Interval, at_ms: float) -> Interval:
+        """Cut a closed gap in two, which may end differently; gives the later part."""
+        assert interval.until_ms is not None
+        later = msgspec.structs.replace(interval, from_ms=at_ms)
+        interval.until_ms = at_ms
+        self._make_room()
+        if interval in self.intervals:
+            self.intervals.insert(self.intervals.index(interval) + 1, later)
+        self.changed.append(interval)
+        return later
+
+    def resolve(
+        self, interval: Interval, state: State, recovered: int = 0, missed: int | None = None, note: str = ""
+    ) -> None:
         """A closed gap was filled (`recovered`), filled in part, or given up (`lost`)."""
-        interval.state = state
+        interval.state, interval.recovered, interval.note = state, interval.recovered + recovered, note
+        interval.missed = interval.missed if missed is None else missed
+        self.changed.append(interval)
+
+    def _make_room(self) -> None:
+        if len(self.intervals) == self.intervals.maxlen:
+            self.intervals.popleft()
+
+    def _append(self, interval: Interval) -> None:
+        self.intervals.append(interval)
+        self.changed.append(interval)
 
     def state_at(self, second: int) -> State:
         """The worst that is known of that second."""

@@ -8,7 +8,8 @@ what lies before its memory is taken for seen, because a doubled volume is worse
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from exchanges.api import Endpoint, Trade
 
@@ -29,6 +30,21 @@ class Dedup(Protocol):
         `connection` numbers the connection that it came by, `newest_ms` is the newest trade time that was accepted.
         """
 
+    def memory(self) -> Mapping[object, int]:
+        """How often each trade that is remembered was there, by `identity`."""
+
+    def learn(self, trades: Sequence[Trade]) -> None:
+        """Take these (recovered) trades for seen from now on; at most about `WINDOW` of the last ones are kept."""
+
+
+def identity(trade: Trade) -> object:
+    """What tells a trade from others of its market: its id, else its content."""
+    return trade.id if trade.id is not None else content(trade)
+
+
+def content(trade: Trade) -> object:
+    return trade.ts_ms, trade.price, trade.size, trade.buy, trade.id
+
 
 class Content:
     """Without ids: equal content is the same trade only when another connection brought it as often.
@@ -44,19 +60,34 @@ class Content:
         self._by_connection: dict[int, dict[object, int]] = {}
 
     def seen(self, trade: Trade, connection: int, newest_ms: int) -> bool:
-        content = (trade.ts_ms, trade.price, trade.size, trade.buy, trade.id)
+        told = content(trade)
         brought = self._by_connection.get(connection)
         if brought is None:
             brought = self._enter(connection)
-        times = brought[content] = brought.get(content, 0) + 1
+        times = brought[told] = brought.get(told, 0) + 1
         if len(brought) > self._window:
             del brought[next(iter(brought))]
-        if times <= self._counted.get(content, 0):
+        if times <= self._counted.get(told, 0):
             return True
-        self._counted[content] = times
+        self._counted[told] = times
         if len(self._counted) > self._window:
             del self._counted[next(iter(self._counted))]
         return False
+
+    def memory(self) -> Mapping[object, int]:
+        """By content; the same as `identity` where there are no ids."""
+        return dict(self._counted)
+
+    def learn(self, trades: Sequence[Trade]) -> None:
+        """They go before what is remembered, and leave first."""
+        learned: dict[object, int] = {}
+        for trade in trades[-self._window :]:
+            learned[content(trade)] = learned.get(content(trade), 0) + 1
+        merged = learned | self._counted
+        for told, times in learned.items():
+            merged[told] = max(times, merged[told])
+        surplus = len(merged) - 2 * self._window
+        self._counted = dict(list(merged.items())[max(0, surplus) :])
 
     def _enter(self, connection: int) -> dict[object, int]:
         """A connection's first trade. At most two connections carry a market at a time: the newest two are kept."""
@@ -85,6 +116,14 @@ class Unique:
             self._old = young
             self._young = set()
         return False
+
+    def memory(self) -> Mapping[object, int]:
+        return dict.fromkeys(self._young | self._old, 1)
+
+    def learn(self, trades: Sequence[Trade]) -> None:
+        """Into the older generation, which leaves as a whole."""
+        if len(self._old) < 4 * self._window:
+            self._old.update(trade.id for trade in trades[-self._window :])
 
 
 class Monotonic:
@@ -127,6 +166,17 @@ class Monotonic:
         self._recent.append(id)
         return False
 
+    def memory(self) -> Mapping[object, int]:
+        return dict.fromkeys(self._recent, 1)
+
+    def learn(self, trades: Sequence[Trade]) -> None:
+        known = set(self._recent)
+        fresh = [id for t in trades[-self._window :] if isinstance(id := t.id, int) and id > self._floor]
+        self._recent += [id for id in fresh if id not in known]
+        self._last = max(self._last, *fresh, -1)
+        if len(self._recent) > self._limit:
+            self._forget()
+
     def _forget(self) -> None:
         self._recent.sort()
         cut = len(self._recent) - self._window
@@ -139,6 +189,16 @@ class Monotonic:
         return self._rest.seen(trade, connection, newest_ms)
 
 
+class Found(NamedTuple):
+    """A range of ids that was passed over, and the times and ids of the trades on both sides of it."""
+
+    first: int
+    last: int
+    after_ms: int
+    before_ms: int
+    before_count: int
+
+
 class Gapless:
     """Ids that count up by one: exact, because what is missing is a short list of holes.
 
@@ -148,6 +208,8 @@ class Gapless:
     def __init__(self, holes: int = HOLES) -> None:
         self._last: int | None = None
         self.holes: deque[tuple[int, int]] = deque(maxlen=holes)
+        self.found: deque[Found] = deque(maxlen=holes)
+        """Holes as they appeared, for recovery to look at; many fill by themselves a moment later."""
         self.missed = 0
         """Trades that were missing when a later one came; those that came after all included."""
         self._rest: Content | None = None
@@ -167,11 +229,22 @@ class Gapless:
         if last is None:
             self._last = id
             return False
-        return self._out_of_line(id, last, trade.ts_ms > newest_ms + RENUMBERED_MS)
+        return self._out_of_line(id, last, trade, newest_ms)
 
-    def _out_of_line(self, id: int, last: int, much_newer: bool) -> bool:
+    def memory(self) -> Mapping[object, int]:
+        return {}
+
+    def learn(self, trades: Sequence[Trade]) -> None:
+        """They went through `seen` one by one, which is exact here."""
+
+    def missing(self, first: int, last: int) -> int:
+        """How many ids of this range are missing, so far as is remembered."""
+        return sum(max(0, min(end, last) - max(start, first) + 1) for start, end in self.holes)
+
+    def _out_of_line(self, id: int, last: int, trade: Trade, newest_ms: int) -> bool:
         if id > last:
             self.holes.append((last + 1, id - 1))
+            self.found.append(Found(last + 1, id - 1, newest_ms, trade.ts_ms, trade.count))
             self.missed += id - last - 1
             self._last = id
             return False
@@ -179,7 +252,7 @@ class Gapless:
             if first <= id <= end:
                 self._fill(at, first, end, id)
                 return False
-        if much_newer:
+        if trade.ts_ms > newest_ms + RENUMBERED_MS:
             self.holes.clear()
             self._last = id
             return False

@@ -13,8 +13,9 @@ from typing import Protocol
 import msgspec
 
 from exchanges.api import Endpoint, Event, Excluded, Instrument, Liquidation, Malformed, Past, Trade, Unknown
-from sqfd.feed.coverage import Ledger
-from sqfd.feed.dedup import Content, Dedup, dedup_for
+from sqfd.feed.coverage import Ledger, State
+from sqfd.feed.dedup import Content, Dedup, Gapless, dedup_for
+from sqfd.feed.holes import Hole, Verdict, Watch
 from sqfd.feed.liveness import Pace
 
 REASONS = 64
@@ -31,6 +32,16 @@ class Sink(Protocol):
 
     def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
         """Add a forced order; False when it came too late and was dropped."""
+
+    def recovered(self, market: int, trade: Trade, first: bool) -> bool:
+        """Add a trade that was missing; False when it came too late and was dropped.
+
+        `first`: it happened before whatever else is known of its millisecond.
+        """
+
+    @property
+    def oldest_ms(self) -> int:
+        """Trades before this are too late."""
 
 
 class Offsets(Protocol):
@@ -50,6 +61,8 @@ class Counts(msgspec.Struct):
     malformed: int = 0
     liquidations: int = 0
     liquidations_late: int = 0
+    recovered: int = 0
+    """Those of `aggregated` that came by recovery rather than live."""
 
     def conserved(self) -> bool:
         return self.received == self.aggregated + self.duplicate + self.late + self.malformed
@@ -73,12 +86,15 @@ class MarketFeed:
         "liquidations_late",
         "malformed",
         "market",
+        "newest",
         "newest_ms",
         "pace",
         "received",
+        "recovered",
         "recv_ms",
         "seen",
         "seen_liquidation",
+        "watch",
     )
 
     def __init__(self, market: int, instrument: Instrument, endpoint: Endpoint) -> None:
@@ -87,14 +103,17 @@ class MarketFeed:
         self.dedup: Dedup = dedup_for(endpoint)
         self.seen = self.dedup.seen
         self.seen_liquidation = Content().seen  # they have no ids worth the name
+        self.watch = Watch(self.dedup)
         self.ledger = Ledger()
         self.pace = Pace()
         self.received = self.aggregated = self.duplicate = self.late = self.malformed = 0
-        self.liquidations = self.liquidations_late = 0
+        self.liquidations = self.liquidations_late = self.recovered = 0
         self.first_ms: int | None = None
         """Trade time of the first accepted trade."""
         self.newest_ms = 0
         """Newest trade time that was accepted; 0 before the first."""
+        self.newest: Trade | None = None
+        """The trade of that time."""
         self.recv_ms = 0.0
         """When a trade was last received, duplicates included."""
 
@@ -107,7 +126,59 @@ class MarketFeed:
             self.malformed,
             self.liquidations,
             self.liquidations_late,
+            self.recovered,
         )
+
+    # --- whether it can be trusted
+
+    def lose(self, from_ms: float, reason: str) -> None:
+        """The feed is not trusted from `from_ms` (exchange time) on; in an open gap that goes on.
+
+        What came in between, if anything, ends one hole and begins the next.
+        """
+        if self.ledger.open is None:
+            self.pace.pause()
+            self.ledger.open_gap(from_ms, reason)
+        gap = self.ledger.open
+        if gap is not None and self.newest is not None and gap.from_ms != float("-inf"):
+            self._given_up(self.watch.open(gap, self.newest))
+            self.seen = self.watch.seen
+
+    def regain(self, until_ms: float) -> None:
+        """The feed is live again from `until_ms` (exchange time) on."""
+        self.ledger.close_gap(until_ms)
+
+    def look_for_holes(self, before_ms: float) -> None:
+        """Watch holes that ids show, that no outage explains and that did not fill by themselves until `before_ms`."""
+        dedup = self.dedup
+        if not isinstance(dedup, Gapless):
+            return
+        while dedup.found and dedup.found[0].before_ms < before_ms:
+            found = dedup.found.popleft()
+            missing = dedup.missing(found.first, found.last)
+            if not missing or self.watch.knows(found):
+                continue
+            gap = self.ledger.add(found.after_ms, found.before_ms + 1, "trades missing in the stream", missing)
+            self._given_up(self.watch.found(gap, found, self.instrument))
+            self.seen = self.watch.seen
+
+    def _given_up(self, hole: Hole | None) -> None:
+        if hole is not None:
+            self.resolve(hole, "partial" if hole.filled else "lost", note="too many gaps at once")
+
+    def resolve(self, hole: Hole, state: State, missed: int | None = None, note: str = "") -> None:
+        """A hole is filled or given up; the ledger hears of it when no other hole lies in the same gap."""
+        hole.conclude(Verdict(state, hole.filled, missed, note))
+        self.watch.remove(hole)
+        if not self.watch.holes:
+            self.seen = self.dedup.seen
+        for interval in hole.intervals:
+            other = self.watch.within(interval)
+            if other is not None:
+                other.conclude(hole.verdict)
+            else:
+                self.ledger.resolve(interval, *hole.verdict)
+            hole.verdict = hole.verdict._replace(recovered=0)  # counted once
 
 
 class ExchangeCounts:
@@ -125,7 +196,7 @@ class ExchangeCounts:
 class Source:
     """One connection's way into the intake: which market a wire symbol is, on that endpoint."""
 
-    __slots__ = ("connection", "counts", "delay_ms", "exchange", "feeds")
+    __slots__ = ("connection", "counts", "delay_ms", "exchange", "feeds", "least_delay_ms")
 
     def __init__(self, exchange: str, feeds: Mapping[str, MarketFeed], counts: ExchangeCounts, connection: int) -> None:
         self.exchange = exchange
@@ -134,6 +205,8 @@ class Source:
         self.connection = connection
         self.delay_ms: float | None = None
         """Receive time − trade time of the last new trade."""
+        self.least_delay_ms: float | None = None
+        """The least of them on this connection."""
 
 
 class Intake:
@@ -144,8 +217,14 @@ class Intake:
         self._offsets = offsets
         self._connections = 0
         self._feeds: dict[tuple[str, str], dict[str, MarketFeed]] = {}
+        self._by_base: dict[str, list[MarketFeed]] = {}
         self.markets: dict[int, MarketFeed] = {}
         self.exchanges: dict[str, ExchangeCounts] = {}
+
+    def divert(self, sink: Sink) -> Sink:
+        """From the next frame on trades go to `sink`; gives the one before, which the new one should hand them to."""
+        before, self._sink = self._sink, sink
+        return before
 
     def add(self, market: int, instrument: Instrument, endpoint: Endpoint) -> MarketFeed:
         """Collect a market under that index. Raises ValueError when the index or the instrument is taken."""
@@ -153,6 +232,7 @@ class Intake:
         if market in self.markets or instrument.symbol in feeds:
             raise ValueError(f"{instrument.market} is collected already, or index {market} is taken")
         feed = self.markets[market] = feeds[instrument.symbol] = MarketFeed(market, instrument, endpoint)
+        self._by_base.setdefault(instrument.base, []).append(feed)
         return feed
 
     def source(self, exchange: str, endpoint: str) -> Source:
@@ -188,13 +268,16 @@ class Intake:
                 continue
             feed.aggregated += 1
             ts_ms = event.ts_ms
-            if ts_ms > feed.newest_ms:
+            if ts_ms >= feed.newest_ms:
                 feed.newest_ms = ts_ms
+                feed.newest = event
                 if feed.first_ms is None:
                     feed.first_ms = ts_ms
             newest = event
         if newest is not None:
             source.delay_ms = delay_ms = recv_ms - newest.ts_ms
+            if source.least_delay_ms is None or delay_ms < source.least_delay_ms:
+                source.least_delay_ms = delay_ms
             self._offsets.observe(source.exchange, delay_ms)
 
     def totals(self, exchange: str | None = None) -> Counts:
@@ -221,12 +304,58 @@ class Intake:
                     feed.malformed += 1
             case Past():
                 counts.past += len(event.trades)
+                self._past(source, event)
             case Excluded():
                 _count(counts.excluded, event.reason, event.count)
             case Unknown():
                 _count(counts.unknown, event.kind)
             case _:
                 raise TypeError(f"{type(event).__name__} is for the session, not for the intake")
+
+    def _past(self, source: Source, event: Past) -> None:
+        """What an exchange sends on subscribing serves markets with a hole, and shows where it reaches across."""
+        feed = source.feeds.get(event.trades[0].instrument.symbol) if event.trades else None
+        if feed is not None and feed.watch.holes:
+            feed.watch.holes[-1].show(event.trades)
+
+    def merge(self, feed: MarketFeed, hole: Hole, trades: Sequence[Trade]) -> int:
+        """Put trades that were missing into their bars, oldest first; returns how many were new."""
+        before_ms = hole.before.ts_ms if hole.before is not None else None
+        # What shares its millisecond with the first live trade came before it: backwards, so that the oldest is first.
+        edge = [trade for trade in trades if trade.ts_ms == before_ms]
+        rest = [trade for trade in trades if trade.ts_ms != before_ms]
+        new = 0
+        for trade in rest + edge[::-1]:
+            feed.received += 1
+            if not feed.watch.admits(hole, trade, feed.newest_ms):
+                feed.duplicate += 1
+            elif not self._sink.recovered(feed.market, trade, trade.ts_ms == before_ms):
+                feed.late += 1
+            else:
+                feed.aggregated += 1
+                new += 1
+                if trade.ts_ms > feed.newest_ms:
+                    feed.newest_ms, feed.newest = trade.ts_ms, trade
+        feed.recovered += new
+        hole.filled += new
+        feed.dedup.learn(trades)
+        return new
+
+    @property
+    def oldest_ms(self) -> int:
+        """Trades before this are too late to be recovered."""
+        return self._sink.oldest_ms
+
+    def elsewhere(self, instrument: Instrument, since_ms: float) -> int:
+        """On how many other exchanges the same base asset traded since then (local time)."""
+        feeds = self._by_base.get(instrument.base, ())
+        return len(
+            {
+                feed.instrument.exchange
+                for feed in feeds
+                if feed.recv_ms >= since_ms and feed.instrument.exchange != instrument.exchange
+            }
+        )
 
     def _liquidation(self, source: Source, event: Liquidation, recv_ms: float) -> None:
         feed = source.feeds.get(event.instrument.symbol) or self._elsewhere(event.instrument)

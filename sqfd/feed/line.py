@@ -15,7 +15,7 @@ from sqfd.feed.record import Recorder
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.session import Session
 from sqfd.feed.settings import FeedSettings
-from sqfd.feed.transport import ConnectFailed, connect
+from sqfd.feed.transport import ConnectFailed, Connector, connect
 
 OVERLAP_S = 15.0
 """How long a replacement may take to carry everything before the old connection is closed anyway."""
@@ -23,6 +23,9 @@ HASTY_S = 60.0
 """A connection that wants to be replaced at a lower age counts as a failure."""
 REFUSED_S = 60.0
 """How long an exchange is left alone after a 418 or 429 that did not say how long."""
+
+IN_FLIGHT_MS = 1000.0
+"""Trades that happened this long before the last frame may still have been on their way when the connection ended."""
 
 
 class Gate:
@@ -77,7 +80,9 @@ class Line:
         clock: Clock,
         log: Any,
         recorder: Recorder | None = None,
+        connector: Connector = connect,
     ) -> None:
+        self._connector = connector
         self.exchange_id = exchange.id
         self.endpoint = endpoint
         self.streams = streams
@@ -188,7 +193,7 @@ class Line:
         if self._recorder is not None:
             record = self._recorder.file(self._exchange.id, self.endpoint.name, source.connection)
         link = Link(self._exchange, session, source, self._intake, settings, self._clock, self._log, record)
-        connection = await connect(
+        connection = await self._connector(
             where,
             link.on_frame,
             transport=settings.transport,
@@ -266,5 +271,4 @@ class Line:
         silent = link.ended is not None and link.ended.reason.startswith("no data")
         last_ms = session.data_ms if silent and session.data_ms is not None else session.frame_ms
         for _, feed in link.feeds():
-            feed.ledger.open_gap(max(float(feed.newest_ms), link.exchange_ms(last_ms)), reason)
-            feed.pace.pause()
+            feed.lose(max(float(feed.newest_ms), link.exchange_ms(last_ms) - IN_FLIGHT_MS), reason)

@@ -8,7 +8,7 @@ from typing import Any
 from exchanges.api import Exchange
 from sqfd.clock import Clock
 from sqfd.feed.intake import Intake, MarketFeed, Source
-from sqfd.feed.liveness import connection_limit_s, market_limit_s
+from sqfd.feed.liveness import OTHERS, connection_limit_s, market_limit_s
 from sqfd.feed.record import RecordFile
 from sqfd.feed.session import Notice, Session, Topic
 from sqfd.feed.settings import FeedSettings
@@ -175,7 +175,8 @@ class Link:
             if not topic.live and topic.state == "acked" and not topic.doubted and feed.aggregated and session.data_ms:
                 session.prove(feed.instrument.symbol, now_ms)
             if topic.live_ms is not None and feed.ledger.open is not None:
-                feed.ledger.close_gap(self.exchange_ms(topic.live_ms))
+                # The latest moment that it can have been: what is called whole must be.
+                feed.regain(topic.live_ms - (self.source.least_delay_ms or 0.0))
 
     def _pace(self, now_ms: float) -> None:
         for topic, feed in self.feeds():
@@ -184,22 +185,33 @@ class Link:
 
     def _doubt(self, now_ms: float) -> None:
         """Ask again for markets that are silent while the connection as a whole is not."""
-        settings = self._settings
         for topic, feed in self.feeds():
             if topic.state != "acked":
                 continue
-            limit_s = market_limit_s(feed.pace, settings.silence_min_s, settings.silence_max_s)
             since_ms = topic.data_ms if topic.data_ms is not None else topic.asked_ms
-            if not feed.aggregated or topic.doubted:
-                limit_s = settings.silence_max_s
-            if now_ms - since_ms <= limit_s * 1e3:
+            silent_s = (now_ms - since_ms) / 1e3
+            if silent_s <= self._settings.silence_min_s:
                 continue
-            self._log.warning(
-                "market is silent, asking again", market=feed.instrument.market, silent_s=round(limit_s, 1)
-            )
-            feed.ledger.open_gap(self.exchange_ms(since_ms), "silent")
-            feed.pace.pause()
-            self.session.resubscribe(topic, now_ms)
+            others = self._intake.elsewhere(feed.instrument, since_ms)
+            if silent_s > self._market_limit_s(topic, feed, others):
+                self._ask_again(topic, feed, since_ms, now_ms, others)
+
+    def _market_limit_s(self, topic: Topic, feed: MarketFeed, others: int) -> float:
+        """How long this market may be silent, given on how many other exchanges its asset trades meanwhile."""
+        settings = self._settings
+        if not feed.aggregated or topic.doubted:
+            return settings.first_trade_s if others >= OTHERS and not topic.doubted else settings.silence_max_s
+        return market_limit_s(feed.pace, settings.silence_min_s, settings.silence_max_s, others)
+
+    def _ask_again(self, topic: Topic, feed: MarketFeed, since_ms: float, now_ms: float, others: int) -> None:
+        silent_s = round((now_ms - since_ms) / 1e3, 1)
+        told = {"market": feed.instrument.market, "silent_s": silent_s, "other_exchanges_trading": others}
+        self._log.warning("market is silent, asking again", **told)
+        # Where it was believed without a trade of its own, it may never have come back: the ledger knows since when.
+        proven = topic.live_ms is not None and feed.recv_ms < topic.live_ms
+        reason = f"silent for {silent_s:g} s" + (f" while it traded on {others} others" if others >= OTHERS else "")
+        feed.lose(float("-inf") if proven else self.exchange_ms(since_ms), reason)
+        self.session.resubscribe(topic, now_ms)
 
     def _silence(self, now_ms: float) -> str | None:
         """Why the connection must be given up, if it must."""

@@ -13,6 +13,11 @@ EXPECTED = 20.0
 """Trades that would have been expected in a silence that is called dead (e^-20: once in 5e8 pauses)."""
 PAUSES = 3.0
 """Times the longest recent pause."""
+OTHERS = 3
+"""Other exchanges on which the same asset trades: the market as a whole is not quiet, so that this feed is broken."""
+EXPECTED_ALONE = 8.0
+"""Trades that would have been expected in a silence that others do not share (e^-8: once in 3000 pauses); its own pauses
+do not count then, because they are mostly everybody's."""
 MEMORY_S = 300.0
 """Time constant of the remembered rate and pause."""
 
@@ -64,9 +69,12 @@ def silence_limit_s(rate_hz: float | None, longest_pause_s: float, minimum_s: fl
     return min(maximum_s, max(minimum_s, EXPECTED / rate_hz, PAUSES * longest_pause_s))
 
 
-def market_limit_s(pace: Pace, minimum_s: float, maximum_s: float) -> float:
-    """The limit of one market."""
-    return silence_limit_s(pace.rate_hz, pace.longest_pause_s, minimum_s, maximum_s)
+def market_limit_s(pace: Pace, minimum_s: float, maximum_s: float, others: int = 0) -> float:
+    """The limit of one market; `others`: exchanges on which the same asset traded since it fell silent."""
+    limit_s = silence_limit_s(pace.rate_hz, pace.longest_pause_s, minimum_s, maximum_s)
+    if others < OTHERS or not pace.rate_hz:
+        return limit_s
+    return min(limit_s, max(minimum_s, EXPECTED_ALONE / pace.rate_hz))
 
 
 def connection_limit_s(paces: list[Pace], minimum_s: float, maximum_s: float) -> float:

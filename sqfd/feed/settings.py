@@ -23,6 +23,7 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     liquidations: Annotated[bool, Meta(description="Subscribe to forced orders where an exchange publishes them.")] = (
         True
     )
+    recover: Annotated[bool, Meta(description="Ask exchanges by REST for trades that were missed.")] = True
     silence_min_s: Annotated[
         float, Meta(description="Silence of the busiest feeds that is taken for a dead one.", ge=1, le=300)
     ] = 5.0

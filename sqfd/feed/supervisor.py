@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from exchanges.api import Exchange, Instrument
 from sqfd.clock import Clock
-from sqfd.feed.coverage import State
+from sqfd.feed.coverage import Interval, State
 from sqfd.feed.intake import Counts, Intake, MarketFeed
 from sqfd.feed.line import Gate, Line
 from sqfd.feed.plan import spread, streams_by_endpoint
 from sqfd.feed.record import Recorder
+from sqfd.feed.recovery import Recovery
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import FeedSettings
+from sqfd.feed.transport import Connector, connect
 
 RECORD_S = 1.0
 
@@ -78,6 +80,7 @@ class Supervisor:
         log: Any,
         recorder: Recorder | None = None,
         rests: Mapping[str, Rest] | None = None,
+        connector: Connector = connect,
     ) -> None:
         """`rests`: shared with the catalog, so that both keep one limit; made here when not given."""
         self.rests = (
@@ -91,6 +94,10 @@ class Supervisor:
         self._clock = clock
         self._log = log
         self._recorder = recorder
+        self._connector = connector
+        self.recoveries = {
+            id: Recovery(exchange, self.rests[id], intake, clock, log) for id, exchange in exchanges.items()
+        }
         self._gates = {id: Gate(exchange, settings, clock) for id, exchange in exchanges.items()}
         self.lines: list[Line] = []
         self._instruments: list[Instrument] = []
@@ -130,6 +137,7 @@ class Supervisor:
                     self._clock,
                     self._log,
                     self._recorder,
+                    self._connector,
                 )
                 self.lines.append(line)
                 if self._group is not None:
@@ -141,6 +149,8 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._tasks += [group.create_task(line.run()) for line in self.lines]
+                if self._settings.recover:
+                    self._tasks += [group.create_task(one.run()) for one in self.recoveries.values()]
                 if self._recorder is not None:
                     self._tasks.append(group.create_task(self._record(self._recorder)))
                 await self._stopping.wait()
@@ -176,6 +186,14 @@ class Supervisor:
             if market < len(answer):
                 answer[market] = feed.ledger.whole(second)
         return answer
+
+    def changes(self) -> list[tuple[MarketFeed, Interval]]:
+        """Gaps that began, ended or were resolved since the last call, in the order of markets."""
+        found = []
+        for feed in self._intake.markets.values():
+            while feed.ledger.changed:
+                found.append((feed, feed.ledger.changed.popleft()))
+        return found
 
     def status(self) -> FeedStatus:
         """Everything about connections and markets, now."""

@@ -89,6 +89,23 @@ class Connection(Protocol):
         """Close politely, and cut the connection where that takes longer."""
 
 
+class Connector(Protocol):
+    """What opens connections: `connect`, or a simulation's."""
+
+    async def __call__(
+        self,
+        url: str,
+        on_frame: OnFrame,
+        *,
+        transport: TransportName = "picows",
+        max_bytes: int,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+        deflate: bool = False,
+    ) -> Connection:
+        """Open a connection; raises ConnectFailed, and nothing else."""
+
+
 @lru_cache(maxsize=1)
 def tls() -> ssl.SSLContext:
     """The one client context: made once, since loading the certificates takes milliseconds."""

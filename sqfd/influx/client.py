@@ -73,6 +73,7 @@ class Client:
         self._gzip = settings.gzip if settings.gzip is not None else self._host not in LOCAL
         self._parts = parts
         self._influx: InfluxDBClient | None = None
+        self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Client:
         return self
@@ -116,11 +117,13 @@ class Client:
         return [result.series for result in reply.results]
 
     async def _post(self, endpoint: str, **request: Any) -> Answer:
-        """aioinflux's own `write` has no precision and hides bodies, so its session is used directly."""
+        """aioinflux's own `write` has no precision and hides bodies, so its session is used directly. One at a time."""
         try:
-            influx = await self._client()
-            async with influx._session.post(influx.url.format(endpoint=endpoint), **request) as response:
-                return Answer(response.status, (await response.read()).decode(errors="replace"))
+            async with self._turn:
+                influx = await self._client()
+                response = await influx._session.post(influx.url.format(endpoint=endpoint), **request)
+                async with response:
+                    return Answer(response.status, (await response.read()).decode(errors="replace"))
         except TimeoutError:
             return Answer(Failure.TIMEOUT, f"no answer within {self._settings.timeout_s} s")
         except aiohttp.ClientConnectorError as error:

@@ -174,6 +174,14 @@ def _policy_difference(database: str, want: Policy, found: Policy | None) -> lis
     ]
 
 
+def would_delete(difference: Difference) -> bool:
+    """Whether its statement makes a retention policy shorter: InfluxDB then deletes what is older."""
+    if difference.kind != "policy" or difference.missing:
+        return False
+    now, then = (_seconds(words.partition(",")[0]) for words in (difference.found, difference.expected))
+    return then > 0 and (now == 0 or then < now)
+
+
 def _words(policy: Policy) -> str:
     return f"{policy.duration}{', default' if policy.default else ''}"
 

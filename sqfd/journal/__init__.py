@@ -4,7 +4,7 @@
 """
 
 from sqfd.journal.journal import Journal, JournalBusy
-from sqfd.journal.records import Batch, Extent, JournaledSignal, JournalSettings, Ticked
+from sqfd.journal.records import Batch, Extent, GapRecord, JournaledSignal, JournalSettings, Ticked
 from sqfd.journal.schema import FILE_NAME, JournalTooNew
 from sqfd.journal.store import JournalStore
 
@@ -12,6 +12,7 @@ __all__ = [
     "FILE_NAME",
     "Batch",
     "Extent",
+    "GapRecord",
     "Journal",
     "JournalBusy",
     "JournalSettings",

@@ -20,6 +20,8 @@ _IN_TIME = f"SELECT {_COLUMNS} FROM bar WHERE tick > ? AND tick <= ? AND tick = 
 _REVISED = f"SELECT {_COLUMNS} FROM bar WHERE second >= ? AND second < ? AND tick <> second + 1"
 _SEEN = f"SELECT {_COLUMNS} FROM bar WHERE tick >= ? AND tick < ?"
 _FEW_MARKETS = 8
+_SCANNED = 4
+"""Rows that a scan passes over in the time of one look-up."""
 _STEPS = f"""WITH RECURSIVE step(tick) AS (SELECT ? UNION ALL SELECT tick + 1 FROM step WHERE tick < ?)
 SELECT {", ".join(f'bar."{name}"' for name in _ROW.names or ())} FROM step CROSS JOIN bar
 ON bar.tick = step.tick AND bar.second = step.tick - 1 AND bar.market = ?"""
@@ -33,6 +35,50 @@ def insert(db: sqlite3.Connection, tick: int, rows: Iterable[tuple[Any, ...]]) -
 def load(db: sqlite3.Connection, bars: Bars) -> None:
     """Add bars that were known in time (tick = second + 1)."""
     db.executemany(_INSERT, [(row[1] + 1, *row) for row in bars.tolist()])
+
+
+def fill(db: sqlite3.Connection, bars: Bars) -> int:
+    """Add bars of seconds of which there is no row at all; gives how many."""
+    return _changes(db, _INSERT, [(row[1] + 1, *row) for row in bars.tolist()])
+
+
+_TRADED = ("open", "high", "low", "close", "vbuy", "vsell", "cbuy", "csell")
+_FORCED = ("lbuy", "lsell")
+_SAME = " AND ".join(f'bar."{name}" IS excluded."{name}"' for name in BAR_FIELDS)
+_REPLACE = (
+    _INSERT.replace(" OR IGNORE", "")
+    + " ON CONFLICT DO UPDATE SET "
+    + ", ".join(
+        [
+            *(f'"{name}" = iif(excluded.open IS NULL, bar."{name}", excluded."{name}")' for name in _TRADED),
+            *(
+                f'"{name}" = iif(excluded.lbuy + excluded.lsell = 0, bar."{name}", excluded."{name}")'
+                for name in _FORCED
+            ),
+        ]
+    )
+    + f" WHERE NOT ({_SAME})"
+)
+_FORCE = (
+    _INSERT.replace(" OR IGNORE", "")
+    + " ON CONFLICT DO UPDATE SET lbuy = excluded.lbuy, lsell = excluded.lsell WHERE bar.lbuy + bar.lsell = 0"
+)
+
+
+def replace(db: sqlite3.Connection, bars: Bars) -> int:
+    """Write imported bars over what an earlier, partial import left: trades over trades, liquidations over liquidations."""
+    return _changes(db, _REPLACE, [(row[1] + 1, *row) for row in bars.tolist()])
+
+
+def add_liquidations(db: sqlite3.Connection, bars: Bars) -> int:
+    """Add liquidations to bars that have none; the bars' trades, if any, are not looked at."""
+    return _changes(db, _FORCE, [(row[1] + 1, *row) for row in bars.tolist()])
+
+
+def _changes(db: sqlite3.Connection, statement: str, rows: list[tuple[Any, ...]]) -> int:
+    before = db.total_changes
+    db.executemany(statement, rows)
+    return db.total_changes - before
 
 
 def since(db: sqlite3.Connection, tick: int, limit: int) -> Ticked:
@@ -61,10 +107,12 @@ def as_seen(db: sqlite3.Connection, markets: Sequence[int] | None, from_tick: in
 
 
 def _in_time(db: sqlite3.Connection, markets: Sequence[int] | None, from_s: int, to_s: int) -> list[tuple[Any, ...]]:
-    """Few markets are looked up second by second, many are filtered out of a scan: whichever reads less."""
-    if markets is None or len(markets) > _FEW_MARKETS:
+    """Few of many markets are looked up second by second, else they are filtered out of a scan: whichever reads less."""
+    (known,) = db.execute("SELECT count(*) FROM market").fetchone()
+    if markets is None or len(markets) > _FEW_MARKETS or len(markets) * _SCANNED > known:
         return _filtered(db.execute(_IN_TIME, (from_s, to_s)), markets)
-    (first, last) = db.execute("SELECT min(tick), max(tick) FROM bar").fetchone()
+    # Two statements: asked for both at once, SQLite reads the whole table.
+    first, last = (db.execute(f"SELECT {end}(tick) FROM bar").fetchone()[0] for end in ("min", "max"))
     if first is None:
         return []
     span = (max(from_s + 1, first), min(to_s, last))

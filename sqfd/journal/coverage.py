@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Whole = NDArray[np.bool_]
 
+_NEW_RUN = "INSERT INTO run (first_second, last_second, imported) VALUES (?, ?, ?)"
+
 
 class CoverageLog:
     """Writes the changes of coverage; knows the state at the end of the current run."""
@@ -26,7 +28,7 @@ class CoverageLog:
     def append(self, db: sqlite3.Connection, tick: int, whole: dict[int, bool]) -> None:
         """Add the state of second `tick - 1` by journal id of the market. Call `reset` where the transaction fails."""
         if self._run is None or tick != self._tick + 1:
-            self._run = db.execute("INSERT INTO run VALUES (NULL, ?, ?)", (tick - 1, tick - 1)).lastrowid
+            self._run = db.execute(_NEW_RUN, (tick - 1, tick - 1, 0)).lastrowid
             self._state = {}
         else:
             db.execute("UPDATE run SET last_second = ? WHERE run = ?", (tick - 1, self._run))
@@ -46,8 +48,53 @@ class CoverageLog:
 
 def load(db: sqlite3.Connection, markets: Sequence[int], first_s: int, last_s: int) -> None:
     """Add a run of its own, in which these markets were whole from its first second to its last."""
-    run = db.execute("INSERT INTO run VALUES (NULL, ?, ?)", (first_s, last_s)).lastrowid
+    run = db.execute(_NEW_RUN, (first_s, last_s, 0)).lastrowid
     db.executemany("INSERT INTO coverage VALUES (?, ?, ?, 1)", [(run, market, first_s) for market in markets])
+
+
+def load_imported(db: sqlite3.Connection, market: int, span: tuple[int, int], whole: tuple[int, int]) -> None:
+    """Add what a file tells of a market: seconds `span` (from, to) were looked at, those of `whole` within it were whole.
+
+    An imported run that ends where this one begins is made longer, so that a year of files is not a year of runs.
+    """
+    (first, end), (whole_from, whole_to) = span, whole
+    if whole_from < whole_to and read(db, [market], whole_from, whole_to).all():
+        return  # known already
+    query = (
+        "SELECT run.run FROM run JOIN coverage ON coverage.run = run.run "
+        "WHERE imported = 1 AND last_second = ? AND coverage.market = ? LIMIT 1"
+    )
+    found = db.execute(query, (first - 1, market)).fetchone()
+    if found is None:
+        run = db.execute(_NEW_RUN, (first, end - 1, 1)).lastrowid
+    else:
+        run = found[0]
+        db.execute("UPDATE run SET last_second = ? WHERE run = ?", (end - 1, run))
+    changes = [(first, 0), (whole_from, 1), (whole_to, 0)] if whole_from < whole_to else [(first, 0)]
+    rows = [(run, market, second, now) for second, now in changes if second < end]
+    db.executemany("INSERT OR REPLACE INTO coverage VALUES (?, ?, ?, ?)", rows)
+
+
+def lived(db: sqlite3.Connection, from_s: int, to_s: int) -> Whole:
+    """Per second of `from_s <= second < to_s`: the daemon closed it itself."""
+    return _in_runs(db, "SELECT first_second, last_second FROM run WHERE imported = 0", from_s, to_s)
+
+
+def imported(db: sqlite3.Connection, markets: Sequence[int], from_s: int, to_s: int) -> Whole:
+    """Per second: a file of one of these markets was imported over it."""
+    chosen = ",".join(map(str, markets)) or "-1"
+    query = (
+        "SELECT first_second, last_second FROM run WHERE imported = 1 AND EXISTS "
+        f"(SELECT 1 FROM coverage WHERE coverage.run = run.run AND market IN ({chosen}))"
+    )
+    return _in_runs(db, query, from_s, to_s)
+
+
+def _in_runs(db: sqlite3.Connection, query: str, from_s: int, to_s: int) -> Whole:
+    found = np.zeros(max(0, to_s - from_s), bool)
+    for first, last in db.execute(f"{query} AND first_second < ? AND last_second >= ?", (to_s, from_s)):
+        found[max(0, first - from_s) : last + 1 - from_s] = True
+    return found
 
 
 def read(db: sqlite3.Connection, markets: Sequence[int], from_s: int, to_s: int) -> Whole:

@@ -52,12 +52,43 @@ def read(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int, *, i
     return _as_flow(table, index)
 
 
+def extent(db: sqlite3.Connection, symbol: int) -> tuple[int, int] | None:
+    """First and last tick of a symbol; None where there is none."""
+    found = db.execute("SELECT min(tick), max(tick) FROM flow WHERE symbol = ?", (symbol,)).fetchone()
+    ticks = [int(tick) for tick in found if tick is not None]
+    for end in ("ASC", "DESC"):
+        query = f"SELECT rows, columns, data FROM flow_block WHERE symbol = ? AND rows > 0 ORDER BY hour {end} LIMIT 1"
+        for rows, columns, data in db.execute(query, (symbol,)):
+            packed = unpack(columns, rows, data)[0]
+            ticks += [int(packed[0]), int(packed[-1])]
+    return (min(ticks), max(ticks)) if ticks else None
+
+
 def load(db: sqlite3.Connection, symbol: int, rows: Flow) -> None:
     """Add history that was known in time (tick = second + 1) as packed hours. What is there already stays as it is."""
     table = np.stack([rows["second"] + 1, rows["second"], *(rows[name] for name in FLOW_VALUES)])
     for hour in np.unique(table[0] // HOUR_S * HOUR_S).tolist():
         of_hour = table[:, (table[0] >= hour) & (table[0] < hour + HOUR_S)]
         _write_block(db, symbol, hour, _in_order(np.concatenate([_hour(db, symbol, hour), of_hour], axis=1)))
+
+
+def derive(db: sqlite3.Connection, symbol: int, rows: Flow, kept: NDArray[np.bool_], from_s: int) -> None:
+    """Put rows that were computed from stored bars in the place of what there is for these seconds.
+
+    `kept`: per second from `from_s` on, the daemon gave its own rows, which stay; `rows` hold none of those seconds.
+    """
+    end_s = from_s + len(kept)
+    table = np.stack([rows["second"] + 1, rows["second"], *(rows[name] for name in FLOW_VALUES)])
+    for hour in range((from_s + 1) // HOUR_S * HOUR_S, end_s + 1, HOUR_S):
+        there = _hour(db, symbol, hour)
+        closed = there[0] - 1  # the second that the row's tick closed
+        inside = (closed >= from_s) & (closed < end_s)
+        stays = ~inside
+        stays[inside] = kept[closed[inside] - from_s]
+        fresh = table[:, (table[0] >= hour) & (table[0] < hour + HOUR_S)]
+        merged = _in_order(np.concatenate([there[:, stays], fresh], axis=1))
+        if merged.shape[1]:
+            _write_block(db, symbol, hour, merged)
 
 
 def seal(db: sqlite3.Connection, before_tick: int) -> None:

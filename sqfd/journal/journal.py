@@ -24,7 +24,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from sqfd.journal.records import DAY_S, Batch, Extent, JournaledSignal, Ticked
+from sqfd.journal.records import DAY_S, Batch, Extent, GapRecord, JournaledSignal, Ticked
 from sqfd.journal.schema import is_damage
 from sqfd.journal.store import JournalStore
 from sqfd.model import Bars, Flow, Market
@@ -79,7 +79,7 @@ class Journal:
 
         Raises JournalBusy, JournalTooNew, or sqlite3.Error and OSError where the disk refuses.
         """
-        lock = _lock(folder, instance)
+        lock = claim(folder, instance)
         pool = ThreadPoolExecutor(1, thread_name_prefix="journal")
         make = partial(
             JournalStore,
@@ -138,9 +138,10 @@ class Journal:
         signals: Sequence[JournaledSignal] = (),
         positions: bytes | None = None,
         whole: NDArray[np.bool_] | None = None,
+        gaps: Sequence[GapRecord] = (),
     ) -> None:
         """Queue one tick; never waits. The arrays belong to the journal from here on: do not write to them."""
-        batch = Batch(tick, bars, flow, signals, positions, whole)
+        batch = Batch(tick, bars, flow, signals, positions, whole, gaps)
         with self._guard:
             self._queue.append(batch)
             self._queued_rows += batch.size
@@ -272,6 +273,10 @@ class Journal:
         """See `JournalStore.flow`."""
         return await self._call(partial(self._store.flow, symbol, from_tick, to_tick, index=index))
 
+    async def first_flow(self, symbols: Sequence[str]) -> int | None:
+        """See `JournalStore.first_flow`."""
+        return await self._call(self._store.first_flow, symbols)
+
     async def coverage(self, markets: Sequence[str], from_s: int, to_s: int) -> NDArray[np.bool_]:
         """See `JournalStore.coverage`."""
         return await self._call(self._store.coverage, markets, from_s, to_s)
@@ -281,6 +286,14 @@ class Journal:
     ) -> list[JournaledSignal]:
         """See `JournalStore.signals`."""
         return await self._call(partial(self._store.signals, from_tick=from_tick, to_tick=to_tick, limit=limit))
+
+    async def load_flow(self, flow: Flow) -> None:
+        """See `JournalStore.load_flow`."""
+        await self._call(self._store.load_flow, flow)
+
+    async def note_engine(self, tick: int, record: bytes) -> None:
+        """See `JournalStore.note_engine`."""
+        await self._call(self._store.note_engine, tick, record)
 
     async def positions(self) -> bytes | None:
         """See `JournalStore.positions`."""
@@ -305,8 +318,11 @@ class Journal:
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(function, *args))
 
 
-def _lock(folder: Path, instance: str) -> int:
-    """Claim the folder for this process; the kernel gives it back however the process ends."""
+def claim(folder: Path, instance: str) -> int:
+    """Claim the folder for this process, with a file handle; the kernel gives it back however the process ends.
+
+    Raises JournalBusy where another process has it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / "journal.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:

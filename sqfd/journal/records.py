@@ -61,6 +61,25 @@ class JournaledSignal(msgspec.Struct, frozen=True):
     """Ready JSON for the key `signal_cvd:{signal_id}`; empty: no such key is written."""
 
 
+class GapRecord(NamedTuple):
+    """A stretch of a market's feed that was not simply live, as it is known at a tick."""
+
+    market: int
+    """Index of the run's markets on the way in, the journal's id on the way out."""
+    from_ms: int
+    until_ms: int | None
+    """None: it goes on."""
+    state: str
+    """gap | recovered | partial | lost"""
+    reason: str
+    missed: int | None
+    """Trades known to be missing still; None where nothing can tell."""
+    recovered: int
+    """Trades that were filled in."""
+    note: str
+    """Why something is still missing."""
+
+
 class Ticked(NamedTuple):
     """Rows with the ticks at which they became known, ordered by (tick, second)."""
 
@@ -79,6 +98,8 @@ class Batch(NamedTuple):
     """The open positions as their owner encodes them; None: unchanged."""
     whole: NDArray[np.bool_] | None = None
     """Per registered market: its feed was whole throughout second `tick - 1`. None: not known."""
+    gaps: Sequence[GapRecord] = ()
+    """Gaps that began, ended or were resolved since the last tick."""
 
     @property
     def size(self) -> int:

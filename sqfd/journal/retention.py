@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from sqfd.journal import coverage
+from sqfd.journal import coverage, gaps
 from sqfd.journal.flows import HOUR_S
 
 STEP_S = 600
@@ -75,4 +75,6 @@ def _delete(db: sqlite3.Connection, cut: int) -> None:
     db.execute("DELETE FROM flow_block WHERE hour <= ?", (cut - HOUR_S,))
     db.execute("DELETE FROM published WHERE signal_id IN (SELECT signal_id FROM signal WHERE tick < ?)", (cut,))
     db.execute("DELETE FROM signal WHERE tick < ?", (cut,))
+    db.execute("DELETE FROM imported_file WHERE first_second < ?", (cut - 1,))  # it may be imported again
     coverage.trim(db, cut - 1)
+    gaps.trim(db, cut - 1)

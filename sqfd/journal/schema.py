@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from sqfd.journal import gaps
 from sqfd.model import BAR_FIELDS, FLOW_VALUES
 
 FILE_NAME = "journal.sqlite"
@@ -49,7 +50,17 @@ def _first(db: sqlite3.Connection) -> None:
             db.execute(statement)
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first,)
+def _third(db: sqlite3.Connection) -> None:
+    """History from files: which runs are imported rather than lived through, and which files are in."""
+    db.execute("ALTER TABLE run ADD COLUMN imported INTEGER NOT NULL DEFAULT 0")
+    db.execute(
+        "CREATE TABLE imported_file (market INTEGER NOT NULL, digest TEXT NOT NULL, name TEXT NOT NULL, "
+        "first_second INTEGER NOT NULL, last_second INTEGER NOT NULL, trades INTEGER NOT NULL, malformed INTEGER NOT NULL, "
+        "PRIMARY KEY (market, digest)) WITHOUT ROWID"
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, gaps.create, _third)
 """Migration *n* takes a file of version *n* to *n + 1*. Never change one that was released: add another."""
 VERSION = len(MIGRATIONS)
 

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqfd.journal import bars as bar_rows
-from sqfd.journal import coverage, flows, retention
-from sqfd.journal.records import DAY_S, Batch, Extent, JournaledSignal, Ticked
+from sqfd.journal import coverage, flows, gaps, retention
+from sqfd.journal.records import DAY_S, Batch, Extent, GapRecord, JournaledSignal, Ticked
 from sqfd.journal.schema import FILE_NAME, connect, connect_read_only, is_damage, set_aside
 from sqfd.model import Bars, Flow, Market
 
+ENGINE_NOTES = 200
+"""How many notes of what the engine was told are kept: one for each start of the daemon."""
 TRIM_EVERY = 10
 """Appends between two looks at age and size."""
 _SIGNAL = "signal_id, tick, second, seq, symbol, valid_until_s, line, cvd"
@@ -57,6 +59,7 @@ class JournalStore:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = self._connect()
+            gaps.close_open(self._db, self.last_tick())
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -91,6 +94,11 @@ class JournalStore:
             if self._db.in_transaction:  # a full disk has rolled back already
                 self._db.execute("ROLLBACK")
             raise
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For the other modules of this package."""
+        return self._db
 
     # --- writing
 
@@ -130,6 +138,17 @@ class JournalStore:
             for index, symbol in enumerate(self._symbols.tolist()):
                 flows.load(db, symbol, flow[flow["symbol"] == index])
 
+    def load_flow(self, flow: Flow) -> None:
+        """Add flow that was known in time but not collected here (a warm start from InfluxDB): no bars, no coverage.
+
+        `symbol` is as registered. What is there already stays as it is.
+        """
+        with self.transaction() as db:
+            for index, symbol in enumerate(self._symbols.tolist()):
+                rows = flow[flow["symbol"] == index]
+                if len(rows):
+                    flows.load(db, symbol, rows)
+
     def _write(self, db: sqlite3.Connection, batch: Batch) -> None:
         bar_rows.insert(db, batch.tick, _translated(batch.bars, "market", self._markets).tolist())
         flows.insert(db, batch.tick, _translated(batch.flow, "symbol", self._symbols).tolist())
@@ -140,6 +159,7 @@ class JournalStore:
         # Markets may have joined since the batch was made: it does not speak of them.
         whole = {} if batch.whole is None else dict(zip(self._markets.tolist(), batch.whole.tolist(), strict=False))
         self._coverage.append(db, batch.tick, whole)
+        gaps.write(db, batch.tick, self._markets.tolist(), batch.gaps)
 
     def _keep_house(self, tick: int, appended: int) -> None:
         """Seal hours and trim. The rows are safe already: what fails here is tried again at the next occasion."""
@@ -177,7 +197,22 @@ class JournalStore:
             rows = [(sink, signal_id, outcome) for signal_id, outcome in outcomes.items()]
             db.executemany("INSERT OR IGNORE INTO published VALUES (?, ?, ?)", rows)
 
+    def note_engine(self, tick: int, record: bytes) -> None:
+        """Note what the engine was told before `tick`, so that a backtest can tell it the same; the newest notes stay."""
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO state VALUES (?, ?, ?)", (f"engine:{tick}", tick, record))
+            db.execute(
+                "DELETE FROM state WHERE name LIKE 'engine:%' AND tick NOT IN "
+                "(SELECT tick FROM state WHERE name LIKE 'engine:%' ORDER BY tick DESC LIMIT ?)",
+                (ENGINE_NOTES,),
+            )
+
     # --- reading
+
+    def engine_notes(self) -> list[tuple[int, bytes]]:
+        """(first tick, record) of every `note_engine` that is kept, by tick."""
+        query = "SELECT tick, data FROM state WHERE name LIKE 'engine:%' ORDER BY tick"
+        return [(int(tick), bytes(record)) for tick, record in self._db.execute(query)]
 
     def market_names(self) -> list[str]:
         """All markets ever registered; a market's journal id is its index here."""
@@ -221,9 +256,30 @@ class JournalStore:
         found = self._db.execute("SELECT id FROM symbol WHERE name = ?", (symbol,)).fetchone()
         return flows.read(self._db, -1 if found is None else int(found[0]), from_tick, to_tick, index=index)
 
+    def first_flow(self, symbols: Sequence[str]) -> int | None:
+        """The second from which there is flow of all these symbols; None where one of them has none."""
+        found = [self.flow_extent(symbol) for symbol in symbols]
+        firsts = [None if extent is None else extent[0] - 1 for extent in found]
+        known = [first for first in firsts if first is not None]
+        return max(known) if len(known) == len(firsts) and known else None
+
+    def flow_extent(self, symbol: str) -> tuple[int, int] | None:
+        """First and last tick at which flow of a symbol became known; None where there is none."""
+        found = self._db.execute("SELECT id FROM symbol WHERE name = ?", (symbol,)).fetchone()
+        return None if found is None else flows.extent(self._db, int(found[0]))
+
     def coverage(self, markets: Sequence[str], from_s: int, to_s: int) -> NDArray[np.bool_]:
-        """Markets × seconds: its feed was whole throughout that second."""
-        return coverage.read(self._db, self._ids(markets) or [], from_s, to_s)
+        """Markets × seconds: its feed was whole throughout that second, or was made whole by recovery."""
+        ids = self._ids(markets) or []
+        return gaps.amend(self._db, coverage.read(self._db, ids, from_s, to_s), ids, from_s, to_s)
+
+    def gaps(self, from_s: int = 0, to_s: int = 1 << 40) -> list[GapRecord]:
+        """Gaps that touch `from_s <= second < to_s`, by their beginning; `market` is an index into `market_names()`."""
+        return gaps.read(self._db, from_s, to_s)
+
+    def pauses(self, from_s: int = 0, to_s: int = 1 << 40) -> list[tuple[int, int]]:
+        """(first second, second after the last) of stretches in which nothing was journaled at all."""
+        return gaps.pauses(self._db, from_s, to_s)
 
     def signals(self, *, from_tick: int = 0, to_tick: int | None = None, limit: int = 1_000) -> list[JournaledSignal]:
         """The newest `limit` signals of `from_tick <= tick < to_tick`, oldest first."""
@@ -266,6 +322,19 @@ class JournalStore:
             "JOIN market ON market.id = bar.market GROUP BY market.id ORDER BY market.id"
         )
         return [Extent(*row) for row in self._db.execute(query)]
+
+    def span(self) -> tuple[int, int]:
+        """First and last second of anything that was looked at; (0, -1) where there is none."""
+        (first, last) = self._db.execute("SELECT min(first_second), max(last_second) FROM run").fetchone()
+        return (0, -1) if first is None else (int(first), int(last))
+
+    def bar_counts(self, from_s: int, to_s: int) -> dict[str, int]:
+        """Seconds with a bar in `from_s <= second < to_s`, per market that has any."""
+        query = (
+            "SELECT market.name, count(*) FROM bar JOIN market ON market.id = bar.market "
+            "WHERE tick > ? AND tick <= ? AND tick = second + 1 GROUP BY market.id"
+        )
+        return {str(name): int(count) for name, count in self._db.execute(query, (from_s, to_s))}
 
     def used_bytes(self) -> int:
         """Bytes of the file's pages in use."""

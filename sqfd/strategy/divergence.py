@@ -10,16 +10,18 @@ import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
 from sqfd.strategy.baseline import Bools, Floats, Ints
-from sqfd.strategy.features import Features, last_held
+from sqfd.strategy.features import NEVER, Features, last_held
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """What is remembered from one block to the next: the setup that last held, side 0 where there is none or it was left."""
+    """What is remembered from one block to the next: the setup that last held, side 0 where there is none or it was left; and
+    when spot and perps last diverged for a long and for a short, whether or not a setup came of it."""
 
     side: int = 0
     tick: int = 0
     level: float = 0.0
     strength: float = 0.0
+    diverged: tuple[int, int] = (NEVER, NEVER)
 
 
 class Divergence(NamedTuple):
@@ -37,24 +39,43 @@ class Divergence(NamedTuple):
     after: Setup
 
 
-def divergence(features: Features, setup: Setup) -> Divergence:
-    """Judge each tick and carry the setup through the block."""
+def divergence(features: Features, setup: Setup, resetting: Bools) -> Divergence:
+    """Judge each tick and carry the setup through the block. `resetting` is [side, tick]: a reset of that side is live.
+
+    While a reset of one side follows its divergence, the flow against it is that reset, no setup of the other side.
+    """
     sides, gaps = _windows(features)
-    holds: Ints = np.asarray((sides > 0).any(axis=0), np.int64) - np.asarray((sides < 0).any(axis=0), np.int64)
-    widest = np.where(sides != 0, gaps, 0.0).max(axis=0)
+    diverging = np.stack([(sides > 0).any(axis=0), (sides < 0).any(axis=0)])
+    diverged = _last_diverged(features, setup, diverging)
+    counter = resetting & (features.ticks - diverged <= features.settings.armed_s)
+    long, short = diverging & ~counter[::-1]
+    holds: Ints = long.astype(np.int64) - short
+    widest = np.where((sides == holds) & (sides != 0), gaps, 0.0).max(axis=0)
     strength = np.minimum(1.0, widest / features.settings.divergence_full_gap)
-    return _carried(features, setup, holds, _levels(features, holds), strength)
+    carried = _carried(features, setup, holds, _levels(features, holds), strength)
+    newest = (int(diverged[0, -1]), int(diverged[1, -1]))
+    return carried._replace(after=msgspec.structs.replace(carried.after, diverged=newest))
+
+
+def _last_diverged(features: Features, setup: Setup, diverging: Bools) -> Ints:
+    """[side, tick]: when each side last diverged."""
+    before = np.array(setup.diverged)[:, None]
+    if not diverging.any():
+        return before
+    return last_held(diverging).pick(np.broadcast_to(features.ticks, diverging.shape), before)
 
 
 def _windows(features: Features) -> tuple[Ints, Floats]:
-    """[window, tick]: the side of the setup in each window (0: none), and the size of the gap."""
+    """[window, tick]: the side of the setup in each window (0: none), and the size of the gap. A feed that was not whole may
+    look like a divergence: without coverage none holds."""
     settings = features.settings
     rows = [features.row[window] for window in settings.divergence_windows_s]
     moves, normal = features.moves[rows], features.normal[rows]
     gap = normal[:, SPOT] - normal[:, PERP]
     size = np.abs(gap)
     spot, perp = np.sign(moves[:, SPOT]), np.sign(moves[:, PERP])
-    sides = np.where((spot * perp < 0) & (size >= settings.divergence_gap_min), spot, 0)
+    covered = features.coverage >= settings.min_coverage
+    sides = np.where((spot * perp < 0) & (size >= settings.divergence_gap_min) & covered, spot, 0)
     for place, window in enumerate(settings.divergence_windows_s):
         if sides[place].any():
             _require_ranks(features, window, sides[place], moves[place], size[place])

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
-from sqfd.strategy.baseline import Bools, Ints
+from sqfd.strategy.baseline import Bools, Floats, Ints
 from sqfd.strategy.context import Context
 from sqfd.strategy.features import Features
 
 REASONS = ("flow_reversal", "range_break", "context_invalidation", "cvd_invalidation", "structure_break")
 
 
-def exits(features: Features, context: Context, side: int, ticks: Ints, entry: Ints, level: Ints) -> Bools:
-    """[reason, tick] in the order of REASONS, for a position of `side` (1 long, −1 short) as it stands at `ticks`.
+class Held(NamedTuple):
+    """What a position was entered with, one each per tick: the tick, its reset's low (long) or high (short) in log × 1e9, and the
+    context on its side."""
 
-    `entry` is the tick of its entry and `level` (log × 1e9) its reset's low (long) or high (short), one each per tick.
-    """
-    settings = features.settings
+    entry: Ints
+    level: Ints
+    context: Floats
+
+
+def exits(features: Features, context: Context, side: int, ticks: Ints, held: Held) -> Bools:
+    """[reason, tick] in the order of REASONS, for a position of `side` (1 long, −1 short) as it stands at `ticks`."""
+    threshold = features.settings.context_threshold
+    against = np.minimum(held.context, 0.0) - threshold
     return np.stack(
         [
-            _flow_reversal(features, side, ticks, entry),
-            _range_break(features, side, ticks, level),
-            side * context.value[ticks - features.first] <= -settings.context_threshold,
+            _flow_reversal(features, side, ticks, held.entry),
+            _range_break(features, side, ticks, held.level),
+            side * context.value[ticks - features.first] <= against,
             _cvd_invalidation(features, side, ticks),
             _structure_break(features, side, ticks),
         ]

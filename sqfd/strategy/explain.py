@@ -10,8 +10,9 @@ from sqfd.bars.ring import PERP, PRICE, SPOT
 from sqfd.strategy.api import Gate, Report
 from sqfd.strategy.context import VERDICTS, duration
 from sqfd.strategy.exits import REASONS
+from sqfd.strategy.features import NEVER
 from sqfd.strategy.position import Position
-from sqfd.strategy.reset import NEVER
+from sqfd.strategy.reset import SIDES
 from sqfd.strategy.scoring import PARTS
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ def _gates(block: Evaluated, at: int, tick: int) -> tuple[Gate, ...]:
     needed = settings.min_entry_score
     return (
         _setup_gate(block, at, side),
+        *([_reset_gate(block, at, side)] if settings.require_reset else []),
         Gate("score", float(block.score.total[at]) >= needed, total, needed, f"the score is {total:.2f} of {needed:g}"),
         Gate(
             "coverage",
@@ -213,3 +215,12 @@ def _setup_gate(block: Evaluated, at: int, side: int) -> Gate:
         f"where {nearest['gap_needed']:.2f} and opposite directions make a setup"
     )
     return Gate("setup", side != 0, abs(nearest["gap"]), nearest["gap_needed"], words)
+
+
+def _reset_gate(block: Evaluated, at: int, side: int) -> Gate:
+    """A reset of the armed side lives, of any side where none is armed; its number is the alignment."""
+    places = [place for place, sign in enumerate(SIDES) if side in (sign, 0)]
+    live = any(bool(block.reset.live[place, at]) for place in places)
+    alignment = _short(max(block.reset.alignment[place, at] for place in places))
+    least = _short(min(block.settings.reset_weights) / sum(block.settings.reset_weights))
+    return Gate("reset", live, alignment, least, "the imbalance has not exhausted: no reset lives")

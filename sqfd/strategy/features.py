@@ -13,6 +13,8 @@ from sqfd.strategy.settings import StrategySettings
 Column = TypeVar("Column", Ints, Floats)
 PerMinute = TypeVar("PerMinute", Ints, Bools)
 
+NEVER = -(1 << 40)
+"""A tick long before any."""
 FEW = 8
 """Up to so many windows a loop over plain slices is faster than a table."""
 
@@ -40,6 +42,7 @@ class Features:
         self.all_known = bool(self.known.all())
         halves = [window // 2 for window in settings.reset_windows_s]
         usual = np.array([baseline.row[half] for half in halves])
+        self.coverage = self._coverage()
         self.older = self._normalised(self._older_moves(halves), usual, slice(1, 3))
 
     def _moves(self, windows: tuple[int, ...]) -> Ints:
@@ -120,7 +123,7 @@ class Features:
         start = np.maximum(after + 1, base) - self.ring.detail_base
         return range_extreme(self.ring.detail[row], start, until + 1 - self.ring.detail_base, pick)
 
-    def coverage(self) -> Floats:
+    def _coverage(self) -> Floats:
         """Mean coverage of each tick's setup window, or of the history where that is shorter; share of 1."""
         window = np.minimum(self.settings.setup_window_s, self.ticks - self.ring.first_tick)
         right = self.ticks - self.ring.detail_base

@@ -30,6 +30,8 @@ class Opening(NamedTuple):
     size: float
     leverage: int
     confidence: float
+    context: float = 0.0
+    """Context on the position's side, as it stands at the tick."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -45,6 +47,8 @@ class Position(msgspec.Struct, frozen=True):
     size: float
     leverage: int
     confidence: float
+    context: float = 0.0
+    """Context on its side at the entry."""
 
 
 class Exit(NamedTuple):

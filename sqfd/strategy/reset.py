@@ -9,12 +9,10 @@ import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
 from sqfd.strategy.baseline import Bools, Floats, Ints
-from sqfd.strategy.features import Column, Features, last_held
+from sqfd.strategy.features import NEVER, Column, Features, last_held
 
 SIDES = (1, -1)
 """Order of the axis `side` in all arrays here: resets of a long setup, of a short one."""
-NEVER = -(1 << 40)
-"""A tick long before any."""
 
 
 class ResetState(msgspec.Struct, frozen=True):
@@ -101,14 +99,14 @@ def reset(features: Features, memory: ResetMemory) -> Reset:
 
 
 def _exhausted(features: Features) -> tuple[Bools, Floats]:
-    """Type A: [side, window, tick] where it holds, and [window, tick] the convergence."""
+    """Type A: [side, window, tick] where it holds, and [window, tick] the convergence. Without coverage none holds."""
     settings = features.settings
     rows = [features.row[window // 2] for window in settings.reset_windows_s]
     normal = features.normal[rows]
     older = features.older[:, 0] - features.older[:, 1]
     newer = normal[:, SPOT] - normal[:, PERP]
     size, remainder = np.abs(older), np.abs(older + newer)
-    holds = (size >= settings.reset_gap_min) & (older * newer < 0)
+    holds = (size >= settings.reset_gap_min) & (older * newer < 0) & (features.coverage >= settings.min_coverage)
     holds &= remainder <= settings.reset_remainder_max * size
     holds &= np.abs(normal[:, PRICE]) <= settings.reset_stall_max
     convergence = 1.0 - remainder / np.where(size > 0, size, 1.0)

@@ -43,13 +43,16 @@ def _one_side(features: Features, context: Context, reset: Reset, side: int, pla
     ticks = features.ticks[at]
     failed, fading, second_test = _breakdowns(features, side, ticks)
     settings = features.settings
-    decelerated = settings.convergence_points * np.where(reset.live[place, at], reset.convergence[place, at], 0.0)
+    turned = settings.alignment_points * reset.alignment[place, at]
+    turned += settings.convergence_points * reset.convergence[place, at]
+    decelerated = np.where(reset.live[place, at], turned, 0.0)
     decelerated += settings.deceleration_points * _deceleration(features, ticks)
     decelerated += settings.second_test_points * second_test
     attempts = np.array((0.0, *settings.breakdown_points))[np.minimum(failed, len(settings.breakdown_points))]
     broken = attempts + settings.fading_points * fading
     absorbed = _absorbed(features, reset, side, place, at)
-    bias = _bias(features, side, ticks) + settings.context_points * (side * context.side[at])
+    bias = _bias(features, side, ticks)
+    bias += settings.context_points * np.clip(side * context.value[at] / settings.context_full, -1.0, 1.0)
     return np.stack([decelerated, absorbed, broken, bias, _evidence(features, side, ticks)])
 
 
@@ -110,12 +113,15 @@ def _absorbed(features: Features, reset: Reset, side: int, place: int, at: Ints)
 
 
 def _bias(features: Features, side: int, ticks: Ints) -> Floats:
-    settings, window = features.settings, features.settings.bias_window_s
-    normal = side * features.all_normal_at(ticks, window)
-    spot, price, perp = normal[SPOT], normal[PRICE], normal[PERP]
-    points = settings.bias_spot_points * (spot > settings.bias_min)
-    points += settings.bias_price_points * (price > settings.bias_min)
-    points += settings.bias_perp_points * (perp > 0)
+    """Where price and the flows are going by now, in proportion up to a full move; and whether the lagging perps turned."""
+    settings = features.settings
+    normal = side * features.all_normal_at(ticks, settings.bias_window_s)
+    share = np.clip(normal / settings.bias_full, 0.0, 1.0)
+    points = settings.bias_spot_points * share[SPOT]
+    points += settings.bias_price_points * share[PRICE]
+    points += settings.bias_perp_points * share[PERP]
+    lagging = side * features.normal_at(ticks, settings.divergence_windows_s[0], PERP)
+    points += settings.lagging_points * np.clip(0.5 + 0.5 * lagging / settings.lagging_full, 0.0, 1.0)
     return np.asarray(points)
 
 

@@ -29,6 +29,11 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of SqueezeFlow. Raises ValueError (msgspec: ValidationError) where they contradict each other."""
 
+    name: Annotated[
+        str,
+        Meta(min_length=1, max_length=64, description="Which strategy: an entry point of the group sqfd.strategies."),
+    ] = "squeezeflow"
+
     # what is usual
     sensitivity: Annotated[
         float, Meta(gt=0, le=10, description="Scale of normalised moves: 0.5 in 1-second mode, 1.0 with longer bars.")
@@ -71,10 +76,10 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     divergence_windows_s: Annotated[
         Windows, Meta(min_length=1, description="Windows in which spot and perp may diverge, seconds.")
     ] = (900, 1_800)
-    divergence_gap_min: Annotated[float, Meta(ge=0, le=100, description="Least gap between spot and perp flow.")] = 1.0
+    divergence_gap_min: Annotated[float, Meta(ge=0, le=100, description="Least gap between spot and perp flow.")] = 1.25
     divergence_gap_rank: Annotated[
         float, Meta(ge=0, lt=1, description="Share of usual gaps that the gap must exceed.")
-    ] = 0.95
+    ] = 0.9
     divergence_leg_rank: Annotated[
         float, Meta(ge=0, lt=1, description="Share of usual moves that each of spot and perp must exceed.")
     ] = 0.4
@@ -84,7 +89,7 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     divergence_full_gap: Annotated[float, Meta(gt=0, le=100, description="Gap at which the strength is 1.")] = 2.0
     armed_s: Annotated[
         int, Meta(ge=1, le=MAX_WINDOW_S, description="How long a setup stays armed after it last held, seconds.")
-    ] = 1_800
+    ] = 1_500
     disarm_swings: Annotated[
         float, Meta(ge=0, le=100, description="Usual swings beyond the setup's extreme at which it is given up.")
     ] = 1.0
@@ -94,13 +99,13 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         Windows, Meta(min_length=1, description="Windows whose halves are compared, even numbers of seconds.")
     ] = (300, 900, 1_800)
     reset_weights: Annotated[Weights, Meta(min_length=1, description="Weight of each reset window.")] = (0.2, 0.3, 0.5)
-    reset_gap_min: Annotated[float, Meta(gt=0, le=100, description="Least gap of the older half.")] = 1.0
+    reset_gap_min: Annotated[float, Meta(gt=0, le=100, description="Least gap of the older half.")] = 1.25
     reset_remainder_max: Annotated[
         float, Meta(ge=0, le=1, description="Largest share of the older gap that the newer half may leave.")
     ] = 0.75
     reset_stall_max: Annotated[
         float, Meta(ge=0, le=100, description="Largest price move of the newer half that counts as a stall.")
-    ] = 0.25
+    ] = 0.5
     reset_hold_s: Annotated[int, Meta(ge=1, le=MAX_WINDOW_S, description="How long a reset holds, seconds.")] = 600
     reset_extreme_s: Annotated[
         int, Meta(ge=1, le=MAX_WINDOW_S, description="Span whose low and high a reset fixes, seconds.")
@@ -114,8 +119,11 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     confirm_move_min: Annotated[float, Meta(ge=0, le=100, description="Least confirming price move.")] = 1.0
 
     # phase 4: score
-    convergence_points: Annotated[float, Meta(ge=0, le=10, description="Points for a complete convergence.")] = 1.5
-    deceleration_points: Annotated[float, Meta(ge=0, le=10, description="Points for flow that came to rest.")] = 1.25
+    alignment_points: Annotated[
+        float, Meta(ge=0, le=10, description="Points for a live reset of all windows, in proportion of some.")
+    ] = 0.75
+    convergence_points: Annotated[float, Meta(ge=0, le=10, description="Points for a complete convergence.")] = 0.5
+    deceleration_points: Annotated[float, Meta(ge=0, le=10, description="Points for flow that came to rest.")] = 0.1
     deceleration_ratio: Annotated[
         float, Meta(gt=0, le=1, description="Share of the fastest flow below which it decelerates.")
     ] = 0.7
@@ -123,7 +131,7 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     speed_spans: Annotated[
         int, Meta(ge=2, le=60, description="Adjacent speed windows of which the fastest is compared.")
     ] = 6
-    second_test_points: Annotated[float, Meta(ge=0, le=10, description="Points for a weaker second test.")] = 0.75
+    second_test_points: Annotated[float, Meta(ge=0, le=10, description="Points for a weaker second test.")] = 0.1
     second_test_ratio: Annotated[
         float, Meta(gt=0, le=1, description="Share of the first test's flow that the second must stay below.")
     ] = 0.7
@@ -133,11 +141,11 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     candle_s: Annotated[int, Meta(ge=1, le=900, description="Candle of the absorption patterns, seconds.")] = 300
     unbroken_points: Annotated[
         float, Meta(ge=0, le=10, description="Points when no recent candle closed beyond the reset's extreme.")
-    ] = 0.5
-    green_points: Annotated[float, Meta(ge=0, le=10, description="Points when the absorbing candle closes well.")] = 0.5
-    wick_points: Annotated[float, Meta(ge=0, le=10, description="Points for a long wick that closed inside.")] = 1.0
+    ] = 0.25
+    green_points: Annotated[float, Meta(ge=0, le=10, description="Points when the absorbing candle closes well.")] = 0.1
+    wick_points: Annotated[float, Meta(ge=0, le=10, description="Points for a long wick that closed inside.")] = 0.9
     wick_share: Annotated[float, Meta(gt=0, le=1, description="Least share of the candle's range in its wick.")] = 0.5
-    volume_points: Annotated[float, Meta(ge=0, le=10, description="Points for volume on the absorbing candle.")] = 0.5
+    volume_points: Annotated[float, Meta(ge=0, le=10, description="Points for volume on the absorbing candle.")] = 1.1
     volume_ratio: Annotated[float, Meta(gt=0, le=100, description="Least volume in multiples of the mean before.")] = (
         1.5
     )
@@ -148,18 +156,27 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     range_candles: Annotated[int, Meta(ge=1, le=120, description="Candles before them that make the range.")] = 30
     breakdown_points: Annotated[
         Weights, Meta(min_length=1, description="Points for one, two, three or more failed breakdowns.")
-    ] = (0.4, 0.8, 1.2)
+    ] = (0.5, 0.75, 0.95)
     fading_points: Annotated[
         float, Meta(ge=0, le=10, description="Points when each attempt moved less flow than the one before.")
-    ] = 0.8
-    bias_window_s: Annotated[int, Meta(ge=1, le=3_600, description="Window of the directional bias, seconds.")] = 60
-    bias_min: Annotated[float, Meta(ge=0, le=100, description="Least spot and price move that is a bias.")] = 0.1
-    bias_spot_points: Annotated[float, Meta(ge=0, le=10, description="Points for spot flow in the direction.")] = 0.7
-    bias_price_points: Annotated[float, Meta(ge=0, le=10, description="Points for price in the direction.")] = 0.7
-    bias_perp_points: Annotated[float, Meta(ge=0, le=10, description="Points for perp flow in the direction.")] = 0.2
+    ] = 0.1
+    bias_window_s: Annotated[int, Meta(ge=1, le=3_600, description="Window of the directional bias, seconds.")] = 300
+    bias_full: Annotated[
+        float, Meta(gt=0, le=100, description="Move that earns all points of its bias; smaller ones in proportion.")
+    ] = 1.0
+    bias_spot_points: Annotated[float, Meta(ge=0, le=10, description="Points for spot flow in the direction.")] = 0.25
+    bias_price_points: Annotated[float, Meta(ge=0, le=10, description="Points for price in the direction.")] = 0.75
+    bias_perp_points: Annotated[float, Meta(ge=0, le=10, description="Points for perp flow in the direction.")] = 0.5
+    lagging_points: Annotated[
+        float, Meta(ge=0, le=10, description="Points when perp flow over the shortest divergence window has turned.")
+    ] = 0.5
+    lagging_full: Annotated[
+        float, Meta(gt=0, le=100, description="Its move that earns all points; half of them where it rests.")
+    ] = 0.5
     context_points: Annotated[
         float, Meta(ge=0, le=10, description="Points for a context that agrees, lost when it opposes.")
     ] = 0.4
+    context_full: Annotated[float, Meta(gt=0, le=1, description="Context that gives or takes all its points.")] = 0.3
     use_open_interest: Annotated[bool, Meta(description="Whether rising open interest adds to the score.")] = False
     open_interest_points: Annotated[float, Meta(ge=0, le=10, description="Most points for open interest.")] = 1.0
     open_interest_full: Annotated[float, Meta(gt=0, le=1, description="Relative rise that gives all points.")] = 0.02
@@ -170,6 +187,7 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     )
 
     # entries
+    require_reset: Annotated[bool, Meta(description="Whether an entry needs a live reset of its side.")] = True
     min_entry_score: Annotated[float, Meta(ge=0, le=10, description="Least score of an entry.")] = 4.0
     premium: Annotated[Tier, Meta(description="The highest tier.")] = Tier(8.0, 1.5, 5, 0.9)
     high: Annotated[Tier, Meta(description="The middle tier.")] = Tier(6.0, 1.0, 3, 0.75)
@@ -177,7 +195,7 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         Tier(0.0, 0.5, 2, 0.6)
     )
     min_coverage: Annotated[
-        float, Meta(ge=0, le=1, description="Least coverage over the longest divergence window, share of 1.")
+        float, Meta(ge=0, le=1, description="Least coverage of a setup and of an entry, share of 1.")
     ] = 0.9
     max_open_positions: Annotated[int, Meta(ge=1, le=1_000, description="Open positions over all symbols.")] = 2
     cooldown_s: Annotated[int, Meta(ge=1, le=86_400, description="Pause of a symbol after an exit, seconds.")] = 300
@@ -216,7 +234,7 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         changed = self.per_symbol.get(symbol)
         if not changed:
             return self
-        shared = [name for name in ("per_symbol", "max_open_positions") if name in changed]
+        shared = [name for name in ("per_symbol", "name", "max_open_positions") if name in changed]
         if shared:
             raise ValueError(f"per_symbol.{symbol}.{shared[0]}: this setting is shared by all symbols")
         plain = {name: getattr(self, name) for name in self.__struct_fields__ if name != "per_symbol"}
@@ -251,8 +269,8 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     @property
     def memory_s(self) -> int:
-        """How far back a setup or reset can still matter."""
-        return max(self.armed_s, self.confirm_s + self.reset_hold_s)
+        """How far back a setup or reset can still matter: what was armed, and what kept the other side from being armed then."""
+        return self.armed_s + max(self.armed_s, self.confirm_s + self.reset_hold_s)
 
 
 def _check_windows(settings: StrategySettings) -> None:

@@ -13,7 +13,7 @@ from sqfd.strategy.api import Report
 from sqfd.strategy.baseline import Baseline, Bools, Floats, Ints
 from sqfd.strategy.context import Context, context
 from sqfd.strategy.divergence import Divergence, Setup, divergence
-from sqfd.strategy.exits import REASONS, exits
+from sqfd.strategy.exits import REASONS, Held, exits
 from sqfd.strategy.features import Features
 from sqfd.strategy.position import Exit, Opening, Position
 from sqfd.strategy.reset import Reset, ResetMemory, ResetState, reset
@@ -63,23 +63,24 @@ class Evaluated:
     def __init__(self, features: Features, memory: Memory) -> None:
         self.features, self.settings = features, features.settings
         self.context: Context = context(features)
-        self.divergence: Divergence = divergence(features, memory.setup)
         self.reset: Reset = reset(features, memory.reset)
+        self.divergence: Divergence = divergence(features, memory.setup, self.reset.live)
         self.score: Score = score(features, self.context, self.reset, self.divergence.armed)
-        self.coverage: Floats = features.coverage()
+        self.coverage: Floats = features.coverage
         self.memory = Memory(self.divergence.after, self.reset.after)
         self.entries = self._entries()
 
     def _entries(self) -> Ints:
-        """Ticks where a setup is armed, the score and coverage suffice, and no exit would hold already."""
-        settings = self.settings
-        good = (self.divergence.armed != 0) & (self.score.total >= settings.min_entry_score)
-        good &= self.coverage >= settings.min_coverage
+        """Ticks where a setup is armed, a reset lives, score and coverage suffice, and no exit would hold already."""
+        settings, armed = self.settings, self.divergence.armed
+        good = (armed != 0) & (self.score.total >= settings.min_entry_score) & (self.coverage >= settings.min_coverage)
+        if settings.require_reset:
+            good &= np.where(armed > 0, self.reset.live[0], self.reset.live[1])
         ticks = self.features.ticks[good]
         if not len(ticks):
             return NONE
         keep = np.ones(len(ticks), np.bool_)
-        armed = self.divergence.armed[good]
+        armed = armed[good]
         for side in (1, -1):
             mine = np.flatnonzero(armed == side)
             if len(mine):
@@ -88,7 +89,8 @@ class Evaluated:
 
     def standing_exits(self, side: int, ticks: Ints) -> Bools:
         """[reason, tick]: what would close a position that is opened at the tick itself."""
-        return exits(self.features, self.context, side, ticks, ticks, self.levels(side, ticks))
+        entered = Held(ticks, self.levels(side, ticks), side * self.context.value[ticks - self.features.first])
+        return exits(self.features, self.context, side, ticks, entered)
 
     def levels(self, side: int, ticks: Ints) -> Ints:
         """Low (long) or high (short) of the live reset, of the last seconds where there is none."""
@@ -106,7 +108,8 @@ class Evaluated:
         total = float(self.score.total[at])
         quality, tier = tier_of(self.settings, total)
         price, level = int(self.features.price_at(ticks)[0]), int(self.levels(side, ticks)[0])
-        return Opening(side, price, level, total, quality, tier.size, tier.leverage, tier.confidence)
+        context = side * float(self.context.value[at])
+        return Opening(side, price, level, total, quality, tier.size, tier.leverage, tier.confidence, context)
 
     def first_exit(self, position: Position, start: int) -> Exit | None:
         for first in range(max(start, self.features.first), self.features.last, EXIT_CHUNK):
@@ -121,8 +124,9 @@ class Evaluated:
 
     def held_exits(self, position: Position, ticks: Ints) -> Bools:
         """[reason, tick] for an open position."""
-        entry, level = np.full(len(ticks), position.entry_tick), np.full(len(ticks), position.level)
-        return exits(self.features, self.context, position.side, ticks, entry, level)
+        known = (position.entry_tick, position.level, position.context)
+        entered = Held(*(np.full(len(ticks), value) for value in known))
+        return exits(self.features, self.context, position.side, ticks, entered)
 
     def report(self, tick: int, position: Position | None) -> Report | None:
         if not self.features.first <= tick < self.features.last:

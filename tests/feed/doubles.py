@@ -19,6 +19,13 @@ class Sink:
         self.trades.append((market, trade))
         return True
 
+    def recovered(self, market: int, trade: Trade, first: bool) -> bool:
+        return self.trade(market, trade, 0.0)
+
+    @property
+    def oldest_ms(self) -> int:
+        return self.refuse_before_ms
+
     def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
         if liquidation.ts_ms < self.refuse_before_ms:
             return False

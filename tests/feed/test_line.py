@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import Any
 
 import pytest
 import structlog
 
 from exchanges.binance import Binance
 from sqfd.clock import ManualClock
-from sqfd.feed import line as line_module
 from sqfd.feed.intake import Intake
 from sqfd.feed.line import Gate, Line
 from sqfd.feed.rest import Rest
@@ -30,26 +30,25 @@ class Sleeper(ManualClock):
 
 
 @pytest.mark.parametrize("status", [None, 429])
-async def test_a_day_of_refusals(monkeypatch: pytest.MonkeyPatch, status: int | None) -> None:
+async def test_a_day_of_refusals(status: int | None) -> None:
     """For 24 hours: no more attempts than allowed, none before Retry-After, none later than a minute after it may."""
     clock, exchange, settings = Sleeper(), Binance(), FeedSettings()
     log = structlog.testing.LogCapture()
     logger = structlog.wrap_logger(None, processors=[log])
     attempts: list[float] = []
 
-    async def refuse(*arguments: object, **options: object) -> Connection:
+    async def refuse(*arguments: Any, **options: Any) -> Connection:
         attempts.append(clock.now_ms())
         if clock.now_ms() > DAY_MS:
             raise asyncio.CancelledError
         raise ConnectFailed("refused", status, 120.0 if status else None)
 
-    monkeypatch.setattr(line_module, "connect", refuse)
     instrument = exchange.assume("BTCUSDT")
     gate, rest = Gate(exchange, settings, clock), Rest(exchange, settings, clock)
     streams = list(exchange.streams(instrument, False))
     endpoint = exchange.endpoint("spot")
     intake = Intake(Sink(), Offsets())
-    line = Line(exchange, endpoint, streams, 0, gate, rest, intake, settings, clock, logger)
+    line = Line(exchange, endpoint, streams, 0, gate, rest, intake, settings, clock, logger, None, refuse)
     with pytest.raises(asyncio.CancelledError):
         await line.run()
     pauses_s = [(later - earlier) / 1e3 for earlier, later in itertools.pairwise(attempts)]

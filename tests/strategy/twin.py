@@ -33,6 +33,7 @@ class Twin:
             self.high[tick], self.low[tick] = int(row["high"]), int(row["low"])
         self.swings: dict[tuple[int, int, int], float] = {}
         self.setup: dict[str, Any] | None = None
+        self.diverged: dict[int, int] = {}
         self.resets: dict[int, dict[str, Any]] = {1: {}, -1: {}}
 
     def samples(self, window: int, tick: int) -> list[int]:
@@ -86,6 +87,8 @@ class Twin:
         settings = self.settings
         gap = self.n(self.S, window, tick) - self.n(self.P, window, tick)
         spot, perp = self.delta(self.S, window, tick), self.delta(self.P, window, tick)
+        if self.coverage(tick) < settings.min_coverage:
+            return 0, abs(gap)
         if sign(spot) * sign(perp) >= 0 or abs(gap) < settings.divergence_gap_min:
             return 0, abs(gap)
         if abs(gap) < self.rank(self.gaps(window, tick), settings.divergence_gap_rank):
@@ -98,6 +101,10 @@ class Twin:
         side = sign(spot)
         return (side if side * self.delta(self.L, window, tick) > -worst else 0), abs(gap)
 
+    def coverage(self, tick: int) -> float:
+        window = min(self.settings.setup_window_s, tick - self.first)
+        return (self.C[tick] - self.C[tick - window]) / max(window, 1) / 1e6
+
     def extreme(self, side: int, window: int, tick: int) -> int:
         span = range(max(self.first, tick - window + 1), tick + 1)
         return min(self.low[t] for t in span) if side > 0 else max(self.high[t] for t in span)
@@ -107,9 +114,15 @@ class Twin:
         settings = self.settings
         found = [self.diverges(window, tick) for window in settings.divergence_windows_s]
         sides = {side for side, _ in found if side}
+        for side in sides:
+            self.diverged[side] = tick
+        for side in (1, -1):
+            live, _, _ = self.reset(side, tick)
+            if live and tick - self.diverged.get(side, -math.inf) <= settings.armed_s:
+                sides.discard(-side)
         holds = sides.pop() if len(sides) == 1 else 0
         if holds:
-            strength = min(1.0, max(gap for side, gap in found if side) / settings.divergence_full_gap)
+            strength = min(1.0, max(gap for side, gap in found if side == holds) / settings.divergence_full_gap)
             swing = self.swing(self.L, settings.setup_window_s, tick)
             level = self.extreme(holds, settings.setup_window_s, tick) - holds * settings.disarm_swings * swing
             self.setup = {"side": holds, "tick": tick, "level": level, "strength": strength}
@@ -126,7 +139,11 @@ class Twin:
             older = self.n(self.S, half, tick, self.S[tick - half] - self.S[tick - window])
             older -= self.n(self.P, half, tick, self.P[tick - half] - self.P[tick - window])
         newer = self.n(self.S, half, tick) - self.n(self.P, half, tick)
-        if abs(older) < settings.reset_gap_min or sign(older) * sign(newer) != -1:
+        if (
+            self.coverage(tick) < settings.min_coverage
+            or abs(older) < settings.reset_gap_min
+            or sign(older) * sign(newer) != -1
+        ):
             return 0, 0.0
         if abs(older + newer) > settings.reset_remainder_max * abs(older):
             return 0, 0.0
@@ -182,18 +199,20 @@ class Twin:
         return [self.candle(side, end - back * width, width) for back in range(count - 1, -1, -1)]
 
     def score(self, side: int, tick: int) -> list[float]:
-        live, _, convergence = self.reset(side, tick)
-        _, context = self.context(tick)
+        live, alignment, convergence = self.reset(side, tick)
+        context, _ = self.context(tick)
+        settings = self.settings
+        turned = settings.alignment_points * alignment + settings.convergence_points * convergence
+        agreed = max(-1.0, min(1.0, side * context / settings.context_full))
         return [
-            self.score_reset(side, tick, convergence if live else 0.0),
+            self.score_reset(side, tick, turned if live else 0.0),
             self.score_absorption(side, tick, live),
             self.score_breakdown(side, tick),
-            self.score_bias(side, tick) + self.settings.context_points * side * context,
+            self.score_bias(side, tick) + settings.context_points * agreed,
         ]
 
-    def score_reset(self, side: int, tick: int, convergence: float) -> float:
+    def score_reset(self, side: int, tick: int, points: float) -> float:
         settings = self.settings
-        points = settings.convergence_points * convergence
         window, limit = settings.speed_window_s, settings.deceleration_ratio
         if tick - window * settings.speed_spans >= self.first:
             speeds = [
@@ -246,9 +265,13 @@ class Twin:
 
     def score_bias(self, side: int, tick: int) -> float:
         settings, window = self.settings, self.settings.bias_window_s
-        points = settings.bias_spot_points * (side * self.n(self.S, window, tick) > settings.bias_min)
-        points += settings.bias_price_points * (side * self.n(self.L, window, tick) > settings.bias_min)
-        return points + settings.bias_perp_points * (side * self.n(self.P, window, tick) > 0)
+        spot, price, perp = (
+            max(0.0, min(1.0, side * self.n(X, window, tick) / settings.bias_full)) for X in (self.S, self.L, self.P)
+        )
+        lagging = side * self.n(self.P, settings.divergence_windows_s[0], tick)
+        turned = max(0.0, min(1.0, 0.5 + 0.5 * lagging / settings.lagging_full))
+        points = settings.bias_spot_points * spot + settings.bias_price_points * price
+        return points + settings.bias_perp_points * perp + settings.lagging_points * turned
 
     def exits(self, side: int, tick: int, entry: int, level: int) -> list[bool]:
         settings, window = self.settings, self.settings.exit_lookback_s

@@ -1,0 +1,74 @@
+"""Flow rows as dense columns of ticks, for the portfolio and charts: what a symbol's price and volume were at each tick."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqfd.backtest.source import Block
+from sqfd.model import NO_PRICE, Flow
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class Prices(NamedTuple):
+    """[symbol, tick] of the ticks `[first, first + n)`; a tick's values are those of the second that it closed."""
+
+    first: int
+    price: Floats
+    """Index price; the last one before where the second is missing, NaN before the first."""
+    high: Floats
+    low: Floats
+    volume: Floats
+    """Spot and perp notional of the second, dollars; 0 where it is missing."""
+    there: Bools
+    """The second's own row was known at the tick and had a price."""
+
+    @property
+    def last(self) -> int:
+        """One past the last tick."""
+        return self.first + len(self.price[0])
+
+
+class PriceTrack:
+    """Makes `Prices` of one block after the other; remembers the last price of each symbol."""
+
+    def __init__(self, symbols: int) -> None:
+        self._last = np.full(symbols, NO_PRICE, np.int64)
+
+    def of(self, block: Block) -> Prices:
+        """The block's columns, from its first row's tick to its last row's."""
+        first, last = int(block.ticks[0]), int(block.ticks[-1]) + 1
+        current = is_current(block.flow, block.ticks)
+        shape = (len(self._last), last - first)
+        logs = np.full((3, *shape), NO_PRICE, np.int64)
+        volume = np.zeros(shape)
+        for symbol in range(shape[0]):
+            rows = block.flow[current & (block.flow["symbol"] == symbol)]
+            at = rows["second"] + 1 - first
+            for table, name in zip(logs, ("price", "high", "low"), strict=True):
+                table[symbol, at] = rows[name]
+            volume[symbol, at] = (rows["spot_volume"] + rows["perp_volume"]) / 100.0
+        there = logs[0] != NO_PRICE
+        self._carry(logs, there)
+        price, high, low = (np.where(table == NO_PRICE, np.nan, np.exp(table / 1e9)) for table in logs)
+        return Prices(first, price, high, low, volume, there)
+
+    def _carry(self, logs: Ints, there: Bools) -> None:
+        """Fill each hole of the price with the price before it, and missing extremes with the price."""
+        for symbol, (column, known) in enumerate(zip(logs[0], there, strict=True)):
+            if not known.all():
+                source = np.maximum.accumulate(np.where(known, np.arange(len(column)), -1))
+                column[:] = np.where(source >= 0, column[source], self._last[symbol])
+            self._last[symbol] = column[-1]
+        for table in logs[1:]:
+            np.copyto(table, logs[0], where=table == NO_PRICE)
+
+
+def is_current(flow: Flow, ticks: Ints) -> Bools:
+    """Rows of the second that their tick closed; the others are revisions."""
+    return np.asarray(flow["second"] == ticks - 1)

@@ -1,0 +1,232 @@
+"""The HTML report: one file that needs nothing but a browser, readable on a phone."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from sqfd.backtest import figures
+from sqfd.backtest.charts import Charts
+from sqfd.backtest.output import head
+from sqfd.backtest.run import Result
+from sqfd.backtest.source import moment
+from sqfd.backtest.trades import Trade
+from sqfd.config import Config
+
+MOST_TRADES = 2_000
+"""Rows of the table; a longer one makes browsers slow. The CSV has them all."""
+
+STYLE = """
+:root { --ink: #17202a; --soft: #5d6b7a; --line: #dfe4ea; --paper: #fff; --back: #f4f6f8; --good: #0a7d4f; --bad: #c0392b }
+* { box-sizing: border-box }
+body { margin: 0; background: var(--back); color: var(--ink); font: 15px/1.45 system-ui, sans-serif }
+main { max-width: 1180px; margin: 0 auto; padding: 12px }
+h1 { font-size: 1.35rem; margin: .4rem 0 } h2 { font-size: 1.05rem; margin: 0 0 .5rem }
+section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 12px; margin: 12px 0 }
+.note { color: var(--soft); font-size: .9rem; margin: .2rem 0 }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(148px, 1fr)); gap: 8px }
+.card { border: 1px solid var(--line); border-radius: 8px; padding: 8px 10px }
+.card b { display: block; font-size: 1.2rem; font-variant-numeric: tabular-nums } .card span { color: var(--soft); font-size: .82rem }
+.good { color: var(--good) } .bad { color: var(--bad) }
+.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid var(--line); white-space: nowrap }
+th { color: var(--soft); font-weight: 600; font-size: .85rem } .text { text-align: left } td.explain { white-space: normal; min-width: 260px }
+details summary { cursor: pointer } pre { white-space: pre-wrap; font-size: .8rem; max-width: 640px }
+.groups { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px }
+"""
+
+
+def write_html(path: Path, result: Result, charts: Charts, config: Config) -> None:
+    """Write the report of a run whose lines `charts` gathered."""
+    path.write_text(page(result, charts, config), encoding="utf-8")
+
+
+def page(result: Result, charts: Charts, config: Config) -> str:
+    """The whole page."""
+    stats = result.stats()
+    samples, everything = result.curve.samples(), [*result.trades, *result.still_open]
+    title = f"sqfd backtest: {', '.join(result.plan.symbols)}"
+    span = f"{moment(result.plan.first - 1)} to {moment(result.plan.last - 1)} UTC"
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        f'<p class="note">{span}</p>',
+        _coverage(result, config),
+        _section("Result", _cards(stats) + _costs(stats, config)),
+        _section("Equity and drawdown", _plot(figures.equity(samples, result.curve.capital))),
+    ]
+    for symbol, line in charts.lines.items():
+        mine = [trade for trade in everything if trade.symbol == symbol]
+        body.append(_section(f"{symbol}: price, flow and score", _plot(figures.market(line, mine))))
+    if result.trades:
+        body.append(_section("Trades by net result", _plot(figures.distribution(result.trades))))
+        body.append(_section("By direction, tier and exit reason", _groups(stats)))
+    body.append(_section(f"Trades ({len(everything)})", _trades(everything)))
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style>"
+        f"<script>{get_plotlyjs()}</script></head><body><main>{''.join(body)}</main></body></html>"
+    )
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{html.escape(title)}</h2>{content}</section>"
+
+
+def _plot(figure: go.Figure) -> str:
+    text: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, config={"responsive": True, "displayModeBar": False}
+    )
+    return text
+
+
+def _coverage(result: Result, config: Config) -> str:
+    told = head(result, config)
+    data = (
+        "the newest revision of every second, which is better data than live had"
+        if result.plan.revised
+        else "as live saw it: late trades count from the second in which they came"
+    )
+    rows = [
+        (
+            symbol,
+            _share(known["share"]),
+            _share(known["coverage"]),
+            f"{known['revisions']:,}",
+            f"{len(known['markets'])}",
+        )
+        for symbol, known in told["coverage"].items()
+    ]
+    table = _table(("", "seconds stored", "volume whole", "revisions", "markets"), rows)
+    speed = f"{result.ticks:,} ticks in {result.elapsed_s:.2f} s ({result.ticks_per_second:,.0f} ticks/s)"
+    return _section("Data", f'<p class="note">Data {data}. {speed}.</p>{table}')
+
+
+def _cards(stats: dict[str, Any]) -> str:
+    interval = stats["expectancy_bps_95"]
+    between = f"95 %: {interval[0]:.1f} to {interval[1]:.1f} bps" if interval else "too few trades for an interval"
+    cards = [
+        ("Return", _share(stats["total_return"]), f"buy-and-hold {_share(stats['buy_and_hold']['total_return'])}"),
+        ("Max drawdown", _share(stats["max_drawdown"]), f"{stats['max_drawdown_s'] / 3600:.1f} h under the peak"),
+        ("Expectancy", _number(stats["expectancy_bps"], " bps"), between),
+        ("Win rate", _share(stats["win_rate"]), f"{stats['trades']} trades"),
+        ("Profit factor", _number(stats["profit_factor"]), "won / lost"),
+        ("Sharpe", _number(stats["sharpe"]), f"Sortino {_number(stats['sortino'])}"),
+        ("Calmar", _number(stats["calmar"]), f"CAGR {_share(stats['cagr'])}"),
+        ("In the market", _share(stats["exposure"]), f"{_number(stats['trades_per_day'])} trades a day"),
+        ("MAE / MFE", f"{_share(stats['mean_mae'])} / {_share(stats['mean_mfe'])}", "mean excursions"),
+        ("Cost share", _share(stats["cost_share"]), "of gross moves"),
+    ]
+    shown = "".join(
+        f'<div class="card"><span>{name}</span><b class="{_tone(name, value)}">{value}</b><span>{note}</span></div>'
+        for name, value, note in cards
+    )
+    return f'<div class="cards">{shown}</div>'
+
+
+def _tone(name: str, value: str) -> str:
+    if name not in ("Return", "Expectancy") or value == "n/a":
+        return ""
+    return "bad" if value.startswith(("-", "−")) else "good"
+
+
+def _costs(stats: dict[str, Any], config: Config) -> str:
+    settings = config.backtest
+    return (
+        f'<p class="note">From {stats["capital"]:,.0f} to {stats["equity"]:,.2f} $. Paid: fees {stats["fees"]:,.2f}, '
+        f"slippage {stats['slippage']:,.2f}, funding {stats['funding']:,.2f} $. {html.escape(settings.exchange)} "
+        f"{settings.order} fees, {settings.slippage_bps:g} bps + {settings.impact_bps:g} bps × share of volume, filled "
+        f"{settings.latency_s} s after the signal, {settings.margin_share:.0%} of equity as margin at size 1. "
+        f"Ratios from {'daily' if stats['period_s'] == 86_400 else 'hourly'} returns. "
+        "Past results promise nothing; prices are the index, not one exchange's book.</p>"
+    )
+
+
+def _groups(stats: dict[str, Any]) -> str:
+    tables = []
+    for name, title in (
+        ("by_side", "direction"),
+        ("by_quality", "tier"),
+        ("by_symbol", "symbol"),
+        ("by_exit_reason", "exit reason"),
+    ):
+        rows = [
+            (
+                key.replace("_", " "),
+                str(group["trades"]),
+                _share(group["win_rate"]),
+                f"{group['net']:,.2f}",
+                _number(group["expectancy_bps"]),
+            )
+            for key, group in stats[name].items()
+        ]
+        tables.append(f"<div>{_table((title, 'trades', 'won', 'net $', 'bps'), rows)}</div>")
+    return f'<div class="groups">{"".join(tables)}</div>'
+
+
+def _trades(trades: Sequence[Trade]) -> str:
+    if not trades:
+        return '<p class="note">No trade in this range.</p>'
+    columns = ("entry (UTC)", "", "side", "score", "lev.", "held", "entry", "exit", "net $", "net bps", "MAE", "MFE")
+    cells = "".join(f"<th>{name}</th>" for name in columns)
+    rows = "".join(_trade(trade) for trade in trades[:MOST_TRADES])
+    more = f'<p class="note">The first {MOST_TRADES:,}; --trades writes all.</p>' if len(trades) > MOST_TRADES else ""
+    return (
+        f'<div class="wide"><table><thead><tr>{cells}<th class="text">why it ended, and why it began</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>{more}"
+    )
+
+
+def _trade(trade: Trade) -> str:
+    held = f"{trade.held_s // 3600}:{trade.held_s % 3600 // 60:02d}:{trade.held_s % 60:02d}"
+    values = (
+        moment(trade.entry_tick),
+        trade.symbol,
+        trade.side,
+        f"{trade.score:.2f}",
+        f"{trade.leverage:g}",
+        held,
+        f"{trade.entry_price:.8g}",
+        f"{trade.exit_price:.8g}",
+        f"{trade.net:,.2f}",
+        f"{trade.net_share * 1e4:,.1f}",
+        _share(trade.mae),
+        _share(trade.mfe),
+    )
+    tone = "good" if trade.net > 0 else "bad"
+    cells = "".join(f'<td class="{tone if place in (8, 9) else ""}">{value}</td>' for place, value in enumerate(values))
+    parts = "\n".join(
+        f"{name.replace('_', ' ')}: {value:.2f}" for name, value in trade.explain["score_breakdown"].items()
+    )
+    phases = "\n".join(f"{name}: {phase.get('verdict')}" for name, phase in trade.explain["phases"].items())
+    why = html.escape(", ".join(trade.exit_reasons).replace("_", " "))
+    story = html.escape(f"{trade.explain['reasoning']}\n\n{phases}\n\n{parts}")
+    return (
+        f'<tr>{cells}<td class="text explain"><details><summary>{why}</summary><pre>{story}</pre></details></td></tr>'
+    )
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = "".join(
+        f'<th class="{"" if place else "text"}">{html.escape(name)}</th>' for place, name in enumerate(columns)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td class="{"" if place else "text"}">{html.escape(value)}</td>' for place, value in enumerate(row))
+        + "</tr>"
+        for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _share(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.2%}"
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    return "n/a" if value is None else f"{value:,.2f}{unit}"

@@ -1,0 +1,259 @@
+"""A backtest: stored flow through the live engine, block by block, and its signals through a paper portfolio.
+
+Read in tick order the journal gives byte-equal signals to the live run that wrote it: the engine is the same, it sees the same
+rows at the same ticks, and it is told what the live engine was told (instance, markets). Memory does not grow with the
+range but for signals, trades and one sample a minute.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sqfd.backtest.coverage import Coverage
+from sqfd.backtest.equity import EquityCurve
+from sqfd.backtest.portfolio import Portfolio
+from sqfd.backtest.prices import Prices, PriceTrack
+from sqfd.backtest.settings import BacktestSettings
+from sqfd.backtest.source import AsSeen, Block, Revised, Source, blocks, by_symbol, cuts_of, merged, span_of
+from sqfd.backtest.statistics import statistics
+from sqfd.backtest.trades import Trade
+from sqfd.config import Config
+from sqfd.engine import Engine, Observer, State
+from sqfd.journal import JournalStore
+from sqfd.signals.signal import Signal
+from sqfd.strategy.position import Book
+from sqfd.strategy.settings import StrategySettings
+from sqfd.wiring import EngineNote, engine_for, symbols_of
+
+Progress = Callable[[int, int], None]
+"""Told (ticks done, ticks in all)."""
+Watcher = Callable[[Block, Prices], None]
+"""Shown each block after it was judged: charts."""
+
+
+LEADS = 2
+"""Spans of the strategy's memory that are judged, without deciding, before a range that begins in the midst of a run."""
+EMPTY = msgspec.json.encode(State("", 0, Book()))
+"""A state without positions and without memory: restoring it leaves an engine's memory as it is."""
+
+
+class Told(NamedTuple):
+    """What a live engine was told at its start, as the journal noted it: it ran from `tick` on."""
+
+    tick: int
+    instance: str
+    symbols: tuple[str, ...]
+    markets: Mapping[str, Sequence[str]]
+    strategy: StrategySettings | None
+    """None where this version does not know these settings any more."""
+    state: bytes | None
+    """What it was restored from."""
+
+
+def told_by(store: JournalStore) -> list[Told]:
+    """The journal's notes of live runs, by tick."""
+    found = []
+    for tick, record in store.engine_notes():
+        note = msgspec.json.decode(record, type=EngineNote)
+        try:
+            strategy = msgspec.json.decode(note.strategy, type=StrategySettings)
+        except msgspec.ValidationError:
+            strategy = None
+        state = bytes(note.state)
+        found.append(
+            Told(tick, note.instance, note.symbols, note.markets, strategy, None if state == b"null" else state)
+        )
+    return found
+
+
+class Plan(NamedTuple):
+    """What to run: ticks `[first, last)` of symbols."""
+
+    symbols: tuple[str, ...]
+    first: int
+    last: int
+    revised: bool = False
+
+
+class Result(NamedTuple):
+    """What came of it."""
+
+    plan: Plan
+    signals: list[Signal]
+    trades: list[Trade]
+    still_open: list[Trade]
+    refused: Mapping[str, int]
+    curve: EquityCurve
+    coverage: Coverage
+    ticks: int
+    """Ticks × symbols that were run."""
+    elapsed_s: float
+    """Reading, judging and trading, without warming up."""
+
+    @property
+    def ticks_per_second(self) -> float:
+        return self.ticks / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    def stats(self) -> dict[str, Any]:
+        """See `statistics`."""
+        return statistics(self.curve, self.trades, self.still_open)
+
+
+def planned(
+    store: JournalStore,
+    config: Config,
+    symbols: Sequence[str],
+    from_s: int | None,
+    to_s: int | None,
+    revised: bool = False,
+) -> Plan:
+    """The wanted range cut to what the journal holds. Without `symbols`: the configured ones that it has flow of.
+
+    Raises NoData, whose text names what there is.
+    """
+    source = AsSeen(store)
+    chosen = tuple(symbols) or tuple(s for s in symbols_of(config) if source.extent(s)) or symbols_of(config)
+    unknown = [symbol for symbol in chosen if source.extent(symbol) is None]
+    if unknown:
+        chosen_of = (*unknown, *(name for name in store.symbol_names() if name not in unknown))
+        span_of(source, chosen_of, from_s, to_s)  # raises, and names every symbol that there is
+    return Plan(chosen, *span_of(source, chosen, from_s, to_s), revised)
+
+
+class Paper:
+    """One way of trading the signals: a portfolio and its curve."""
+
+    def __init__(self, symbols: Sequence[str], settings: BacktestSettings) -> None:
+        self.portfolio = Portfolio(symbols, settings)
+        self.curve = EquityCurve(settings.capital, len(symbols))
+
+
+class Backtest:
+    """One run over a journal. Make it and call `run` once.
+
+    Where a live run with the same symbols and settings began, the engine is started anew as the daemon's was: warmed from the
+    journal, restored to the same state.
+    """
+
+    def __init__(
+        self,
+        store: JournalStore,
+        config: Config,
+        plan: Plan,
+        *,
+        watcher: Watcher | None = None,
+        observer: Observer | None = None,
+        as_told: bool = False,
+        also: Sequence[BacktestSettings] = (),
+    ) -> None:
+        """`also`: further ways to trade the same signals, see `run_all`. `as_told`: with the strategy's settings of each live run instead of the configuration's.
+
+        Raises ValueError where `config.backtest` contradicts itself.
+        """
+        self._store, self._config, self._plan = store, config, plan
+        self._watcher, self._observer, self._as_told = watcher, observer, as_told
+        source: Source = AsSeen(store)
+        self._source: Source = Revised(source, config.bars.revisable_s) if plan.revised else source
+        self._told = [told for told in told_by(store) if self._alike(told)]
+        self._papers = [Paper(plan.symbols, settings) for settings in (config.backtest, *also)]
+        self._coverage = Coverage(plan.symbols)
+        self._track = PriceTrack(len(plan.symbols))
+
+    def _alike(self, told: Told) -> bool:
+        """Whether that live run is the one that is asked for: the same symbols under the same settings.
+
+        Where it is not, this run is another one, which knows nothing of the live one's starts and positions.
+        """
+        strategy = told.strategy if self._as_told else self._config.strategy
+        return told.symbols == self._plan.symbols and told.strategy is not None and told.strategy == strategy
+
+    def run(self, progress: Progress = lambda done, total: None) -> Result:
+        """Warm up, run every block, and sum up."""
+        return self.run_all(progress)[0]
+
+    def run_all(self, progress: Progress = lambda done, total: None) -> list[Result]:
+        """The same for every way of trading: the configuration's first, then those of `also`."""
+        plan, signals = self._plan, list[Signal]()
+        starts = [told.tick for told in self._told if plan.first < told.tick < plan.last]
+        engine = self._start(plan.first)
+        began = time.perf_counter()
+        cuts = cuts_of(plan.first, plan.last, self._config.backtest.block_s, starts)
+        for block in blocks(self._source, plan.symbols, cuts):
+            if starts and starts[0] <= block.first:
+                engine = self._start(starts[0])
+                starts = [tick for tick in starts if tick > block.first]
+                for paper in self._papers:
+                    paper.portfolio.keep_only(engine.book())
+            signals += self._judge(engine, block)
+            progress(block.last - plan.first, plan.last - plan.first)
+        elapsed_s = time.perf_counter() - began
+        self._coverage.add_markets(self._store, plan.first - 1, plan.last - 1)
+        return [self._result(paper, signals, elapsed_s) for paper in self._papers]
+
+    def _start(self, tick: int) -> Engine:
+        """An engine as the daemon starts one before `tick`."""
+        config, symbols = self._config, self._plan.symbols
+        told = next((told for told in reversed(self._told) if told.tick <= tick), None)
+        if told is not None and told.strategy is not None:
+            config = msgspec.structs.replace(config, instance=told.instance, strategy=told.strategy)
+        markets = self._registered() if told is None else told.markets
+        engine = engine_for(config, markets, symbols, config.backtest.block_s)
+        engine.observer = self._observer
+        if told is not None and told.tick == tick:
+            engine.warm(by_symbol(self._source, symbols, tick - 1 - engine.history_s, tick))
+            if told.state is not None:
+                engine.restore(told.state)
+        else:
+            self._lead_in(engine, tick)
+        return engine
+
+    def _lead_in(self, engine: Engine, tick: int) -> None:
+        """Begin in the midst of a live run: what it remembered at `tick` is what it saw before, revisions at their time.
+
+        Which positions it held is not known: the book begins empty.
+        """
+        first = tick - LEADS * engine.strategy.memory_s
+        engine.warm(by_symbol(self._source, self._plan.symbols, first - 1 - engine.history_s, first))
+        lead = merged(self._source, self._plan.symbols, first, tick)
+        engine.observer = None
+        engine.block(lead.ticks, lead.flow)
+        engine.restore(EMPTY)
+        engine.observer = self._observer
+
+    def _registered(self) -> dict[str, list[str]]:
+        """Markets by symbol, for journals that were imported: no live engine was told of them."""
+        names: dict[str, list[str]] = {symbol: [] for symbol in self._plan.symbols}
+        for market in self._store.markets():
+            if market.base in names:
+                names[market.base].append(market.name)
+        return names
+
+    def _judge(self, engine: Engine, block: Block) -> list[Signal]:
+        signals = engine.block(block.ticks, block.flow)
+        prices = self._track.of(block)
+        for paper in self._papers:
+            paper.curve.add(paper.portfolio.advance(prices, signals), prices)
+        self._coverage.add(block)
+        if self._watcher is not None:
+            self._watcher(block, prices)
+        return signals
+
+    def _result(self, paper: Paper, signals: list[Signal], elapsed_s: float) -> Result:
+        portfolio = paper.portfolio
+        if portfolio.waiting:
+            portfolio.refused["range_ended"] += portfolio.waiting
+        return Result(
+            self._plan,
+            signals,
+            portfolio.trades,
+            portfolio.still_open(),
+            portfolio.refused,
+            paper.curve,
+            self._coverage,
+            paper.curve.ticks * len(self._plan.symbols),
+            elapsed_s,
+        )

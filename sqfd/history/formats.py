@@ -1,0 +1,207 @@
+"""Rows of trade archives as columns. Pure.
+
+Each layout is one regular expression over whole lines: it says exactly what is accepted (plain decimal numbers, known words),
+and reading a block of lines is one call. A line that does not match costs only itself.
+
+Sources: Binance public data (README of binance-public-data: spot, USD-M and COIN-M `trades` and `aggTrades`; spot is in
+microseconds since 2025), Tardis' downloadable CSV (`trades`, `liquidations`, microseconds), aggr-server's hourly files
+(`timestamp price size side [liquidation]`, base coins, side 1 = buy).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exchanges.api import COUNT_MAX, NOTIONAL_MAX, PRICE_MAX, SIZE_MAX, TIME_MAX_MS
+
+Origin = Literal["binance", "tardis", "aggr"]
+Data = Literal["trades", "liquidations"]
+
+MICROSECONDS_FROM = 100_000_000_000_000
+"""Times from here on are microseconds: as milliseconds they would be in the year 5138."""
+_BUY = frozenset({b"buy", b"1"})
+_TRUE = frozenset({b"true", b"True", b"TRUE", b"1"})
+
+_NUMBER = rb"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
+_FLAG = rb"([Tt]rue|TRUE|[Ff]alse|FALSE)"
+_TIME = rb"(\d{9,17})"
+
+
+TRADE = np.dtype(
+    [
+        ("ts_ms", np.int64),
+        ("price", np.float64),
+        ("size", np.float64),
+        ("buy", np.bool_),
+        ("count", np.int64),
+        ("forced", np.bool_),
+    ]
+)
+"""One row: `size` in the file's unit (base coins, or contracts); `forced`: a liquidation, which is not volume."""
+
+Trades = NDArray[np.void]
+"""Rows of TRADE, in the order of the file."""
+
+
+class Layout(NamedTuple):
+    """How lines of one kind of file read: the groups of `line`, by name."""
+
+    origin: Origin
+    line: re.Pattern[bytes]
+    groups: tuple[str, ...]
+    base_coins: bool
+    """Sizes are base coins whatever the exchange's contracts are."""
+
+
+def _layout(origin: Origin, line: bytes, groups: str, base_coins: bool = False) -> Layout:
+    return Layout(origin, re.compile(rb"^" + line + rb"\r?$", re.MULTILINE), tuple(groups.split()), base_coins)
+
+
+Columns = dict[str, Sequence[bytes]]
+"""The groups of all rows, by name."""
+
+LAYOUTS = (
+    _layout(
+        "binance",
+        rb"\d+,"
+        + _NUMBER
+        + rb","
+        + _NUMBER
+        + rb",\d+(?:\.\d*)?(?:[eE][-+]?\d+)?,"
+        + _TIME
+        + rb","
+        + _FLAG
+        + rb"(?:,\w+)?",
+        "price size time maker",
+    ),
+    _layout(
+        "binance",
+        rb"\d+," + _NUMBER + rb"," + _NUMBER + rb",(-?\d{1,19}),(-?\d{1,19})," + _TIME + rb"," + _FLAG + rb"(?:,\w+)?",
+        "price size first last time maker",
+    ),
+    _layout(
+        "tardis",
+        rb"[^,\n]*,([^,\n]*)," + _TIME + rb",\d*,[^,\n]*,(buy|sell|unknown)," + _NUMBER + rb"," + _NUMBER,
+        "symbol time side price size",
+    ),
+    _layout(
+        "aggr",
+        _TIME + rb" " + _NUMBER + rb" " + _NUMBER + rb" ([01])(?: ([01])?)?",
+        "time price size side forced",
+        True,
+    ),
+)
+"""Binance's trades and aggTrades are told apart by where the flag stands."""
+
+
+def layout_of(origin: Origin, line: bytes) -> Layout | None:
+    """The layout that a line has; None: it has none of this origin's."""
+    for layout in LAYOUTS:
+        if layout.origin == origin and layout.line.fullmatch(line):
+            return layout
+    return None
+
+
+class Bad(NamedTuple):
+    """A row that was left out because it cannot be right."""
+
+    line: int
+    why: str
+    text: str
+
+
+class Block(NamedTuple):
+    """What a block of lines held."""
+
+    trades: Trades
+    bad: list[Bad]
+    others: int
+    """Rows of other symbols."""
+    sideless: int
+    """Rows that do not say who was the aggressor."""
+
+
+def read_block(layout: Layout, block: bytes, first_line: int, symbol: str, data: Data) -> Block:
+    """Read whole lines. `symbol`: rows of files that name one must have it, in any case."""
+    found = layout.line.findall(block)
+    bad: list[Bad] = []
+    lines: NDArray[np.int64]
+    if len(found) == block.count(b"\n") + (not block.endswith(b"\n")):
+        lines = np.arange(first_line, first_line + len(found))
+    else:
+        found, numbers, bad = _one_by_one(layout, block, first_line)
+        lines = np.array(numbers, np.int64)
+    columns: Columns = dict(zip(layout.groups, zip(*found, strict=True), strict=True)) if found else {}
+    others = sideless = 0
+    if "symbol" in columns:
+        wanted = {name for name in set(columns["symbol"]) if name.decode(errors="replace").upper() == symbol.upper()}
+        mine = np.array([name in wanted for name in columns["symbol"]], bool)
+        sided = np.array([side != b"unknown" for side in columns["side"]], bool)
+        others, sideless = int(np.count_nonzero(~mine)), int(np.count_nonzero(mine & ~sided))
+        kept = np.flatnonzero(mine & sided).tolist()
+        columns = {name: [values[at] for at in kept] for name, values in columns.items()} if kept else {}
+        lines = lines[kept]
+    trades = _trades(columns, data)
+    right = _in_range(trades)
+    if not right.all():
+        wrong = np.flatnonzero(~right).tolist()
+        bad += [Bad(int(lines[at]), "out of range", _told(trades, at)) for at in wrong]
+        trades = trades[right]
+    return Block(trades, bad, others, sideless)
+
+
+def _one_by_one(layout: Layout, block: bytes, first_line: int) -> tuple[list[tuple[bytes, ...]], list[int], list[Bad]]:
+    found, numbers, bad = [], [], []
+    for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), start=first_line):
+        match = layout.line.fullmatch(line)
+        if match is not None:
+            found.append(tuple(group or b"" for group in match.groups()))
+            numbers.append(number)
+        elif line.strip():
+            bad.append(Bad(number, "not a row of this file's kind", line[:80].decode(errors="replace")))
+    return found, numbers, bad
+
+
+def _trades(columns: Columns, data: Data) -> Trades:
+    trades = np.zeros(len(columns.get("time", ())), TRADE)
+    if not columns:
+        return trades
+    times = np.fromiter(map(int, columns["time"]), np.int64)
+    trades["ts_ms"] = np.where(times >= MICROSECONDS_FROM, times // 1000, times)
+    for name in ("price", "size"):
+        trades[name] = np.fromiter(map(float, columns[name]), np.float64)
+    if "maker" in columns:
+        trades["buy"] = [flag not in _TRUE for flag in columns["maker"]]
+    else:
+        trades["buy"] = [side in _BUY for side in columns["side"]]
+    trades["count"] = 1
+    if "first" in columns:
+        first, last = (np.fromiter(map(_int64, columns[name]), np.int64) for name in ("first", "last"))
+        trades["count"] = last - first + 1
+    trades["forced"] = data == "liquidations"
+    if "forced" in columns:
+        trades["forced"] = [flag == b"1" for flag in columns["forced"]]
+    return trades
+
+
+def _int64(text: bytes) -> int:
+    """Past int64 there is no trade id: such a count is out of range."""
+    value = int(text)
+    return value if -(1 << 62) < value < 1 << 62 else 1 << 61
+
+
+def _in_range(trades: Trades) -> NDArray[np.bool_]:
+    """The limits of live trades; also false for infinite numbers (`1e999`)."""
+    price, size, ts_ms, count = (trades[name] for name in ("price", "size", "ts_ms", "count"))
+    result: NDArray[np.bool_] = (price > 0) & (price < PRICE_MAX) & (size > 0) & (size < SIZE_MAX)
+    result &= (price * size < NOTIONAL_MAX) & (ts_ms > 0) & (ts_ms < TIME_MAX_MS) & (count > 0) & (count < COUNT_MAX)
+    return result
+
+
+def _told(trades: Trades, at: int) -> str:
+    return " ".join(f"{name} {trades[name][at]}" for name in ("ts_ms", "price", "size", "count"))

@@ -1,0 +1,88 @@
+"""Is the event loop on time? A thread looks at a mark that the loop renews; where it is old, it takes the loop's stack.
+
+A stack taken afterwards would show nothing: what blocks the loop has to be caught while it blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import threading
+import time
+import traceback
+from types import FrameType
+from typing import Any
+
+LIMIT_S = 0.25
+MARK_S = 0.05
+LOG_S = 60.0
+"""One stall is logged with its stack at most this often; all are counted."""
+DEPTH = 6
+"""Innermost frames of a stack that are told."""
+
+
+class Stalls:
+    """Counts stalls of the running loop. `start` and `stop` on the loop's thread."""
+
+    def __init__(self, log: Any, limit_s: float = LIMIT_S) -> None:
+        self._log, self._limit_s = log, limit_s
+        self._marked = 0.0
+        self._thread_id = 0
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._logged = -math.inf
+        self._last = -math.inf
+        self._next: asyncio.TimerHandle | None = None
+        self.count = 0
+        self.longest_s = 0.0
+        self.stack: tuple[str, ...] = ()
+        """Of the last stall, innermost frame last: `package/file:line function`."""
+
+    def last_ago_s(self) -> float:
+        """Since the last stall; inf where there was none."""
+        return time.monotonic() - self._last
+
+    def start(self) -> None:
+        """Begin to watch the running loop."""
+        self._thread_id = threading.get_ident()
+        self._mark(asyncio.get_running_loop())
+        self._thread = threading.Thread(target=self._watch, name="stalls", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the watching thread."""
+        self._stopped.set()
+        if self._next is not None:
+            self._next.cancel()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _mark(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._marked = time.monotonic()
+        self._next = loop.call_later(MARK_S, self._mark, loop)
+
+    def _watch(self) -> None:
+        counted = 0.0
+        while not self._stopped.wait(MARK_S):
+            marked = self._marked
+            late_s = time.monotonic() - marked - MARK_S
+            if late_s <= self._limit_s:
+                continue
+            self.longest_s = max(self.longest_s, late_s)
+            if marked != counted:  # each stall counts once, however long it lasts
+                counted = marked
+                self._stalled(sys._current_frames().get(self._thread_id))
+
+    def _stalled(self, frame: FrameType | None) -> None:
+        self.count += 1
+        self._last = time.monotonic()
+        frames = traceback.extract_stack(frame)[-DEPTH:]
+        self.stack = tuple(f"{_short(one.filename)}:{one.lineno} {one.name}" for one in frames)
+        if self._last - self._logged >= LOG_S:
+            self._logged = self._last
+            self._log.warning("the event loop stalls", count=self.count, stack=" < ".join(reversed(self.stack)))
+
+
+def _short(path: str) -> str:
+    return "/".join(path.rsplit("/", 2)[-2:])

@@ -1,0 +1,72 @@
+"""Rows of every layout that archives have, and rows that none has."""
+
+from __future__ import annotations
+
+import pytest
+
+from sqfd.history.formats import layout_of, read_block
+
+LINES = [
+    ("binance", b"4000,61234.50000000,0.00100000,61.23450000,1723075200123,True,True", False, 1),
+    ("binance", b"4000,61234.50,0.001,61.2345,1735689600123456,False,True", True, 1),
+    ("binance", b"5,61234.5,0.001,61.2345,1723075200123,true", False, 1),
+    ("binance", b"9,61234.5,0.001,100,104,1723075200123,false", True, 5),
+    ("binance", b"9,61234.50000000,0.00100000,100,100,1735689600123456,True,True", False, 1),
+    ("tardis", b"binance,BTCUSDT,1723075200123456,1723075200200000,77,buy,61234.5,0.001", True, 1),
+    ("tardis", b"binance,btcusdt,1723075200123456,,,sell,61234.5,1e-3", False, 1),
+    ("aggr", b"1723075200123 61234.5 0.001 1", True, 1),
+    ("aggr", b"1723075200123 61234.5 1e-3 0 0", False, 1),
+]
+
+
+@pytest.mark.parametrize(("origin", "line", "buy", "count"), LINES)
+def test_every_layout_is_read(origin, line, buy, count):
+    """Trades and aggTrades of spot and futures, ms and µs, Tardis, aggr-server: time, price, size, side, matches."""
+    block = read_block(layout_of(origin, line), line + b"\r\n" + line + b"\n", 1, "BTCUSDT", "trades")
+    assert block.bad == []
+    assert len(block.trades) == 2
+    row = block.trades[1]
+    assert row["ts_ms"] in (1_723_075_200_123, 1_735_689_600_123)
+    assert (row["price"], row["size"], row["buy"], row["count"], row["forced"]) == (61234.5, 0.001, buy, count, False)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"4000,nan,0.001,61,1723075200123,True,True",
+        b"4000,61234.5,-1,61,1723075200123,True,True",
+        b"4000,1_0,0.001,61,1723075200123,True,True",
+        b"4000,61234.5,1e999,61,1723075200123,True,True",
+        b"4000,61234.5,0,61,1723075200123,True,True",
+        b"4000,61234.5,0.001,61,1723075200123,maybe,True",
+        b"4000,61234.5,0.001,61,17230752001231723075200123,True,True",
+        b"4000,61234.5,0.00",
+        b"<html>",
+        "4000,6１234.5,0.001,61,1723075200123,True,True".encode(),
+    ],
+)
+def test_a_bad_row_costs_only_itself(bad):
+    """It is named by its line; the rows before and after it are read."""
+    good = LINES[0][1]
+    layout = layout_of("binance", good)
+    block = read_block(layout, b"\n".join([good, b"", bad, good]), 101, "BTCUSDT", "trades")
+    assert len(block.trades) == 2
+    assert [row.line for row in block.bad] == [103]
+
+
+def test_rows_that_are_not_ours_are_counted_apart():
+    """Other symbols of a grouped file, and rows without an aggressor, are neither trades nor malformed."""
+    line = b"okex,%s,1723075200123456,1723075200123456,1,%s,5,1"
+    rows = [line % pair for pair in ((b"BTC-USDT", b"buy"), (b"ETH-USDT", b"buy"), (b"BTC-USDT", b"unknown"))]
+    block = read_block(layout_of("tardis", rows[0]), b"\n".join(rows), 1, "BTC-USDT", "trades")
+    assert (len(block.trades), block.others, block.sideless, block.bad) == (1, 1, 1, [])
+
+
+def test_liquidations_are_no_volume():
+    """Tardis' liquidation files and aggr-server's marked rows are forced orders with their side."""
+    line = b"binance,BTCUSDT,1723075200123456,1723075200200000,,sell,61234.5,0.5"
+    (row,) = read_block(layout_of("tardis", line), line, 1, "BTCUSDT", "liquidations").trades
+    assert (row["forced"], row["buy"]) == (True, False)
+    line = b"1723075200123 61234.5 0.5 1 1"
+    (row,) = read_block(layout_of("aggr", line), line, 1, "", "trades").trades
+    assert (row["forced"], row["buy"]) == (True, True)

@@ -1,0 +1,182 @@
+"""The live page in Debian's chromium, on a demo: loads, updates, switches, survives a cut, asks nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.page.browser import Browser, chromium
+
+pytestmark = pytest.mark.skipif(chromium() is None, reason="no chromium on this machine")
+START_S = 90
+SECOND = "document.getElementById('clock').textContent"
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[str]:
+    """Address of a demo's page."""
+    code = "from sqfd.cli import main; main()"
+    command = [sys.executable, "-c", code, "demo", "--port", "0", "--exchanges", "BINANCE,BINANCE_FUTURES"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PATH": "/usr/bin", "COLUMNS": "200"})
+    assert process.stdout is not None
+    try:
+        yield next(found[0] for line in process.stdout if (found := re.search(r"http://\S+/", line)))
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    """A fresh browser."""
+    async with Browser(tmp_path) as browser:
+        await browser.resize(1280, 900)
+        yield browser
+
+
+class Proxy:
+    """A way to the demo that can be cut."""
+
+    def __init__(self, url: str) -> None:
+        self._to = urlsplit(url)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def open(self) -> None:
+        """Listen, on the same port as before."""
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """End all connections and refuse new ones."""
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await self._server.wait_closed()
+        await asyncio.gather(*self._tasks)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        there, back = await asyncio.open_connection(self._to.hostname, self._to.port)
+        self._writers |= {writer, back}
+        await asyncio.gather(_pump(reader, back), _pump(there, writer))
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.transport.abort()
+
+
+async def test_it_shows_the_market_and_the_mind(demo: str, browser: Browser) -> None:
+    """Price, candles, both CVDs, score, five phases, markets, parts: all there, and new each second."""
+    await browser.open(demo)
+    await browser.until("document.querySelector('#chart .cartesianlayer .boxes path')", 20)
+    await browser.until("/^[0-9,.]+$/.test(document.getElementById('price').textContent)")
+    await browser.until("['healthy', 'degraded'].includes(document.getElementById('state-text').textContent)")
+    assert await browser.ask("document.querySelectorAll('#phases li').length") == 5
+    assert await browser.ask("document.querySelectorAll('#markets tbody tr').length") >= 6
+    assert await browser.ask("document.querySelectorAll('#chart .scatterlayer .trace .js-line').length") == 2
+    assert "spot CVD" in await browser.ask("document.getElementById('chart').getAttribute('aria-label')")
+    assert "of 10" in await browser.ask("document.getElementById('gauge').getAttribute('aria-label')")
+    before = await browser.ask(SECOND)
+    await browser.until(f"{SECOND} !== '{before}'", 5)
+    assert browser.errors == []
+
+
+async def test_no_request_leaves_the_host(demo: str, browser: Browser) -> None:
+    """Everything that the page asks for is asked of the daemon."""
+    await browser.open(demo)
+    await browser.until("document.querySelector('#chart .main-svg')", 20)
+    await asyncio.sleep(1.5)
+    asked = {urlsplit(url).netloc for url in browser.requests if url.startswith(("http", "ws"))}
+    assert asked == {urlsplit(demo).netloc}
+    assert len(browser.requests) >= 6
+
+
+async def test_keys_switch_symbol_range_and_theme(demo: str, browser: Browser) -> None:
+    """The keyboard alone reaches everything; the choice survives a reload."""
+    await browser.open(demo)
+    await browser.until("document.querySelectorAll('#symbols button').length === 3", 20)
+    await browser.press("2")
+    await browser.until("document.getElementById('symbol').textContent === 'ETH'")
+    await browser.until("document.getElementById('chart').getAttribute('aria-label').startsWith('ETH')")
+    theme = await browser.ask("document.documentElement.dataset.theme")
+    await browser.press("t")
+    await browser.until(f"document.documentElement.dataset.theme !== '{theme}'")
+    await browser.press("r")
+    await browser.until("document.querySelector('#ranges [aria-pressed=true]').textContent === '4 h'")
+    await browser.press("/")
+    await browser.until("document.activeElement.id === 'filter'")
+    await browser.open(demo)
+    await browser.until("document.getElementById('symbol').textContent === 'ETH'", 20)
+
+
+async def test_the_filter_and_the_order_of_markets(demo: str, browser: Browser) -> None:
+    """Words narrow the table, a header's button turns its order."""
+    await browser.open(demo)
+    rows = "[...document.querySelectorAll('#markets tbody tr')].map(row => row.cells[0].textContent)"
+    await browser.until(f"{rows}.length > 3", 20)
+    whole = await browser.ask(rows)
+    await browser.ask("document.getElementById('filter').value = 'sol spot'")
+    await browser.ask("document.getElementById('filter').dispatchEvent(new Event('input'))")
+    assert await browser.ask(rows) == ["BINANCE:solusdt"]
+    await browser.ask("document.getElementById('filter').value = ''")
+    await browser.ask("document.querySelector('#markets th button').click()")
+    assert await browser.ask(rows) == list(reversed(whole))
+
+
+async def test_it_comes_back_after_a_cut(demo: str, browser: Browser) -> None:
+    """While the daemon is away the page says so; when it is back, the page goes on by itself."""
+    proxy = Proxy(demo)
+    await proxy.open()
+    await browser.open(f"http://127.0.0.1:{proxy.port}/")
+    await browser.until(
+        "!document.body.classList.contains('stale') && document.getElementById('lag').textContent !== '–'", 20
+    )
+    await proxy.cut()
+    await browser.until("document.body.classList.contains('stale')", 10)
+    before = await browser.ask(SECOND)
+    await proxy.open()
+    await browser.until(f"!document.body.classList.contains('stale') && {SECOND} !== '{before}'", 15)
+    await proxy.cut()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+async def test_a_phone_needs_no_sideways_scrolling(demo: str, browser: Browser, theme: str) -> None:
+    """At 360 px nothing is wider than the window, in both themes, and text stays readable against its card."""
+    await browser.resize(360, 740)
+    await browser.open(demo)
+    await browser.until("document.querySelector('#chart .main-svg')", 20)
+    await browser.ask(f"document.documentElement.dataset.theme = '{theme}'")
+    assert await browser.ask("document.documentElement.scrollWidth") <= 360
+    for name in ("text", "soft", "up", "down", "spot", "perp"):
+        assert await browser.ask(CONTRAST.replace("NAME", name)) >= 4.5, name
+
+
+CONTRAST = """(() => {
+  const style = getComputedStyle(document.documentElement);
+  const light = (name) => {
+    const [r, g, b] = style.getPropertyValue(name).trim().slice(1).match(/../g).map((part) => {
+      const value = parseInt(part, 16) / 255;
+      return value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const [a, b] = [light("--NAME"), light("--card")].sort((x, y) => y - x);
+  return (a + 0.05) / (b + 0.05);
+})()"""
+"""Contrast by WCAG 2.1; 4.5 is what it asks for text."""
