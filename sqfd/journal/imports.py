@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqfd.journal import bars as bar_rows
-from sqfd.journal import coverage, flows
+from sqfd.journal import coverage, flows, gaps
 from sqfd.journal.store import JournalStore
 from sqfd.model import Bars, Flow, Market
 
@@ -98,6 +98,7 @@ class MarketImport:
             if whole is not None:
                 span = min(file.first_second, whole[0]), max(file.last_second + 1, whole[1])
                 coverage.load_imported(db, self._market, span, whole)
+                gaps.fill(db, self._market, *whole)
             query = "INSERT OR REPLACE INTO imported_file VALUES (?, ?, ?, ?, ?, ?, ?)"
             db.execute(query, (self._market, *file))
             yield db
