@@ -42,7 +42,7 @@ from sqfd.influx.client import Client, QueryError
 from sqfd.influx.history import History
 from sqfd.influx.lines import signal_line, strategy_line
 from sqfd.influx.schema import BARS_RP, STRATEGY_RP
-from sqfd.influx.shipper import Shipper
+from sqfd.influx.shipper import SINK, Shipper
 from sqfd.influx.warm import Earlier, FlowReader
 from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import GapRecord, Journal
@@ -198,6 +198,8 @@ class Daemon:
         """Run until `stop`. Raises UnknownMarket, JournalBusy or OSError when it cannot start."""
         self._journal = journal = await self._open_journal()
         try:
+            if self.config.influx is None:
+                await journal.forget(SINK)
             await self._collect(await self._catalog())
             await self._warm(journal)
             self._stalls.start()

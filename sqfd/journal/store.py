@@ -191,6 +191,10 @@ class JournalStore(JournalReader):
         """Note that `sink` has everything up to and including `tick`."""
         self._db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?)", (sink, tick))
 
+    def forget(self, sink: str) -> None:
+        """The sink is no longer configured: retention waits for it no more, and it begins anew when it returns."""
+        self._db.execute("DELETE FROM cursor WHERE sink = ?", (sink,))
+
     def mark(self, sink: str, outcomes: Mapping[str, str]) -> None:
         """Note per signal id what became of it at `sink` (`published`, `expired`, …); the first note stays."""
         with self.transaction() as db:
