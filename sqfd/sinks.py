@@ -16,7 +16,7 @@ from sqfd.influx.client import Client
 from sqfd.influx.history import History
 from sqfd.influx.lines import signal_line, strategy_line
 from sqfd.influx.schema import BARS_RP, STRATEGY_RP
-from sqfd.influx.shipper import Shipper
+from sqfd.influx.shipper import SINK, Shipper
 from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import GapRecord, Journal, JournaledSignal
 from sqfd.signals.redis import RedisPublisher
@@ -30,13 +30,16 @@ STOP_S = 10.0
 async def open_journal(config: Config, state: Path) -> Journal:
     """The journal of the state folder. Raises JournalBusy, JournalTooNew, OSError or sqlite3.Error."""
     settings = config.journal
-    return await Journal.open(
+    journal = await Journal.open(
         state,
         retain_s=settings.retention_s(config.influx is not None),
         max_bytes=settings.max_bytes,
         queue_rows=settings.queue_rows,
         instance=config.instance,
     )
+    if config.influx is None:
+        await journal.forget(SINK)  # nobody waits for bars any more: what retention takes is not lost
+    return journal
 
 
 class Sinks:
