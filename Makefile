@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo run test lint bench lock clean servers
+.PHONY: setup demo run test sim soak lint bench docs lock clean servers
 
 setup: $(VENV)/.ready  ## virtual environment with the locked dependencies
 
@@ -21,14 +21,23 @@ demo: setup  ## simulated exchanges on loopback and the daemon on them; Ctrl-C s
 run: setup  ## the daemon with ./sqfd.toml
 	$(BIN)/sqfd run -c sqfd.toml
 
-servers:  # influxd and redis-server from Debian for the tests; nothing is started as a service
-	@command -v influxd >/dev/null && command -v redis-server >/dev/null || { \
-	  echo "installing influxdb and redis-server from Debian"; \
+servers:  # influxd, redis-server, victoria-metrics from Debian for the tests; nothing is started as a service
+	@missing=""; for pair in influxd:influxdb redis-server:redis-server victoria-metrics:victoria-metrics; do \
+	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	[ -z "$$missing" ] || { echo "installing$$missing from Debian"; \
 	  $(SUDO) apt-get update -qq && \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq influxdb redis-server >/dev/null; }
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 
 test: setup servers  ## everything but soaks and fuzzing
 	$(BIN)/python -m pytest -q
+
+soak: setup servers  ## what is too long for `make test`: hundreds of rounds of faults against InfluxDB
+	SQFD_NEMESIS_ROUNDS=$${ROUNDS:-500} $(BIN)/python -m pytest -q -x tests/real/test_nemesis.py
+
+SEEDS ?= 0:170
+CUTS  ?= 6
+sim: setup  ## feeds in virtual time under SEEDS × CUTS cuts of every kind; a failing seed is named
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --cuts $(CUTS)
 
 lint: setup  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
@@ -38,6 +47,11 @@ lint: setup  ## ruff, mypy --strict, import contracts
 
 bench: setup  ## benchmarks; tables and JSON under benchmarks/results
 	$(BIN)/python -m benchmarks
+
+docs: setup  ## make the generated documents and the reference file again
+	$(BIN)/python -m sqfd.cli.documents cli > docs/cli.md
+	$(BIN)/python -m sqfd.cli.documents settings > docs/settings.md
+	$(BIN)/sqfd config reference > sqfd.toml
 
 lock: setup  ## refresh requirements.lock (hashed, without index addresses)
 	$(BIN)/pip install --quiet pip-tools

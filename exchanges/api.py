@@ -93,6 +93,20 @@ def base_asset(name: str) -> tuple[str, float]:
     return _ALIASES.get(rest, rest), factor
 
 
+def split_pair(symbol: str, quotes: Iterable[str]) -> tuple[str, str]:
+    """Split a symbol without a separator into base and quote by the quotes in use; an unknown one leaves the quote empty.
+
+    Of quotes that end alike the longer goes first.
+
+    >>> split_pair("BTCUSDT", ("USDT", "USD")), split_pair("USDT", ("USDT",))
+    (('BTC', 'USDT'), ('USDT', ''))
+    """
+    for quote in quotes:
+        if symbol.endswith(quote) and len(symbol) > len(quote):
+            return symbol[: -len(quote)], quote
+    return symbol, ""
+
+
 # --- what frames mean -------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +325,17 @@ def _out_of_range(symbol: str, ts_ms: int, price: float, quantity: float) -> Mal
     return Malformed(f"out of range: {price=!r:.40} {quantity=!r:.40} {ts_ms=!r:.40}", symbol[:ID_MAX_CHARS])
 
 
+class Asked(dict[int | str, tuple[str, ...]]):
+    """Topics of requests that have no answer yet, by the request's id; beyond LIMIT the oldest are forgotten."""
+
+    LIMIT = 1000
+
+    def __setitem__(self, id: int | str, topics: tuple[str, ...]) -> None:
+        super().__setitem__(id, topics)
+        if len(self) > self.LIMIT:
+            del self[next(iter(self))]
+
+
 Item = TypeVar("Item")
 
 
@@ -421,6 +446,10 @@ class Gap(msgspec.Struct, frozen=True):
             return late_enough and number < before
         return late_enough and trade.ts_ms <= self.before_ms and (number is None or number != before)
 
+    def missing(self, events: Iterable[Event]) -> list[Trade]:
+        """The trades among these that belong into the hole, in their order."""
+        return [event for event in events if type(event) is Trade and self.covers(event)]
+
 
 class OpenInterest(msgspec.Struct, frozen=True):
     """Open interest of one market."""
@@ -458,6 +487,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     topics_per_frame: int = 100
     frames: Rate = Rate(5, 1)
     """Client messages per connection."""
+    requests: Rate | None = None
+    """Subscriptions and unsubscriptions per connection, where they have a limit of their own beside `frames`."""
     ping_s: float | None = None
     """The client owes `Decoder.ping` this often; None: the server pings, or nobody."""
     max_age_s: float | None = None

@@ -23,8 +23,9 @@ from exchanges.api import (
     Request,
     Stream,
     base_asset,
+    split_pair,
 )
-from exchanges.binance import TOPICS_PER_FRAME, Binance, split_pair
+from exchanges.binance import QUOTES, TOPICS_PER_FRAME, Binance
 from exchanges.numbers import lax
 
 _REST = {"perp": ("fapi", "/fapi/v3"), "spot": ("sapi", "/api/v3")}
@@ -120,7 +121,7 @@ class Aster(Binance):
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         spot = kind == "spot" or symbol.endswith("-SPOT")
         symbol = symbol.removesuffix("-SPOT")
-        return self._listed(Listed(symbol, "TRADING", *split_pair(symbol)), "spot" if spot else "perp")
+        return self._listed(Listed(symbol, "TRADING", *split_pair(symbol, QUOTES)), "spot" if spot else "perp")
 
     def history_url(self, instrument: Instrument) -> str:
         return self._rest_url(instrument.endpoint) + "/aggTrades"

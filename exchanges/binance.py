@@ -14,6 +14,7 @@ import msgspec
 
 from exchanges.api import (
     Acked,
+    Asked,
     BadMessage,
     Buffer,
     Call,
@@ -36,6 +37,7 @@ from exchanges.api import (
     Trade,
     base_asset,
     chunks,
+    split_pair,
 )
 from exchanges.numbers import lax
 
@@ -107,7 +109,7 @@ class BinanceDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[int, tuple[str, ...]] = {}
+        self._asked = Asked()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         message = _message.decode(frame)
@@ -193,6 +195,7 @@ class Binance(Exchange):
     usual: ClassVar[tuple[str, ...]] = ("{base}USDT",)
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by id, all history"
+    notes: ClassVar[tuple[str, ...]] = ("Trades are aggregates: fills of one order at one price, with their number.",)
     history_path: ClassVar[str] = "/api/v3/aggTrades"
     info_path: ClassVar[str] = "/api/v3/exchangeInfo"
     history_weight: ClassVar[float] = 4
@@ -215,7 +218,7 @@ class Binance(Exchange):
         )
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
-        base, quote = split_pair(symbol)
+        base, quote = split_pair(symbol, QUOTES)
         return self._instrument(symbol, base, quote)
 
     def _instrument(self, symbol: str, base: str, quote: str, active: bool = True) -> Instrument:
@@ -279,11 +282,3 @@ class Binance(Exchange):
 
 def _reached(before_id: int | str | None, number: int) -> bool:
     return isinstance(before_id, int) and number >= before_id - 1
-
-
-def split_pair(symbol: str) -> tuple[str, str]:
-    """Split `BTCUSDT` by the known quotes; an unknown one leaves the quote empty."""
-    for quote in QUOTES:
-        if symbol.endswith(quote) and len(symbol) > len(quote):
-            return symbol[: -len(quote)], quote
-    return symbol, ""

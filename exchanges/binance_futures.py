@@ -26,8 +26,9 @@ from exchanges.api import (
     Request,
     Stream,
     base_asset,
+    split_pair,
 )
-from exchanges.binance import TOPICS_PER_FRAME, Binance, split_pair
+from exchanges.binance import QUOTES, TOPICS_PER_FRAME, Binance
 from exchanges.numbers import lax
 
 _COIN_MARGINED = re.compile(r"([A-Z0-9]+)USD_(PERP|\d{6})")
@@ -90,6 +91,11 @@ class BinanceFutures(Binance):
     recovery_note: ClassVar[str] = "by id; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = (
+        "A liquidation's second is that of its last fill; some collectors use the event time, up to a few ms later.",
+        "Of liquidations only one order a second and contract is published.",
+        "COIN-M contracts are of 100 dollars (BTC) or 10; sizes are in coins at the price of the trade.",
+    )
     history_weight: ClassVar[float] = 20
 
     def streams(self, instrument: Instrument, liquidations: bool) -> Sequence[Stream]:
@@ -125,7 +131,7 @@ class BinanceFutures(Binance):
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         match = _COIN_MARGINED.fullmatch(symbol)
         if match is None:
-            base, quote = split_pair(symbol.partition("_")[0])
+            base, quote = split_pair(symbol.partition("_")[0], QUOTES)
             return self._contract(Contract(symbol, base, quote, "TRADING"), "usdm")
         size = 100.0 if match[1] == "BTC" else 10.0
         return self._contract(Contract(symbol, match[1], "USD", "TRADING", contractSize=size), "coinm")

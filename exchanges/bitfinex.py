@@ -340,7 +340,7 @@ class Bitfinex(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _history.decode(body)
             made = [make(TRADES + symbol, row) for row in found if row.id not in seen]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if len(found) < PAGE_ROWS:
                 return Page(trades)
             last = found[-1].mts

@@ -40,6 +40,7 @@ from exchanges.api import (
     base_asset,
     chunks,
     rows,
+    split_pair,
 )
 from exchanges.image import past
 from exchanges.numbers import lax
@@ -277,11 +278,15 @@ def _endpoint(name: str) -> Endpoint:
         name,
         "wss://ws.bitget.com/v3/ws/public",
         streams_per_connection=50,
+        requests=Rate(240, 3600),
         topics_per_frame=TOPICS_PER_FRAME,
         ping_s=25,
         max_age_s=24 * 3600,
         ids="unique",
     )
+
+
+QUOTES = ("USDT", "USDC", "BGB", "EUR", "BRL", "USD1", "BTC", "ETH")
 
 
 class Bitget(Exchange):
@@ -355,13 +360,13 @@ class Bitget(Exchange):
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         if kind == "spot" or symbol.endswith("-SPOT"):
             symbol = symbol.removesuffix("-SPOT")
-            return self._instrument(symbol, "spot", *_split(symbol))
+            return self._instrument(symbol, "spot", *split_pair(symbol, QUOTES))
         name = symbol.partition("_")[0]
         if name.endswith("USD") or symbol.endswith(COIN_MARGINED):
             base, _, month = name.partition("USD")
             coin = symbol if "_" in symbol else symbol + COIN_MARGINED
             return self._instrument(coin, "future" if month else "perp", base, "USD", inverse=True)
-        base, quote = (name[:-4], "USDC") if name.endswith("PERP") else _split(name)
+        base, quote = (name[:-4], "USDC") if name.endswith("PERP") else split_pair(name, QUOTES)
         return self._instrument(symbol, "perp", base, quote)
 
     def _request(self, path: str, query: str) -> Request:
@@ -381,7 +386,7 @@ class Bitget(Exchange):
                 make(instrument.symbol, row.ts, row.price, row.size, row.side in ("buy", "Buy"), row.tradeId)
                 for row in reversed(found)
             ]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if len(found) < PAGE_ROWS or found[-1].ts < gap.after_ms:
                 return Page(trades)
             return Page(trades, self._history(gap, f"&idLessThan={found[-1].tradeId}"))
@@ -421,11 +426,3 @@ def _category(instrument: Instrument) -> str:
     if instrument.inverse:
         return "COIN-FUTURES"
     return "USDC-FUTURES" if instrument.quote == "USDC" else "USDT-FUTURES"
-
-
-def _split(symbol: str) -> tuple[str, str]:
-    """Base and quote by the quotes in use; an unknown one leaves the quote empty."""
-    for quote in ("USDT", "USDC", "BGB", "EUR", "BRL", "USD1", "BTC", "ETH"):
-        if symbol.endswith(quote) and len(symbol) > len(quote):
-            return symbol[: -len(quote)], quote
-    return symbol, ""

@@ -41,6 +41,7 @@ from exchanges.api import (
     base_asset,
     chunks,
     rows,
+    split_pair,
 )
 from exchanges.numbers import inflate, iso_ms, lax
 
@@ -281,6 +282,10 @@ def _unwrap(body: bytes) -> msgspec.Raw:
     return answer.data
 
 
+QUOTES = ("USDT", "USDC", "USD")
+"""Of contracts; spot pairs have a separator."""
+
+
 class Bitmart(Exchange):
     """https://bitmart.com."""
 
@@ -317,7 +322,7 @@ class Bitmart(Exchange):
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
-        "Spot trades are timed by their milliseconds; the field of whole seconds beside it, which others use, is not.",
+        "Spot trades are timed by their milliseconds, where a frame lacks them by its whole seconds; one collector always does that.",
         "Liquidations are ordinary trades with a mark and already in the volume; deleveraging and settlement are left out.",
         "A contract is of dollars when its quote is USD; others take any contract of more than one coin for that.",
     )
@@ -378,8 +383,7 @@ class Bitmart(Exchange):
         if "_" in symbol:
             base, _, quote = symbol.partition("_")
             return self._pair(Pair(symbol, base, quote))
-        quote = next((q for q in ("USDT", "USDC", "USD") if symbol.endswith(q)), "")
-        base = symbol.removesuffix(quote)
+        base, quote = split_pair(symbol, QUOTES)
         return self._contract(
             Contract(symbol, base, quote, 0.001 if base in ("BTC", "ETH") and quote != "USD" else 1.0)
         )
@@ -422,7 +426,7 @@ def _page(gap: Gap, made: Sequence[Event]) -> Page[Trade]:
     Live trades of contracts have ids and their history has none: nothing tells which trades of the edge milliseconds were
     received, and they are left out, not counted twice. Spot has ids nowhere: there, contents are compared.
     """
-    trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+    trades = gap.missing(made)
     if gap.instrument.kind != "spot":
         trades = [trade for trade in trades if gap.after_ms < trade.ts_ms < gap.before_ms]
     if len(trades) > 1 and trades[0].ts_ms > trades[-1].ts_ms:

@@ -338,7 +338,7 @@ class Bitmex(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _history.decode(body)
             made = [make(row) for row in found]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             return Page(trades, self._history(gap, start + PAGE_ROWS) if len(found) >= PAGE_ROWS else None)
 
         span = f"startTime={iso(gap.after_ms)}&endTime={iso(gap.before_ms)}"

@@ -37,12 +37,13 @@ from exchanges.api import (
     Trade,
     Unknown,
     base_asset,
+    split_pair,
 )
 from exchanges.numbers import lax
 
 TRADES = "live_trades_"
 _PERP = "-perp"
-_QUOTES = ("USDT", "USDC", "PYUSD", "USD", "EUR", "GBP", "BTC", "ETH", "PAX")
+QUOTES = ("USDT", "USDC", "PYUSD", "USD", "EUR", "GBP", "BTC", "ETH", "PAX")
 
 
 class Data(msgspec.Struct, gc=False):
@@ -179,7 +180,9 @@ class Bitstamp(Exchange):
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         perp = symbol.endswith(_PERP)
-        return self._instrument(symbol, "perp" if perp else "spot", *_split(symbol.removesuffix(_PERP).upper()))
+        return self._instrument(
+            symbol, "perp" if perp else "spot", *split_pair(symbol.removesuffix(_PERP).upper(), QUOTES)
+        )
 
     def _instrument(self, symbol: str, kind: Kind, base: str, quote: str, active: bool = True) -> Instrument:
         asset, multiplier = base_asset(base)
@@ -198,7 +201,7 @@ class Bitstamp(Exchange):
             found = _transactions.decode(body)
             older = sorted((row for row in found if before_id is None or row.tid < before_id), key=lambda row: row.tid)
             made = [make(symbol, row.date * 1000, row.price, row.amount, row.type == 0, row.tid) for row in older]
-            trades = [trade for trade in made if type(trade) is Trade and whole.covers(trade)]
+            trades = whole.missing(made)
             if span == "day" or (older and _reaches(gap, older[0])):
                 return Page(trades)
             return Page(trades, self._history(gap, "day", older[0].tid if older else before_id))
@@ -211,11 +214,3 @@ def _reaches(gap: Gap, oldest: Transaction) -> bool:
     if isinstance(gap.after_id, int):
         return oldest.tid <= gap.after_id + 1
     return oldest.date * 1000 + 999 < gap.after_ms
-
-
-def _split(symbol: str) -> tuple[str, str]:
-    """Base and quote by the quotes in use; an unknown one leaves the quote empty."""
-    for quote in _QUOTES:
-        if symbol.endswith(quote) and len(symbol) > len(quote):
-            return symbol[: -len(quote)], quote
-    return symbol, ""

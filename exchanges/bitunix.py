@@ -34,12 +34,14 @@ from exchanges.api import (
     base_asset,
     chunks,
     rows,
+    split_pair,
 )
 from exchanges.image import past
 from exchanges.numbers import iso_ms, lax
 
 CHANNEL = "trade"
 TOPICS_PER_FRAME = 100
+QUOTES = ("USDT", "USDC", "USD")
 
 
 class Row(msgspec.Struct, gc=False):
@@ -209,5 +211,4 @@ class Bitunix(Exchange):
         )
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
-        quote = next((q for q in ("USDT", "USDC", "USD") if symbol.endswith(q)), "")
-        return self._listed(Listed(symbol, symbol.removesuffix(quote), quote))
+        return self._listed(Listed(symbol, *split_pair(symbol, QUOTES)))

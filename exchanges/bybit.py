@@ -16,6 +16,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Asked,
     BadMessage,
     Buffer,
     Call,
@@ -40,6 +41,7 @@ from exchanges.api import (
     base_asset,
     chunks,
     rows,
+    split_pair,
 )
 from exchanges.numbers import lax
 
@@ -92,7 +94,7 @@ class BybitDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[str, tuple[str, ...]] = {}
+        self._asked = Asked()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
@@ -216,7 +218,7 @@ def _unwrap(body: bytes) -> tuple[Result, int]:
 _MONTHS = "JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"
 _DATED = re.compile(rf"([A-Z0-9]+?)(USDT|USD)?-\d\d?(?:{_MONTHS})\d\d")
 _INVERSE = re.compile(r"([A-Z0-9]+)USD([HMUZ]\d\d)?")
-_SPOT_QUOTES = ("USDT", "USDC", "USDE", "USD1", "USDR", "BRZ", "BRL", "DAI", "EUR", "BTC", "ETH", "SOL", "MNT")
+QUOTES = ("USDT", "USDC", "USDE", "USD1", "USDR", "BRZ", "BRL", "DAI", "EUR", "BTC", "ETH", "SOL", "MNT")
 
 
 def _endpoint(name: str) -> Endpoint:
@@ -243,6 +245,10 @@ class Bybit(Exchange):
     recovery_note: ClassVar[str] = "newest 1000 trades of a contract, newest 60 of a spot pair"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = (
+        "The side of a liquidation is that of the position, so it is turned round: a long that ends is a sell.",
+        "BTCUSDT is the perpetual and BTCUSDT-SPOT the spot pair.",
+    )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return BybitDecoder(instruments, endpoint)
@@ -294,13 +300,13 @@ class Bybit(Exchange):
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         if kind == "spot" or symbol.endswith("-SPOT"):
             symbol = symbol.removesuffix("-SPOT")
-            return self._instrument(symbol, "spot", *_split(symbol), "spot")
+            return self._instrument(symbol, "spot", *split_pair(symbol, QUOTES), "spot")
         if (dated := _DATED.fullmatch(symbol)) is not None:
             inverse = dated[2] == "USD"
             return self._instrument(symbol, "future", dated[1], dated[2] or "USDC", "inverse" if inverse else "linear")
         if (match := _INVERSE.fullmatch(symbol)) is not None:
             return self._instrument(symbol, "future" if match[2] else "perp", match[1], "USD", "inverse")
-        base, quote = (symbol[:-4], "USDC") if symbol.endswith("PERP") else _split(symbol)
+        base, quote = (symbol[:-4], "USDC") if symbol.endswith("PERP") else split_pair(symbol, QUOTES)
         return self._instrument(symbol, "perp", base, quote, "linear")
 
     def _request(self, path: str, query: str) -> Request:
@@ -316,7 +322,7 @@ class Bybit(Exchange):
                 make(instrument.symbol, row.time, row.price, row.size, row.side == "Buy", row.execId)
                 for row in reversed(_past.decode(result.list))
             ]
-            return Page([trade for trade in made if type(trade) is Trade and gap.covers(trade)])
+            return Page(gap.missing(made))
 
         category = instrument.endpoint
         query = f"category={category}&symbol={instrument.symbol}&limit={HISTORY_ROWS[category]}"
@@ -344,11 +350,3 @@ class Bybit(Exchange):
             return Page(items)
 
         return Call(self._request("tickers", f"category={category}"), read)
-
-
-def _split(symbol: str) -> tuple[str, str]:
-    """Base and quote by the quotes in use; an unknown one leaves the quote empty."""
-    for quote in _SPOT_QUOTES:
-        if symbol.endswith(quote) and len(symbol) > len(quote):
-            return symbol[: -len(quote)], quote
-    return symbol, ""

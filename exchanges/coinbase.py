@@ -360,6 +360,10 @@ class Coinbase(Exchange):
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "spot by id, all history; perpetuals: newest 100 of a period"
     has_open_interest: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = (
+        "Both feeds name the maker's side, so it is turned round: some collectors show buys as sells.",
+        "The last trade before a subscription is history and never enters a bar.",
+    )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return CoinbaseDecoder(instruments, endpoint)
@@ -449,7 +453,7 @@ class Coinbase(Exchange):
 
 
 def _covered(gap: Gap, events: Iterable[Event]) -> list[Trade]:
-    return [event for event in events if type(event) is Trade and gap.covers(event)]
+    return gap.missing(events)
 
 
 def _before(gap: Gap, row: Old) -> bool:

@@ -15,6 +15,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Asked,
     BadMessage,
     Buffer,
     Call,
@@ -96,7 +97,7 @@ class CryptocomDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[int, tuple[str, ...]] = {}
+        self._asked = Asked()
         self._begun: set[str] = set()
         """Wanted symbols whose history is over."""
 
@@ -282,7 +283,7 @@ class Cryptocom(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _history.decode(_unwrap(body))
             made = [decoder.traded(instrument.symbol, row) for row in reversed(found)]
-            trades = [t for t in made if type(t) is Trade and gap.covers(t) and _identity(t) not in seen]
+            trades = [trade for trade in gap.missing(made) if _identity(trade) not in seen]
             if len(found) < PAGE_ROWS or found[-1].t < gap.after_ms:
                 return Page(trades)
             oldest_ms = found[-1].t

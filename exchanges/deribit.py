@@ -17,6 +17,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Asked,
     Buffer,
     Call,
     Decoder,
@@ -105,7 +106,7 @@ class DeribitDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[int, tuple[str, ...]] = {}
+        self._asked = Asked()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
@@ -313,7 +314,7 @@ class Deribit(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _trades.decode(_answer.decode(body).result)
             made = [make(row) for row in found.trades]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if not found.has_more or not found.trades or found.trades[-1].timestamp > gap.before_ms:
                 return Page(trades)
             return Page(trades, self._from_seq(gap, found.trades[-1].trade_seq + 1))

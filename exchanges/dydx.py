@@ -246,7 +246,7 @@ class Dydx(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _history.decode(body).trades
             made = [make(symbol, row) for row in reversed(found) if row.id not in seen]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if len(found) < PAGE_ROWS or iso_ms(found[-1].createdAt) < gap.after_ms:
                 return Page(trades)
             return Page(trades, self._older(gap, found))

@@ -17,6 +17,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Asked,
     BadMessage,
     Buffer,
     Call,
@@ -129,7 +130,7 @@ class GateDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[int, tuple[str, ...]] = {}
+        self._asked = Asked()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
@@ -298,6 +299,7 @@ class Gateio(Exchange):
     has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Prints marked internal (insurance fund, deleveraging) are left out; some collectors count them.",
+        "Trades are timed by their milliseconds; old frames without them by their whole seconds.",
         "Since August 2026 liquidations are published without loss, before that at most one per contract and second.",
         "Contracts settled in BTC other than BTC_USD are not offered: their size in coins cannot be told from a trade.",
     )

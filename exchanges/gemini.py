@@ -15,6 +15,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Asked,
     BadMessage,
     Buffer,
     Call,
@@ -41,6 +42,7 @@ from exchanges.api import (
     base_asset,
     chunks,
     rows,
+    split_pair,
 )
 from exchanges.numbers import lax
 
@@ -97,7 +99,7 @@ class GeminiDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[str, tuple[str, ...]] = {}
+        self._asked = Asked()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
@@ -180,10 +182,10 @@ _GUSD_BASES = frozenset({"btc", "eth", "sol", "usdc", "usdt"})
 """What is traded against GUSD: by spelling alone `paxgusd` would be PAX against GUSD rather than PAXG against USD."""
 
 
-def split_pair(symbol: str) -> tuple[str, str, Kind]:
+def parts(symbol: str) -> tuple[str, str, Kind]:
     """Base, quote and kind by the exchange's spelling.
 
-    >>> split_pair("btcusd"), split_pair("paxgusd"), split_pair("btcgusdperp")
+    >>> parts("btcusd"), parts("paxgusd"), parts("btcgusdperp")
     (('btc', 'usd', 'spot'), ('paxg', 'usd', 'spot'), ('btc', 'gusd', 'perp'))
     """
     if symbol.endswith("perp"):
@@ -191,10 +193,7 @@ def split_pair(symbol: str) -> tuple[str, str, Kind]:
         return pair[:-4], pair[-4:], "perp"
     if symbol.endswith("gusd") and symbol[:-4] in _GUSD_BASES:
         return symbol[:-4], "gusd", "spot"
-    for quote in QUOTES:
-        if symbol.endswith(quote) and len(symbol) > len(quote):
-            return symbol[: -len(quote)], quote, "spot"
-    return symbol, "", "spot"
+    return *split_pair(symbol, QUOTES), "spot"
 
 
 class Gemini(Exchange):
@@ -240,7 +239,7 @@ class Gemini(Exchange):
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         pair = symbol.lower()
-        base, quote, spelled = split_pair(pair)
+        base, quote, spelled = parts(pair)
         asset, multiplier = base_asset(base.upper())
         return Instrument(self.id, pair, symbol, spelled, asset, quote.upper(), "market", multiplier=multiplier)
 
@@ -263,7 +262,7 @@ class Gemini(Exchange):
             for row in past
             if row.type in ("buy", "sell") and not row.broken
         ]
-        trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+        trades = gap.missing(made)
         if len(past) < PAGE_ROWS or past[-1].timestampms > gap.before_ms:
             return Page(trades)
         return Page(trades, self._history(gap, f"since_tid={past[-1].tid}"))

@@ -14,6 +14,7 @@ import msgspec
 from exchanges.api import (
     ID_MAX_CHARS,
     Acked,
+    Asked,
     BadMessage,
     Buffer,
     Call,
@@ -39,6 +40,7 @@ from exchanges.api import (
     base_asset,
     chunks,
     rows,
+    split_pair,
 )
 from exchanges.image import past
 from exchanges.numbers import iso_ms, lax
@@ -126,7 +128,7 @@ class HitbtcDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[int, tuple[str, ...]] = {}
+        self._asked = Asked()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
@@ -281,9 +283,8 @@ class Hitbtc(Exchange):
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         name, _, contract = symbol.partition("_")
-        quote = next((q for q in QUOTES if name.endswith(q) and len(name) > len(q)), "")
-        kind_of = "futures" if contract else "spot"
-        return self._listed(symbol, Listed(kind_of, quote, name.removesuffix(quote)))
+        base, quote = split_pair(name, QUOTES)
+        return self._listed(symbol, Listed("futures" if contract else "spot", quote, base))
 
     def recover(self, gap: Gap) -> Call[Trade]:
         if isinstance(gap.after_id, int):
@@ -299,7 +300,7 @@ class Hitbtc(Exchange):
             found = _history.decode(body)
             times = [iso_ms(row.timestamp) for row in found]
             made = [decoder.traded_v2(instrument.symbol, row) for row in found]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             reached = isinstance(gap.before_id, int) and any(row.id >= gap.before_id - 1 for row in found)
             if len(found) < PAGE_ROWS or times[-1] > gap.before_ms or reached:
                 return Page(trades)

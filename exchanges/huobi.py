@@ -44,6 +44,7 @@ from exchanges.api import (
     Unknown,
     base_asset,
     rows,
+    split_pair,
 )
 from exchanges.image import past
 from exchanges.numbers import inflate, lax
@@ -319,7 +320,7 @@ _REST = {
 }
 """Contract info, history and open interest of each kind of derivative."""
 
-_SPOT_QUOTES = ("usdt", "usdc", "usdd", "husd", "tusd", "usd", "eur", "btc", "eth", "trx", "ht")
+QUOTES = ("usdt", "usdc", "usdd", "husd", "tusd", "usd", "eur", "btc", "eth", "trx", "ht")
 _COIN_MARGINED = re.compile(r"([A-Z0-9]+?)(_CW|_NW|_CQ|_NQ|\d{6})")
 _CONTRACT_COINS = {"BTC": 0.001, "ETH": 0.01}
 
@@ -419,7 +420,7 @@ class Huobi(Exchange):
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         if _is_spot(symbol):
-            return self._spot(symbol, *_split(symbol))
+            return self._spot(symbol, *split_pair(symbol, QUOTES))
         base, _, rest = symbol.partition("-")
         if rest.startswith("USDT"):
             expiry = "quarter" if "-" in rest else "swap"
@@ -437,7 +438,7 @@ class Huobi(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = [row for batch in _batches.decode(_unwrap(body).data) for row in batch.data]
             made = [decoder.traded(instrument.symbol, row) for row in found]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             return Page(sorted(trades, key=lambda trade: trade.ts_ms))
 
         if instrument.kind == "spot":
@@ -470,11 +471,3 @@ def _open_interest(instrument: Instrument, row: Interest, ts_ms: int | None) -> 
     if instrument.inverse:
         return OpenInterest(instrument, ts_ms, row.amount, amount)
     return OpenInterest(instrument, ts_ms, amount, row.value)
-
-
-def _split(symbol: str) -> tuple[str, str]:
-    """Base and quote by the quotes in use; an unknown one leaves the quote empty."""
-    for quote in _SPOT_QUOTES:
-        if symbol.endswith(quote) and len(symbol) > len(quote):
-            return symbol[: -len(quote)], quote
-    return symbol, ""

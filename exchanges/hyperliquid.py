@@ -249,7 +249,7 @@ class Hyperliquid(Exchange):
 
         def read(body: bytes) -> Page[Trade]:
             made = [make(row) for row in _recent.decode(body)]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             return Page(sorted(trades, key=lambda trade: trade.ts_ms))
 
         return Call(self._info(type="recentTrades", coin=instrument.symbol), read)

@@ -501,7 +501,7 @@ class Kraken(Exchange):
                 make(instrument.symbol, _seconds_ms(r.time), r.price, r.volume, r.side == "b", r.trade_id)
                 for r in found
             ]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if not found or last <= since_ns or _seconds_ms(found[-1].time) > gap.before_ms:
                 return Page(trades)
             return Page(trades, self._spot_history(gap, last))
@@ -521,7 +521,7 @@ class Kraken(Exchange):
                 for ts_ms, row in reversed(found)
                 if row.uid not in seen
             ]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if len(found) < FUTURES_ROWS or found[-1][0] < gap.after_ms:
                 return Page(trades)
             oldest = found[-1][0]

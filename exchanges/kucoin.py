@@ -16,6 +16,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Asked,
     BadMessage,
     Buffer,
     Call,
@@ -99,7 +100,7 @@ class KucoinDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[str, tuple[str, ...]] = {}
+        self._asked = Asked()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
@@ -330,7 +331,7 @@ class Kucoin(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _rows.decode(_unwrap(body))
             made = [make(msgspec.structs.replace(row, symbol="")) for row in sorted(found, key=lambda r: r.sequence)]
-            return Page([trade for trade in made if type(trade) is Trade and gap.covers(trade)])
+            return Page(gap.missing(made))
 
         path = "/api/v1/market/histories" if instrument.kind == "spot" else "/api/v1/trade/history"
         return Call(Request(f"{self._rest(instrument.endpoint)}{path}?symbol={instrument.symbol}"), read)

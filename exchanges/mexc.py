@@ -42,6 +42,7 @@ from exchanges.api import (
     base_asset,
     chunks,
     rows,
+    split_pair,
 )
 from exchanges.mexc_protobuf import Wrapper
 from exchanges.numbers import decimal, lax
@@ -262,7 +263,7 @@ def _unwrap(body: bytes) -> msgspec.Raw:
     return answer.data
 
 
-_QUOTES = ("USDT", "USDC", "USDE", "USD1", "TUSD", "USD", "EUR", "BTC", "ETH", "MX")
+QUOTES = ("USDT", "USDC", "USDE", "USD1", "TUSD", "USD", "EUR", "BTC", "ETH", "MX")
 _CONTRACT_COINS = {"BTC": 0.0001, "ETH": 0.01, "SOL": 0.1}
 _CONTRACT_DOLLARS = {"BTC": 100.0}
 
@@ -353,7 +354,7 @@ class Mexc(Exchange):
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         base, separator, quote = symbol.partition("_")
         if not separator:
-            return self._spot(symbol, *_split(symbol))
+            return self._spot(symbol, *split_pair(symbol, QUOTES))
         if quote == "USD":
             return self._contract(Detail(symbol, base, quote, base, _CONTRACT_DOLLARS.get(base, 10.0)))
         return self._contract(Detail(symbol, base, quote, quote, _CONTRACT_COINS.get(base, 1.0)))
@@ -416,7 +417,7 @@ def _recovered(gap: Gap, found: Sequence[Any], values: Callable[[Any], tuple[int
     instrument = gap.instrument
     make = MexcDecoder({instrument.symbol: instrument}, instrument.endpoint).trade
     made = [make(instrument.symbol, *values(row)) for row in found]
-    trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+    trades = gap.missing(made)
     return sorted(trades, key=lambda trade: trade.ts_ms)
 
 
@@ -425,11 +426,3 @@ def _open_interest(instrument: Instrument, contracts: float, ts_ms: int | None) 
     if instrument.inverse:
         return OpenInterest(instrument, ts_ms, None, amount)
     return OpenInterest(instrument, ts_ms, amount)
-
-
-def _split(symbol: str) -> tuple[str, str]:
-    """Base and quote by the quotes in use; an unknown one leaves the quote empty."""
-    for quote in _QUOTES:
-        if symbol.endswith(quote) and len(symbol) > len(quote):
-            return symbol[: -len(quote)], quote
-    return symbol, ""

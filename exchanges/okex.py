@@ -271,6 +271,7 @@ class Okex(Exchange):
             streams_per_connection=100,
             topics_per_frame=TOPICS_PER_FRAME,
             frames=Rate(3, 1),
+            requests=Rate(480, 3600),
             ping_s=20,
         ),
     )
@@ -282,6 +283,10 @@ class Okex(Exchange):
     recovery_note: ClassVar[str] = "by id, three months; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = (
+        "The first push of each market is the last trade before the subscription and never enters a bar (one collector counts it).",
+        "Trades are aggregates: fills of one order at one price, with their number; history has single fills.",
+    )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return OkexDecoder(instruments, endpoint)
@@ -354,7 +359,7 @@ class Okex(Exchange):
         def read(body: bytes) -> Page[Trade]:
             found = _history.decode(_unwrap(body))
             made = [make(row) for row in reversed(found)]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if not found or _before(gap, found[-1]):
                 return Page(trades)
             return Page(trades, self._history(gap, f"type=1&after={found[-1].tradeId}"))

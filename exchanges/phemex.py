@@ -16,6 +16,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Asked,
     BadMessage,
     Buffer,
     Call,
@@ -41,6 +42,7 @@ from exchanges.api import (
     base_asset,
     by_channel,
     rows,
+    split_pair,
 )
 from exchanges.image import past
 from exchanges.numbers import lax
@@ -96,7 +98,7 @@ class PhemexDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._asked: dict[int, tuple[str, ...]] = {}
+        self._asked = Asked()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
@@ -236,7 +238,7 @@ def _unwrap(body: bytes) -> msgspec.Raw:
 
 
 _OLD = re.compile(r"(c?)([A-Z0-9]+?)USD")
-_QUOTES = ("USDT", "USDC", "BTC", "ETH", "USD", "EUR", "BRZ", "TRY")
+QUOTES = ("USDT", "USDC", "BTC", "ETH", "USD", "EUR", "BRZ", "TRY")
 _CONTRACT_COINS = {"ETH": 0.005, "LINK": 0.2, "XMR": 0.01, "XRP": 5.0, "XTZ": 0.5, "YFI": 0.0001}
 """Coins in a dollar-settled contract, where it is not one."""
 
@@ -265,6 +267,7 @@ class Phemex(Exchange):
     has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Contracts settled in dollars (LINKUSD, XMRUSD…) have a contract size; some collectors report contracts as coins.",
+        "Older markets send integers: price and quantity are scaled by the listing's decimal places (one collector leaves the quantity).",
         "Up to 1000 past trades come with each subscription, marked as a snapshot: they are not counted as live.",
     )
 
@@ -349,7 +352,7 @@ class Phemex(Exchange):
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
         """Spot begins with a small `s`; what ends in USD has integer prices, and is inverse on BTC or with a small `c`."""
         if symbol.startswith("s") and symbol[1:2].isupper():
-            base, quote = _split(symbol[1:])
+            base, quote = split_pair(symbol[1:], QUOTES)
             return self._spot(Product(symbol, "Spot", quote, "Listed", base, priceScale=SPOT_SCALE), SPOT_SCALE)
         if (older := _OLD.fullmatch(symbol)) is not None:
             base = older[2]
@@ -358,7 +361,7 @@ class Phemex(Exchange):
             under = "USD" if inverse else base
             row = Product(symbol, "Perpetual", "USD", "Listed", base, under, "", coins, PRICE_SCALE)
             return self._older(row)
-        base, quote = _split(symbol)
+        base, quote = split_pair(symbol, QUOTES)
         return self._newer(Product(symbol, "PerpetualV2", quote, "Listed", base))
 
     def recover(self, gap: Gap) -> Call[Trade]:
@@ -369,7 +372,7 @@ class Phemex(Exchange):
             found = _history.decode(_unwrap(body))
             made = [decoder.scaled(instrument, row) for row in found.trades or ()]
             made += [decoder.text(instrument.symbol, row) for row in found.trades_p or ()]
-            trades = [trade for trade in reversed(made) if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(reversed(made))
             return Page(trades)
 
         path = "/md/trade" if instrument.price_scale else "/md/v2/trade"
@@ -404,11 +407,3 @@ def _open_interest(instrument: Instrument, row: Ticker) -> OpenInterest | None:
     return (
         OpenInterest(instrument, ts_ms, None, amount) if instrument.inverse else OpenInterest(instrument, ts_ms, amount)
     )
-
-
-def _split(symbol: str) -> tuple[str, str]:
-    """Base and quote by the quotes in use; an unknown one leaves the quote empty."""
-    for quote in _QUOTES:
-        if symbol.endswith(quote) and len(symbol) > len(quote):
-            return symbol[: -len(quote)], quote
-    return symbol, ""

@@ -363,5 +363,5 @@ def _read_history(gap: Gap, body: bytes) -> Page[Trade]:
         made = [decoder.spot(msgspec.structs.replace(row, symbol="")) for row in _spots.decode(body)]
     else:
         made = [decoder.contract(msgspec.structs.replace(row, s="")) for row in _contracts.decode(_unwrap(body))]
-    trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+    trades = gap.missing(made)
     return Page(sorted(trades, key=lambda trade: (trade.ts_ms, trade.id)))

@@ -226,7 +226,7 @@ class Upbit(Exchange):
                 for r in reversed(found)
                 if (number := str(r.sequential_id)) != cursor
             ]
-            trades = [trade for trade in made if type(trade) is Trade and gap.covers(trade)]
+            trades = gap.missing(made)
             if len(found) < PAGE_ROWS or found[-1].timestamp < gap.after_ms:
                 return Page(trades)
             return Page(trades, self._history(gap, str(found[-1].sequential_id)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 import exchanges
+from sqfd.alerts.settings import AlertSettings
 from sqfd.backtest.settings import BacktestSettings
 from sqfd.feed.settings import FeedSettings
 from sqfd.http.settings import HttpSettings
@@ -75,13 +76,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     journal: JournalSettings = JournalSettings()
     influx: InfluxSettings | None = None
     redis: RedisSettings | None = None
+    alerts: AlertSettings | None = None
     strategy: StrategySettings = StrategySettings()
     backtest: BacktestSettings = BacktestSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 
 
-OPTIONAL = frozenset({"influx", "redis"})
+OPTIONAL = frozenset({"influx", "redis", "alerts"})
 """Sections that switch something on by being there."""
 
 ALIASES: Mapping[str, str] = {
@@ -168,6 +170,7 @@ def state_folder(config: Config, env: Mapping[str, str] | None = None) -> Path:
 
 def _read_environment(env: Mapping[str, str], layered: Layered, notes: list[str]) -> None:
     known = all_keys(Config)
+    _read_credentials(env, layered, known)
     for name, key in ALIASES.items():
         for variable in (name, f"{name}_FILE"):
             if variable in env:
@@ -188,6 +191,18 @@ def _read_environment(env: Mapping[str, str], layered: Layered, notes: list[str]
         if key not in known:
             raise SettingsError(f"${name}: {key}: unknown setting{nearest(key, known)}")
         layered.set(key, _value(name, env), f"${name}")
+
+
+def _read_credentials(env: Mapping[str, str], layered: Layered, known: Sequence[str]) -> None:
+    """systemd's `LoadCredential=redis.password:/path`: each credential is named as the setting that it gives."""
+    folder = env.get("CREDENTIALS_DIRECTORY")
+    for path in sorted(Path(folder).iterdir()) if folder and Path(folder).is_dir() else ():
+        if path.name not in known:
+            raise SettingsError(f"credential {path.name}: unknown setting{nearest(path.name, list(known))}")
+        try:
+            layered.set(path.name, path.read_text(encoding="utf-8").strip(), f"$credential {path.name}")
+        except OSError as error:
+            raise SettingsError(f"credential {path.name} cannot be read: {error.strerror}") from error
 
 
 def _value(variable: str, env: Mapping[str, str]) -> str:
@@ -229,6 +244,29 @@ def _check_exchange(exchange: str, key: str, layered: Layered) -> None:
         raise SettingsError(f"{layered.sources.get(key, 'default')}: {key}: unknown exchange {exchange!r}; {hint}")
 
 
+LIVE = ("strategy.", "log.level")
+"""Keys that a reload applies; the others need a restart."""
+
+
+def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
+    """Key → (old value, new value) of every setting that differs."""
+    old, new = ({key: value_of(config, key) for key, _, _ in walk(Config)} for config in (before, after))
+    return {key: (old[key], new[key]) for key in old if old[key] != new[key]}
+
+
+def value_of(config: Config, key: str) -> Any:
+    """The value of a dotted key; None where its optional section is absent."""
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name) if value is not None else None
+    return value
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value must not be shown."""
+    return key.endswith(("password", "token", "webhook_url"))
+
+
 def reference() -> str:
     """The text of the reference `sqfd.toml`: every setting with one sentence and its default."""
     head = "# sqfd's settings, each with its default. A line may be left out; [influx] and [redis] are used when named.\n\n"
@@ -239,9 +277,6 @@ def shown(loaded: Loaded) -> list[tuple[str, Any, str]]:
     """(key, value, source) of every setting in force; secrets are not shown."""
     rows = []
     for key, _, _ in walk(Config):
-        value: Any = loaded.config
-        for name in key.split("."):
-            value = getattr(value, name) if value is not None else None
-        secret = key.endswith(("password", "token")) and value
-        rows.append((key, "(set)" if secret else value, loaded.source(key)))
+        value = value_of(loaded.config, key)
+        rows.append((key, "(set)" if is_secret(key) and value else value, loaded.source(key)))
     return rows

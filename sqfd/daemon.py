@@ -18,23 +18,27 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-import exchanges
-from exchanges.api import Exchange, Instrument
+from exchanges.api import Instrument
 from sqfd import log
+from sqfd.alerts.sender import Alerts
 from sqfd.bars.seconds import Closed, Seconds
 from sqfd.clock import Clock, SystemClock
-from sqfd.config import Config
+from sqfd.config import LIVE, Config, changes, is_secret
 from sqfd.engine import Engine
 from sqfd.feed.catalog import Catalog, choose
 from sqfd.feed.intake import Counts, Intake
+from sqfd.feed.interest import Interest, InterestBook
+from sqfd.feed.limits import FILE_NAME as LIMITS_FILE
 from sqfd.feed.record import Recorder
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
 from sqfd.http.api import Server
+from sqfd.http.health import Health
 from sqfd.http.view import View
 from sqfd.influx.client import Client, QueryError
 from sqfd.influx.history import History
@@ -46,16 +50,29 @@ from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import GapRecord, Journal
 from sqfd.model import market_of
 from sqfd.notify import Notifier
+from sqfd.settings import SettingsError
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
 from sqfd.stalls import Stalls
-from sqfd.wiring import engine_for, engine_note, gap_records, journaled, symbols_of
+from sqfd.wiring import (
+    engine_for,
+    engine_note,
+    exchanges_of,
+    gap_records,
+    interest_lines,
+    journaled,
+    strategy_of,
+    symbols_of,
+)
 
 HOUR_S = 3600
+MINUTE_S = 60
 LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
 WARM_S = 10.0
 """History that InfluxDB does not give within this long is gone without."""
+INTEREST_ROUNDS = 10
+"""Open interest that was not confirmed for so many intervals is no longer counted."""
 STOP_S = 10.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
 
@@ -115,7 +132,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         """Set when the loops run: the configuration is valid and markets are known (not: when every market trades)."""
-        self._exchanges = _exchanges(config)
+        self._exchanges = exchanges_of(config)
         self._symbols = symbols_of(config)
         self._seconds = Seconds(self._symbols, config.feed.grace_s, config.bars.revisable_s)
         self._time = ExchangeTime(self._clock, self._seconds)
@@ -125,17 +142,31 @@ class Daemon:
         recorder = None
         if record is not None:
             recorder = Recorder(record, feed.record_file_bytes, feed.record_total_bytes, feed_log)
-        self._supervisor = Supervisor(self._exchanges, feed, self._intake, self._clock, feed_log, recorder, self._rests)
+        self._supervisor = Supervisor(
+            self._exchanges,
+            feed,
+            self._intake,
+            self._clock,
+            feed_log,
+            recorder,
+            self._rests,
+            limits=state / LIMITS_FILE,
+            on_interest=self._take_interest,
+        )
+        self._interest = InterestBook(INTEREST_ROUNDS * 1e3 * feed.open_interest_s)
         self._engine: Engine | None = None
         self._journal: Journal | None = None
         self._publisher: RedisPublisher | None = None
         self._shipper: Shipper | None = None
+        self._alerts = Alerts(config.alerts, config.instance, self._clock) if config.alerts is not None else None
         self._influx = Client(config.influx) if config.influx is not None else None
         self._watchdog: Watchdog | None = None
         self._server: Server | None = None
         self._view: View | None = None
         self._notifier = Notifier()
         self._stalls = Stalls(log.get("loop"))
+        self._told_minute = Counts()
+        self._noting: asyncio.Task[None] | None = None
         self._registering = asyncio.Lock()
         self._gaps: list[GapRecord] = []
         """What became of gaps since the last tick."""
@@ -146,6 +177,46 @@ class Daemon:
     def stop(self) -> None:
         """Ask `run` to end: feeds first, then the sinks, then the journal."""
         self._stopping.set()
+
+    def reload(self, read: Callable[[], Config]) -> None:
+        """Read the configuration again and apply what can change while running, from the next second on.
+
+        A configuration that is wrong changes nothing. What needs a restart is said, and waits for it.
+        """
+        self._notifier.reloading()
+        try:
+            self._apply(read())
+        except SettingsError as error:
+            self._log.error("configuration not reloaded, the old one stays", why=str(error))
+        self._notifier.ready(self._told)
+
+    async def _note_engine(self, config: Config, state: bytes) -> None:
+        """A backtest of this journal has to know from which tick on other settings decide."""
+        assert self._journal is not None
+        second = self._seconds.builder.next_second
+        first = self._journal.written + 1 if second is None else second + 1
+        await self._journal.note_engine(first, engine_note(config, self._markets_by_symbol(), state))
+
+    def _apply(self, config: Config) -> None:
+        changed = changes(self.config, config)
+        engine, live = self._engine, {key: change for key, change in changed.items() if key.startswith(LIVE)}
+        if engine is not None and any(key.startswith("strategy.") for key in live):
+            try:
+                engine.use(strategy_of(config), config.strategy)
+            except ValueError as error:
+                self._log.error("strategy not changed", why=str(error))
+                return
+            self._noting = asyncio.create_task(self._note_engine(config, engine.positions()), name="engine-note")
+        log.set_level(config.log.level)
+        replace = msgspec.structs.replace
+        self.config = replace(
+            self.config, strategy=config.strategy, log=replace(self.config.log, level=config.log.level)
+        )
+        for key, (old, new) in changed.items():
+            shown = {} if is_secret(key) else {"old": old, "new": new}
+            self._log.info("setting changed" if key in live else "setting needs a restart", key=key, **shown)
+        if not changed:
+            self._log.info("configuration reloaded: nothing changed")
 
     async def run(self) -> None:
         """Run until `stop`. Raises UnknownMarket, JournalBusy or OSError when it cannot start."""
@@ -245,6 +316,8 @@ class Daemon:
         last = journal.written
         since = (last or int(self._time.now_ms() / 1e3)) - engine.history_s
         earlier = await self._before_journal(journal, since)
+        if earlier is not None:
+            await journal.load_flow(np.concatenate(earlier.flow))  # a backtest must see what this run was warmed with
         flows = []
         for index, symbol in enumerate(self._symbols):
             flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
@@ -259,19 +332,21 @@ class Daemon:
             self._seconds.flow.resume(np.concatenate(newest), bars)
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
-        await journal.note_engine(last + 1, engine_note(self.config, self._markets_by_symbol(), positions))
+        warmed = max([last, *(int(rows["second"][0]) + 1 for rows in newest if len(rows))])
+        await journal.note_engine(warmed + 1, engine_note(self.config, self._markets_by_symbol(), positions))
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
 
     async def _before_journal(self, journal: Journal, since: int) -> Earlier | None:
         """What InfluxDB has of the time before the journal begins; None: nothing is needed, or nothing is there."""
-        if self._influx is None or not self._symbols:
+        influx = self.config.influx
+        if self._influx is None or influx is None or not influx.influxql or not self._symbols:
             return None
         oldest = await journal.first_flow(self._symbols)
         until = int(self._time.now_ms() / 1e3) if oldest is None else oldest
         if until - since < HOUR_S:
             return None
-        reader = FlowReader(self._influx, self.config.influx.database if self.config.influx else "")
+        reader = FlowReader(self._influx, influx.database)
         try:
             async with asyncio.timeout(WARM_S):
                 earlier = await reader.earlier(self._seconds.markets, self._symbols, since, until)
@@ -298,8 +373,12 @@ class Daemon:
         if (influx := self.config.influx) is not None:
             assert self._influx is not None
             self._shipper = Shipper(journal, self._influx, influx, self._clock, self._state)
-            self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
-            running += [self._shipper.run(), self._watchdog.run()]
+            running.append(self._shipper.run())
+            if influx.influxql:
+                self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
+                running.append(self._watchdog.run())
+        if self._alerts is not None:
+            running.append(self._alerts.run())
         return running
 
     async def _listen(self, journal: Journal) -> list[Server]:
@@ -320,14 +399,22 @@ class Daemon:
             stalls=self._stalls,
             shipper=self._shipper,
             publisher=self._publisher,
+            alerts=self._alerts,
         )
         if not self.config.http.enabled:
             return []
         influx = self.config.influx
         history = History(self._influx, influx.database) if influx is not None and self._influx is not None else None
-        self._server = Server(self.config.http, view, history)
+        self._server = Server(self.config.http, view, history, self._health_changed)
         await self._server.start()
         return [self._server]
+
+    def _health_changed(self, before: str, found: Health) -> None:
+        """One line per change, with what is not well."""
+        told = self._log.info if found.state == "healthy" else self._log.warning
+        told(f"health: {found.state}", before=before, **({"why": found.why} if found.why else {}))
+        if self._alerts is not None:
+            self._alerts.health(before, found.state, found.why)
 
     @property
     def url(self) -> str:
@@ -349,6 +436,20 @@ class Daemon:
             wait_s = LOOK_S if due_ms is None else (due_ms - self._clock.now_ms()) / 1e3
             await self._clock.sleep(min(max(wait_s, 0.001), LOOK_S))
 
+    def _minute(self) -> dict[str, Any]:
+        """What a quiet minute says: one line."""
+        totals, before = self._intake.totals(), self._told_minute
+        self._told_minute = totals
+        live = sum(feed.ledger.open is None for feed in self._intake.markets.values())
+        lost = {name: getattr(totals, name) - getattr(before, name) for name in ("late", "malformed")}
+        return {
+            "live": f"{live}/{len(self._seconds.markets)}",
+            "trades": totals.aggregated - before.aggregated,
+            **{name: count for name, count in lost.items() if count},
+            "lag_s": round(self.status().lag_s, 2),
+            "signals": self._signals,
+        }
+
     def _take_changes(self) -> None:
         """Gaps that were noticed or filled after their seconds closed revise the coverage of those seconds."""
         for feed, interval in self._supervisor.changes():
@@ -361,6 +462,19 @@ class Daemon:
         """systemd's status line."""
         live = sum(feed.ledger.open is None for feed in self._intake.markets.values())
         return f"{live}/{len(self._seconds.markets)} markets live, {self._bars} bars, {self._signals} signals"
+
+    def _take_interest(self, found: Sequence[Interest]) -> None:
+        """Open interest of some markets: into the flow of their symbols, and to InfluxDB by exchange."""
+        now_ms, symbols = self._time.now_ms(), dict.fromkeys(self._seconds.markets[one.market].base for one in found)
+        for one in found:
+            market = self._seconds.markets[one.market]
+            self._interest.put(market.base, market.exchange, one)
+        for symbol in symbols:
+            sums = self._interest.sums(symbol, now_ms)
+            if sums and symbol in self._symbols:
+                self._seconds.flow.set_open_interest(symbol, sum(usd for _, usd in sums.values()))
+            if self._shipper is not None:
+                self._shipper.offer(BARS_RP, interest_lines(symbol, sums, int(now_ms // 1000)))
 
     def _whole(self, second: int) -> NDArray[np.bool_]:
         return self._supervisor.whole(second, len(self._seconds.markets))
@@ -389,6 +503,8 @@ class Daemon:
         if self._server is not None:
             self._server.tick(records)
         self._notifier.alive(self._told)
+        if closed.tick % MINUTE_S == 0:
+            self._log.info("minute", **self._minute())
         for signal in signals:
             self._log.info(
                 "signal",
@@ -399,6 +515,8 @@ class Daemon:
                 second=signal.second,
                 reasoning=signal.reasoning,
             )
+            if self._alerts is not None:
+                self._alerts.signal(signal)
             self._on_signal(signal)
 
     def _offer_mind(self, shipper: Shipper, tick: int, signals: Sequence[Signal]) -> None:
@@ -480,11 +598,3 @@ def _told(signal: Signal) -> str:
         "reasoning": signal.reasoning,
     }
     return signal_line(signal.second, tags, fields)
-
-
-def _exchanges(config: Config) -> dict[str, Exchange]:
-    """The exchanges that the configuration speaks of."""
-    wanted = config.symbols.exchanges or exchanges.IDS
-    if config.symbols.markets:
-        wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
-    return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}

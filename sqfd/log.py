@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Literal, TextIO
 
 import structlog
 
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "exception": 40, "critical": 50}
+REPEAT_S = 60.0
+"""The same line is printed at most this often; what came in between is told as `repeated`."""
+REPEAT_KEYS = (
+    "logger",
+    "event",
+    "exchange",
+    "endpoint",
+    "connection",
+    "market",
+    "symbol",
+    "second",
+    "id",
+    "key",
+    "action",
+)
+"""What makes two lines the same."""
+MAX_REPEATS = 1_000
 Form = Literal["auto", "console", "json", "logfmt"]
 
 
 def configure(level: str, form: Form, stream: TextIO | None = None, env: Mapping[str, str] | None = None) -> None:
     """Set up structlog for the process.
 
-    `auto` is a coloured console on a terminal (`NO_COLOR` respected) and logfmt elsewhere. Under journald (`JOURNAL_STREAM`)
+    The least level can be changed later with `set_level`. `auto` is a coloured console on a terminal (`NO_COLOR` respected) and logfmt elsewhere. Under journald (`JOURNAL_STREAM`)
     lines carry their priority as `<N>` and no timestamp of their own.
     """
     out = stream or sys.stderr
@@ -25,7 +45,13 @@ def configure(level: str, form: Form, stream: TextIO | None = None, env: Mapping
     journald = "JOURNAL_STREAM" in environment
     if form == "auto":
         form = "console" if out.isatty() else "logfmt"
-    stages: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
+    set_level(level)
+    stages: list[Any] = [
+        _filter,
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        Repeats(),
+    ]
     if not journald:
         stages.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     stages.append(structlog.processors.format_exc_info)
@@ -34,10 +60,45 @@ def configure(level: str, form: Form, stream: TextIO | None = None, env: Mapping
         stages.append(_prefixed)
     structlog.configure(
         processors=stages,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=True,
     )
+
+
+_least = [_LEVELS["info"]]
+
+
+def set_level(level: str) -> None:
+    """Log from this level on, for loggers that exist already, too."""
+    _least[0] = _LEVELS[level]
+
+
+def _filter(_: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if _LEVELS.get(method, 20) < _least[0]:
+        raise structlog.DropEvent
+    return line
+
+
+class Repeats:
+    """A stage that lets the same line through once in REPEAT_S, and then tells how often it was left out."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._seen: dict[tuple[Any, ...], tuple[float, int]] = {}
+
+    def __call__(self, _: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        key = (method, *(line.get(name) for name in REPEAT_KEYS))
+        now, (printed, count) = self._now(), self._seen.pop(key, (-math.inf, 0))
+        if now - printed < REPEAT_S:
+            self._seen[key] = printed, count + 1
+            raise structlog.DropEvent
+        self._seen[key] = now, 0
+        while len(self._seen) > MAX_REPEATS:
+            self._seen.pop(next(iter(self._seen)))
+        if count:
+            line["repeated"] = count
+        return line
 
 
 def _renderer(form: str, out: TextIO, env: Mapping[str, str]) -> Any:

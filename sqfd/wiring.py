@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+import exchanges
+from exchanges.api import Exchange
 from sqfd.bars.ring import HEADROOM_S
 from sqfd.config import Config
 from sqfd.engine import Engine
 from sqfd.feed.coverage import Interval
 from sqfd.feed.intake import MarketFeed
+from sqfd.influx.lines import open_interest_line
 from sqfd.journal import GapRecord, JournaledSignal
 from sqfd.signals.signal import Signal, cvd_record, encode
+from sqfd.strategy.api import Strategy
 from sqfd.strategy.registry import strategy_for
 
 
@@ -30,8 +34,7 @@ def engine_for(
     `symbols` instead of the configured ones, and blocks of up to `headroom_s` ticks at once, are for backtests.
     """
     chosen = tuple(symbols) or symbols_of(config)
-    settings = config.strategy
-    return Engine(chosen, strategy_for(settings, chosen), settings, config.instance, markets, headroom_s)
+    return Engine(chosen, strategy_of(config, chosen), config.strategy, config.instance, markets, headroom_s)
 
 
 class EngineNote(msgspec.Struct, frozen=True):
@@ -55,6 +58,11 @@ def engine_note(config: Config, markets: Mapping[str, Sequence[str]], state: byt
     )
 
 
+def strategy_of(config: Config, symbols: Sequence[str] = ()) -> Strategy:
+    """The strategy with its settings, for these symbols or the configured ones."""
+    return strategy_for(config.strategy, tuple(symbols) or symbols_of(config))
+
+
 def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:
     """A signal as the journal keeps it and publishers take it; `seq` 0: not numbered yet."""
     return JournaledSignal(
@@ -76,3 +84,30 @@ def gap_records(feed: MarketFeed, interval: Interval) -> list[GapRecord]:
     until_ms = None if interval.until_ms is None else math.ceil(interval.until_ms)
     told = (interval.state, interval.reason, interval.missed, interval.recovered, interval.note)
     return [GapRecord(feed.market, int(interval.from_ms), until_ms, *told)]
+
+
+def exchanges_of(config: Config) -> dict[str, Exchange]:
+    """The exchanges that the configuration speaks of, by id."""
+    wanted = config.symbols.exchanges or exchanges.IDS
+    if config.symbols.markets:
+        wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
+    return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}
+
+
+def interest_lines(symbol: str, sums: Mapping[str, tuple[float, float]], second: int) -> list[str]:
+    """Open interest of a symbol as InfluxDB has it: by exchange, and all together."""
+    base, usd = (sum(values) for values in zip(*sums.values(), strict=True)) if sums else (0.0, 0.0)
+    rows = [(exchange, "exchange", *values) for exchange, values in sums.items()]
+    if sums:
+        rows.append(("ALL", "total", base, usd))
+    return [
+        open_interest_line(
+            second,
+            symbol=symbol,
+            exchange=exchange,
+            aggregate_type=kind,
+            open_interest=coins,
+            open_interest_usd=dollars,
+        )
+        for exchange, kind, coins, dollars in rows
+    ]

@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import io
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import click
 import msgspec
@@ -42,6 +43,7 @@ from exchanges.api import (
     Unknown,
 )
 
+GZIP_MAGIC = b"\x1f\x8b"
 LINE_MAX_BYTES = 16 * 1024 * 1024
 UNREADABLE = (msgspec.MsgspecError, ValueError, LookupError)
 
@@ -310,7 +312,7 @@ def _decoder(exchange: Exchange, kind: Kind | None, known: Sequence[Instrument])
 def decode(arguments: tuple[str, ...], wire: bool, kind: str | None) -> None:
     """Say what exchange frames mean: one JSON line for each line read.
 
-    Frames come from FILEs (.gz too) or standard input. A frame that cannot be read gives {"id": …, "error": …}, and the run
+    Frames come from FILEs or standard input, packed with gzip or not. A frame that cannot be read gives {"id": …, "error": …}, and the run
     goes on. Contract sizes are the documented usual ones, unless --wire lines bring their own.
 
     \b
@@ -337,10 +339,13 @@ def decode(arguments: tuple[str, ...], wire: bool, kind: str | None) -> None:
     out.flush()
 
 
-def _open(source: str) -> AbstractContextManager[Iterable[bytes]]:
-    """Standard input, a file, or what is in a .gz file."""
+@contextmanager
+def _open(source: str) -> Iterator[Iterable[bytes]]:
+    """Standard input or a file, unpacked where it begins as gzip does."""
     if source != "-" and not Path(source).is_file():
         raise click.UsageError(f"no file {source}")
-    if source.endswith(".gz"):
-        return cast("BinaryIO", gzip.open(source))
-    return click.open_file(source, "rb")
+    with click.open_file(source, "rb") as opened:
+        # What can look ahead already must not be wrapped: a second buffer would hold lines of a pipe back.
+        looking = hasattr(opened, "peek")
+        lines = cast("io.BufferedReader", opened if looking else io.BufferedReader(cast("io.RawIOBase", opened)))
+        yield gzip.GzipFile(fileobj=lines) if lines.peek(2)[:2] == GZIP_MAGIC else lines

@@ -30,7 +30,8 @@ def run(path: Path | None, state: Path | None, record: Path | None) -> None:
     """
     from sqfd.config import load, state_folder
 
-    loaded = load(path, flags={"journal.state": str(state)} if state else None)
+    flags = {"journal.state": str(state)} if state else None
+    loaded = load(path, flags=flags)
     # Only now what takes longer to import: a wrong key is told at once.
     from sqfd import log
     from sqfd.cli.running import run_until_stopped
@@ -43,4 +44,5 @@ def run(path: Path | None, state: Path | None, record: Path | None) -> None:
         logger.warning(note)
     folder = state_folder(config)
     logger.info("starting", state=str(folder), instance=config.instance)
-    sys.exit(run_until_stopped(lambda: Daemon(config, folder, record=record)))
+    make, reload = (lambda: Daemon(config, folder, record=record)), (lambda: load(path, flags=flags).config)
+    sys.exit(run_until_stopped(make, reload=reload))

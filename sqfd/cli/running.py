@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import click
 import uvloop
 
+from sqfd.config import Config
 from sqfd.daemon import Daemon
 from sqfd.feed.catalog import UnknownMarket
 from sqfd.journal import JournalBusy, JournalTooNew
@@ -18,14 +19,16 @@ from sqfd.journal import JournalBusy, JournalTooNew
 Beside = Callable[[Daemon], Awaitable[None]]
 
 
-def run_until_stopped(make: Callable[[], Daemon], beside: Beside | None = None) -> int:
-    """Run the daemon that `make` gives until SIGTERM or SIGINT; give the exit code.
+def run_until_stopped(
+    make: Callable[[], Daemon], beside: Beside | None = None, reload: Callable[[], Config] | None = None
+) -> int:
+    """Run the daemon that `make` gives until SIGTERM or SIGINT; give the exit code. SIGHUP reads the configuration again.
 
     `beside` runs next to it and ends with it; where it ends first, the daemon is stopped.
     """
     code = 0
     try:
-        uvloop.run(_run(make, beside))
+        uvloop.run(_run(make, beside, reload))
     except* (UnknownMarket, JournalBusy, JournalTooNew, OSError, sqlite3.Error) as group:
         for error in _leaves(group):
             click.echo(f"sqfd: {error}", err=True)
@@ -33,11 +36,13 @@ def run_until_stopped(make: Callable[[], Daemon], beside: Beside | None = None) 
     return code
 
 
-async def _run(make: Callable[[], Daemon], beside: Beside | None) -> None:
+async def _run(make: Callable[[], Daemon], beside: Beside | None, reload: Callable[[], Config] | None) -> None:
     daemon = make()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
+    if reload is not None:
+        loop.add_signal_handler(signal.SIGHUP, daemon.reload, reload)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(daemon.run())
         if beside is not None:

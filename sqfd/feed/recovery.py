@@ -100,14 +100,19 @@ class Recovery:
     # --- filling one
 
     async def _fill(self, feed: MarketFeed, hole: Hole) -> None:
-        if hole.adjacent or hole.continuous:
+        # An image may lag behind: where the exchange can be asked for all, it is.
+        if hole.continuous and self._exchange.recovery != "exact":
+            await self._merge(feed, hole, hole.image)
+        if hole.adjacent or (hole.continuous and self._exchange.recovery != "exact"):
             self._resolve(feed, hole, "recovered", missed=0)
             return
         gap = hole.gap(feed.instrument, self._numbered(feed))
         gap, clipped = self._clip(feed, hole, gap)
         call = self._exchange.recover(gap)
         if self._exchange.recovery == "none" or call is None:
-            self._resolve(feed, hole, "lost", note=f"{self._exchange.id} offers no past trades")
+            await self._merge(feed, hole, hole.image)
+            state: State = "partial" if hole.filled else "lost"
+            self._resolve(feed, hole, state, note=f"{self._exchange.id} offers no past trades")
         elif hole.overgrown or clipped == "all":
             note = "too old to be revised" if clipped else "too much arrived out of order"
             self._resolve(feed, hole, "lost", note=note)
@@ -132,10 +137,8 @@ class Recovery:
     async def _ask(self, feed: MarketFeed, hole: Hole, call: Call[Trade]) -> None:
         extent = hole.extent
         answer = await self._answer(feed, hole, call)
-        hole.begin_anew()
-        for first in range(0, len(answer.trades), AT_ONCE):
-            self.counts["trades"] += self._intake.merge(feed, hole, answer.trades[first : first + AT_ONCE])
-            await self._clock.sleep(0.0)
+        await self._merge(feed, hole, answer.trades)
+        await self._merge(feed, hole, hole.image)
         missing = self._missing(feed, hole)
         if hole.extent != extent:  # lost again meanwhile, before it traded: the hole is larger now
             hole.ready_ms = None
@@ -149,6 +152,13 @@ class Recovery:
         else:
             note = answer.note or f"{self._exchange.id} does not have {missing} of the missing trades"
             self._resolve(feed, hole, "partial" if hole.filled else "lost", missed=missing, note=note)
+
+    async def _merge(self, feed: MarketFeed, hole: Hole, trades: Sequence[Trade]) -> None:
+        """Put trades that came from one place into their bars, a part at a time."""
+        hole.begin_anew()
+        for first in range(0, len(trades), AT_ONCE):
+            self.counts["trades"] += self._intake.merge(feed, hole, trades[first : first + AT_ONCE])
+            await self._clock.sleep(0.0)
 
     def _worth_another(self, answer: Answer, missing: int | None) -> bool:
         """A failure may pass and histories lag behind; that an exchange reaches no further back stays so."""
@@ -191,9 +201,7 @@ class Recovery:
     # --- the end of it
 
     def _resolve(self, feed: MarketFeed, hole: Hole, state: State, missed: int | None = None, note: str = "") -> None:
-        for at, interval in enumerate(hole.intervals):
-            feed.ledger.resolve(interval, state, 0 if at else hole.filled, missed, note)
-        feed.filled(hole)
+        feed.resolve(hole, state, missed, note)
         self.counts[state] += 1
         tell = self._log.info if state == "recovered" else self._log.warning
         tell(

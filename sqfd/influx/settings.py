@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -11,6 +11,10 @@ from msgspec import Meta
 class InfluxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where InfluxDB 1.x is and how it is written. The section's presence turns the sink on."""
 
+    server: Annotated[
+        Literal["influxdb", "victoria-metrics"],
+        Meta(description="What answers there; VictoriaMetrics takes bars, but has no schema, rollups or InfluxQL."),
+    ] = "influxdb"
     url: Annotated[
         str,
         Meta(
@@ -56,6 +60,11 @@ class InfluxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retain_30m_days: Annotated[int, Meta(description="Days that 30-minute bars are kept; 0: for ever.", ge=0)] = 365
     retain_1h_days: Annotated[int, Meta(description="Days that 1-hour bars are kept; 0: for ever.", ge=0)] = 0
     retain_4h_days: Annotated[int, Meta(description="Days that 4-hour bars are kept; 0: for ever.", ge=0)] = 0
+
+    @property
+    def influxql(self) -> bool:
+        """It can be asked, not only written to."""
+        return self.server == "influxdb"
 
     @property
     def base_url(self) -> str:

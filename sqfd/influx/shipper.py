@@ -32,6 +32,8 @@ READ_ROWS = 5_000
 MAX_OFFERED = 10_000
 FIRST_SECOND = 1_230_768_000  # 2009-01-01: InfluxDB takes 1970 in silence
 FUTURE_S = 86_400
+UNSAFE_S = 30.0
+"""VictoriaMetrics acknowledges from memory, and writes to disk seconds later; InfluxDB's 204 is durable."""
 BEYOND_RETENTION = "points beyond retention policy"
 
 log = structlog.get_logger("influx")
@@ -77,6 +79,8 @@ class Shipper:
         self._down: str | None = None
         self._ranges: deque[tuple[int, int]] = deque()
         self._rollups_from_ms = 0.0
+        self._accepted: deque[tuple[float, int]] = deque(maxlen=10_000)
+        self._again_from: int | None = None
         self.quarantine = Quarantine(folder)
         self.counters: Counter[str] = Counter()
         self.cursor = 0
@@ -131,17 +135,33 @@ class Shipper:
         await self._settle(self._lines(bars), BARS_RP)
         self._note_revised(bars["second"])
         self.counters["bars"] += len(bars)
-        await self._advance(int(ticks[-1]))
+        await self._advance(self._safe(self.cursor, int(ticks[-1])))
         return True
 
     async def _advance(self, tick: int) -> None:
         """Move the cursor. Where the disk refuses, it moves in memory: after a restart the same is written again."""
-        self.cursor = max(self.cursor, tick)
+        self.cursor = tick
         try:
             await self._source.move(SINK, self.cursor)
         except sqlite3.Error as error:
             self.counters["cursor_not_kept"] += 1
             log.warning("cursor not kept", error=str(error))
+
+    def _safe(self, before: int, tick: int) -> int:
+        """The tick to go on from, after those between `before` and `tick` were accepted.
+
+        What a server that acknowledges from memory may have lost when it went away is shipped again: that changes nothing.
+        """
+        now_ms = self._clock.now_ms()
+        while self._accepted and self._accepted[0][0] < now_ms - UNSAFE_S * 1e3:
+            self._accepted.popleft()
+        if self._again_from is None:
+            self._accepted.append((now_ms, before))
+            return tick
+        again, self._again_from = self._again_from, None
+        self._accepted.clear()
+        self.counters["shipped_again"] += tick - again
+        return again
 
     def _lines(self, bars: Bars) -> list[str]:
         """Lines of the bars that InfluxDB can take; the others go to quarantine, counted."""
@@ -220,13 +240,15 @@ class Shipper:
             log.info(
                 "InfluxDB takes writes again", failures=self._failures, behind_s=self._source.written - self.cursor
             )
+            if not self._settings.influxql and self._accepted:
+                self._again_from = self._accepted[0][1]
         self._down, self._failures, self.state = None, 0, "ok"
 
     # --- schema and rollups
 
     async def _prepare(self) -> None:
         """Wait for InfluxDB and create what is missing."""
-        while self._settings.create_schema and not await self._create_schema():
+        while self._settings.influxql and self._settings.create_schema and not await self._create_schema():
             await self._back_off(Verdict.RETRY, self._down or "schema not created yet")
         self._up()
 
@@ -254,6 +276,8 @@ class Shipper:
 
     def _note_revised(self, seconds: NDArray[np.int64]) -> None:
         now_s = self._clock.now_ms() / 1e3
+        if not self._settings.influxql:
+            return
         self._revised.note(seconds, now_s)
         if len(self._revised) and self._revised_at_s is None:
             self._revised_at_s = now_s

@@ -1,9 +1,9 @@
 """Flow of a symbol from bars in InfluxDB: a warm start where the journal is younger than the strategy's windows.
 
-A day of 1-second bars of all markets would take minutes to read; summed by InfluxDB over the markets, and by the minute where
-only sums matter, it is a few requests per symbol. What comes of it is near what live would have seen, not equal: amounts are
-rounded per symbol instead of per market, the price is that of the busiest market, and beyond `DETAIL_S` a minute's amounts
-are spread evenly over its seconds.
+InfluxDB 1.x sums some 100,000 points a second: a day of 1-second bars of all markets would take minutes. So the newest
+`DETAIL_S` are read second by second and everything before from the 1-minute rollups, summed over the markets by InfluxDB: a few
+requests per symbol. What comes of it is near what live would have seen, not equal: a minute's amounts are spread evenly over
+its seconds, they are rounded per symbol instead of per market, and the price is that of the busiest market.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from sqfd.influx.lines import BARS_MEASUREMENT
 from sqfd.influx.schema import BARS_RP, quoted
 from sqfd.model import BAR, FLOW, NO_PRICE, PPM, PRICE_SCALE, USD_LIKE, Bars, Flow, Market
 
-DETAIL_S = 4 * 3_600
-"""The newest seconds are read as they are: windows that need every column are not longer."""
+DETAIL_S = 600
 HOUR_S, MINUTE_S = 3_600, 60
 SILENT_S = 60
 """A second whose last bar is longer ago than this was not covered."""
@@ -53,7 +52,7 @@ class FlowReader:
     async def _notional(self, markets: Sequence[Market], from_s: int, to_s: int) -> Bars:
         fields = "sum(vbuy) AS vbuy, sum(vsell) AS vsell"
         where = f"time >= {from_s}s AND time < {to_s}s"
-        query = f"SELECT {fields} FROM {self._source(1)} WHERE {where} GROUP BY time(1m), market fill(none)"
+        query = f"SELECT {fields} FROM {self._source(MINUTE_S)} WHERE {where} GROUP BY time(1m), market fill(none)"
         (found,) = await self._client.ask(query)
         places = {market.name: index for index, market in enumerate(markets)}
         rows = []

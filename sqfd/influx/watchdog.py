@@ -57,6 +57,8 @@ class Watchdog:
         """Market → how many seconds of the last look were not there."""
         self.newest_s = 0
         """Newest second that was found in InfluxDB."""
+        self.unchecked: str | None = None
+        """Why the last look saw nothing."""
         self.since_ms: float | None = None
         """When bars were first found missing; None: they are there."""
 
@@ -80,9 +82,12 @@ class Watchdog:
                     if absent:
                         missing[name] = absent
         except (QueryError, sqlite3.Error) as error:
-            log.warning("storage not checked", error=str(error))
+            if self.unchecked is None:
+                log.warning("storage not checked", error=str(error))
+            self.unchecked = str(error)
             return True
         self.looks += 1
+        self.unchecked = None
         self._judge(missing, cursor)
         return not missing
 
@@ -115,6 +120,7 @@ class Watchdog:
         return {
             "ok": not self.missing,
             "looks": self.looks,
+            "unchecked": self.unchecked,
             "missing": dict(self.missing),
             "newest_s": self.newest_s,
             "since_ms": self.since_ms,

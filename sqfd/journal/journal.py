@@ -287,6 +287,10 @@ class Journal:
         """See `JournalStore.signals`."""
         return await self._call(partial(self._store.signals, from_tick=from_tick, to_tick=to_tick, limit=limit))
 
+    async def load_flow(self, flow: Flow) -> None:
+        """See `JournalStore.load_flow`."""
+        await self._call(self._store.load_flow, flow)
+
     async def note_engine(self, tick: int, record: bytes) -> None:
         """See `JournalStore.note_engine`."""
         await self._call(self._store.note_engine, tick, record)

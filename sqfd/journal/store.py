@@ -138,6 +138,17 @@ class JournalStore:
             for index, symbol in enumerate(self._symbols.tolist()):
                 flows.load(db, symbol, flow[flow["symbol"] == index])
 
+    def load_flow(self, flow: Flow) -> None:
+        """Add flow that was known in time but not collected here (a warm start from InfluxDB): no bars, no coverage.
+
+        `symbol` is as registered. What is there already stays as it is.
+        """
+        with self.transaction() as db:
+            for index, symbol in enumerate(self._symbols.tolist()):
+                rows = flow[flow["symbol"] == index]
+                if len(rows):
+                    flows.load(db, symbol, rows)
+
     def _write(self, db: sqlite3.Connection, batch: Batch) -> None:
         bar_rows.insert(db, batch.tick, _translated(batch.bars, "market", self._markets).tolist())
         flows.insert(db, batch.tick, _translated(batch.flow, "symbol", self._symbols).tolist())

@@ -199,6 +199,8 @@ class Venues:
     def _send(self, bursts: Sequence[Burst], now_ms: float) -> None:
         for burst in bursts:
             self.counts["trades"] += len(burst.trades)
+            if burst.trades:  # also when nobody listens: images show what was last
+                self._simulated[burst.exchange].remember(burst.trades)
             for client in tuple(self._clients.get((burst.exchange, burst.endpoint), ())):
                 client.deliver(burst, now_ms)
 

@@ -18,6 +18,8 @@ from sqfd.wiring import engine_for, engine_note, journaled
 from tests.flows import START, noise
 from tests.test_engine import SHORT_WINDOWS
 
+SECONDS = 1_800
+"""Of the shared live run."""
 SYMBOLS = ("BTC", "ETH")
 MARKETS = tuple(
     Market(exchange, f"{symbol.lower()}usdt", kind, symbol, "USDT")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 import numpy as np
 import orjson
@@ -15,10 +13,8 @@ from sqfd.backtest.run import Backtest, Result, planned
 from sqfd.config import Config
 from sqfd.journal import JournalStore
 from sqfd.signals.signal import encode
-from tests.backtest.live import Live, config, lived
+from tests.backtest.live import SECONDS, Live, config, lived
 from tests.flows import START
-
-SECONDS = 1_800
 
 
 def backtest(store: JournalStore, chosen: Config, *, block_s: int = 7200, revised: bool = False) -> Result:
@@ -28,14 +24,6 @@ def backtest(store: JournalStore, chosen: Config, *, block_s: int = 7200, revise
 
 def lines(result: Result) -> list[bytes]:
     return [encode(signal) for signal in result.signals]
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """Half an hour of two symbols: late trades, holes in feeds, two restarts, one of them after a minute's outage."""
-    run = lived(tmp_path_factory.mktemp("live"), config(), SECONDS, 1, restarts=(900, 1400), down_s=60)
-    yield run
-    run.store.close()
 
 
 def test_the_live_run_was_eventful(live: Live) -> None:

@@ -54,6 +54,26 @@ def test_raw_frames_give_trades_and_bad_ones_errors() -> None:
     assert lines[2]["events"] == [EXPECTED]
 
 
+def test_packed_input_is_unpacked(tmp_path: Path) -> None:
+    """Standard input and files that begin as gzip does are unpacked, whatever they are called."""
+    packed = gzip.compress(TRADE.encode() + b"\n")
+    (tmp_path / "frames").write_bytes(packed)
+    for _, lines in (run("BINANCE", text=packed), run("BINANCE", str(tmp_path / "frames"))):
+        assert [line["events"] for line in lines] == [[EXPECTED]]
+
+
+@pytest.mark.shared
+def test_every_capture_is_decoded_from_standard_input(shared: Path) -> None:
+    """`sqfd decode --wire < FILE` exits with 0 and answers each line, for all captured frames and connections."""
+    for path in sorted((shared / "wire").glob("*.jsonl")):
+        _, lines = run("--wire", text=path.read_bytes())
+        assert [line["id"] for line in lines] == [one["id"] for one in map(json.loads, path.read_text().splitlines())]
+    for path in sorted((shared / "wire" / "replay").glob("*.replay.jsonl.gz")):
+        result, lines = run("--wire", text=path.read_bytes())
+        assert result.exit_code == 0
+        assert any(event["kind"] == "trade" for line in lines for event in line["events"])
+
+
 def test_bytes_that_are_no_text_give_errors() -> None:
     """Bad UTF-8 costs only its line."""
     _, lines = run("binance", text=b"\xff\xfe\n" + TRADE.encode() + b"\n")

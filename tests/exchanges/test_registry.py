@@ -7,7 +7,19 @@ from urllib.parse import urlsplit
 import pytest
 
 import exchanges
-from exchanges.api import Assumed, BadMessage, Call, Instrument, Page, Request, base_asset, by_channel, chunks
+from exchanges.api import (
+    Asked,
+    Assumed,
+    BadMessage,
+    Call,
+    Instrument,
+    Page,
+    Request,
+    base_asset,
+    by_channel,
+    chunks,
+    split_pair,
+)
 
 
 def test_ids_are_in_alphabetical_order() -> None:
@@ -84,6 +96,24 @@ def test_chunks_are_full_but_the_last() -> None:
     """Pieces hold everything in order."""
     assert chunks([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]
     assert chunks([], 2) == []
+
+
+def test_requests_without_answer_are_forgotten_in_the_end() -> None:
+    """An exchange that never answers fills no memory: the oldest requests go first."""
+    asked = Asked()
+    for number in range(Asked.LIMIT + 2):
+        asked[number] = ("topic",)
+    assert len(asked) == Asked.LIMIT
+    assert (0 in asked, 2 in asked) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "parts"),
+    [("BTCUSDT", ("BTC", "USDT")), ("USDTUSD", ("USDT", "USD")), ("USD", ("USD", "")), ("XYZ", ("XYZ", ""))],
+)
+def test_pairs_without_a_separator(symbol: str, parts: tuple[str, str]) -> None:
+    """The quote is one in use and never all of the symbol."""
+    assert split_pair(symbol, ("USDT", "USD")) == parts
 
 
 def test_topics_of_one_channel_stay_together() -> None:

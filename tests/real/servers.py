@@ -78,11 +78,13 @@ bind-address = "127.0.0.1:{rpc}"
   dir = "{folder}/data"
   wal-dir = "{folder}/wal"
   query-log-enabled = false
+  {data}
 [http]
   bind-address = "127.0.0.1:{http}"
   log-enabled = false
   auth-enabled = {auth}
   max-body-size = 25000000
+  {http_more}
 [monitor]
   store-enabled = false
 [continuous_queries]
@@ -96,10 +98,12 @@ bind-address = "127.0.0.1:{rpc}"
 class Influx(Server):
     """influxd with its own folders."""
 
-    def __init__(self, folder: Path, *, auth: bool = False) -> None:
+    def __init__(self, folder: Path, *, auth: bool = False, data: str = "", http: str = "") -> None:
+        """`data`, `http`: further lines of these sections."""
         port = free_port()
         config = folder / "influxdb.conf"
-        text = INFLUX_CONFIG.format(folder=folder, http=port, rpc=free_port(), auth=str(auth).lower())
+        values = {"folder": folder, "http": port, "rpc": free_port(), "auth": str(auth).lower()}
+        text = INFLUX_CONFIG.format(**values, data=data, http_more=http)
         config.write_text(text)
         super().__init__([binary("influxd"), "run", "-config", str(config)], folder, port)
 
@@ -128,6 +132,26 @@ class Influx(Server):
         assert "error" not in result, result
         series: list[dict[str, Any]] = result.get("series", [])
         return series
+
+
+class VictoriaMetrics(Server):
+    """victoria-metrics with its own folder: takes InfluxDB's line protocol."""
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        options = [f"-storageDataPath={folder}/data", f"-httpListenAddr=127.0.0.1:{port}", "-loggerLevel=ERROR"]
+        super().__init__([binary("victoria-metrics"), *options, "-retentionPeriod=100y"], folder, port)
+
+    def answers(self) -> bool:
+        try:
+            return self.get("/health") == b"OK"
+        except OSError:
+            return False
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            body: bytes = answer.read()
+            return body
 
 
 class RedisServer(Server):

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections import Counter
+from statistics import median
 
 from tests.simulation.plan import simulate
 
@@ -18,15 +19,22 @@ def main() -> None:
     first, _, end = options.seeds.partition(":")
     kinds: Counter[str] = Counter()
     states: Counter[str] = Counter()
+    back: list[float] = []
+    dead: list[float] = []
     started, trades = time.monotonic(), 0
     for seed in range(int(first), int(end or int(first) + 1)):
         world = simulate(seed, options.cuts)
         kinds.update(struck.kind for struck in world.struck)
         states.update(state for id in world.venues for state in world.states(id))
+        back += world.back_s()
+        dead += world.dead_s()
         trades += world.intake.totals().received
         sys.stdout.write(f"\rseed {seed}: {sum(kinds.values())} cuts")
         sys.stdout.flush()
     sys.stdout.write(f"\r{sum(kinds.values())} cuts, {trades} trades, {time.monotonic() - started:.0f} s\n")
+    for name, waits in (("trading again", back), ("half open noticed", dead)):
+        if waits:
+            sys.stdout.write(f"{name} after: median {median(waits):.1f} s, longest {max(waits):.1f} s\n")
     for name, counter in (("cuts", kinds), ("gaps", states)):
         sys.stdout.write(f"{name}: " + ", ".join(f"{kind} {count}" for kind, count in counter.most_common()) + "\n")
 

@@ -31,12 +31,13 @@ Cut = Literal[
     "dropped",
     "unanswered",
     "announced",
+    "flapping",
 ]
 """close, abort: the connection ends, with and without a code · half open: nothing comes or goes any more · silent: acks and
 heartbeats go on, trades do not · silent market: of one market only · refused: connects fail · told to wait: with 429 and
 Retry-After · replayed: subscribing repeats the last seconds of trades as live · shuffled: a second's trades come backwards ·
 late: by up to two minutes · dropped: some trades never come · unanswered: the first subscriptions get no answer ·
-announced: the host's wall clock steps while the exchange closes."""
+announced: the host's wall clock steps while the exchange closes · flapping: connections end moments after they opened."""
 CUTS: tuple[Cut, ...] = Cut.__args__  # type: ignore[attr-defined]  # a Literal's members
 CODES = (1000, 1001, 1006, 1008, 1011, 1012, 1013, 4000)
 
@@ -89,7 +90,7 @@ class Wire:
     def end(self, how: Closed) -> None:
         if not self.closed.done():
             self.closed.set_result(how)
-        self.venue.wires.discard(self)
+        self.venue.wires.pop(self, None)
 
     def freeze(self) -> None:
         """Half open: nothing comes or goes any more."""
@@ -134,7 +135,7 @@ class Venue:
         self.simulated = simulated.get(self.exchange)
         self.random, self.clock = random, clock
         self.past: dict[Instrument, list[Trade]] = {}
-        self.wires: set[Wire] = set()
+        self.wires: dict[Wire, None] = {}
         self.every_wire: list[Wire] = []
         self.connects_ms: list[float] = []
         self.asked: list[tuple[float, float]] = []
@@ -142,7 +143,7 @@ class Venue:
         self.struck: Counter[str] = Counter()
         self.refuse_status: int | None = None
         self.retry_after_s: float | None = None
-        self.silent = False
+        self.silent = self.flapping = False
         self.mute: Instrument | None = None
         self.replay_s = self.shuffle_s = self.late_s = self.drop = 0.0
         self.unanswered = 0
@@ -171,8 +172,12 @@ class Venue:
             raise ConnectFailed(f"HTTP status {self.refuse_status}", self.refuse_status, self.retry_after_s)
         endpoint = next(e.name for e in self.exchange.endpoints if self.exchange.url(e.name) == url)
         wire = Wire(self, endpoint, on_frame)
-        self.wires.add(wire)
+        self.wires[wire] = None
         self.every_wire.append(wire)
+        if self.flapping:
+            self.struck["flapping"] += 1
+            lives_s = self.random.uniform(0.05, 2.0)
+            asyncio.get_running_loop().call_later(lives_s, wire.end, Closed("flapping", 1012))
         return wire
 
     def withheld(self, trade: Trade) -> bool:

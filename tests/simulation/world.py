@@ -18,7 +18,7 @@ import structlog
 from exchanges.api import Instrument, Trade
 from sqfd.bars.seconds import Closed as ClosedRow
 from sqfd.bars.seconds import Seconds
-from sqfd.feed.intake import Intake
+from sqfd.feed.intake import Intake, MarketFeed
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.supervisor import Supervisor
 from sqfd.feed.transport import Closed, Connection
@@ -81,7 +81,12 @@ class World:
         self.struck: list[Struck] = []
         self.noticed: list[tuple[str, float, float]] = []
         """(market, when a gap was noticed, since when it was)."""
-        self.max_limit_s = 0.0
+        self.live_ms: list[tuple[str, float]] = []
+        """(exchange, when a connection of it began to carry trades)."""
+        self.lost_ms: list[tuple[str, float]] = []
+        """(exchange, when a connection of it was given up)."""
+        self._losses: dict[int, int] = {}
+        self._live: dict[int, bool] = {}
         self._closed_until = 0
         self._made_ms = START_MS
 
@@ -148,6 +153,13 @@ class World:
         """As the daemon does once a second; and conservation, at every step."""
         assert self.intake.totals().conserved()
         now_ms = self.clock.now_ms()
+        for number, line in enumerate(self.supervisor.lines):
+            live = line.link is not None and line.link.session.state == "live"
+            if live and not self._live.get(number):
+                self.live_ms.append((line.exchange_id, now_ms))
+            if line.losses > self._losses.get(number, 0):
+                self.lost_ms.append((line.exchange_id, now_ms))
+            self._live[number], self._losses[number] = live, line.losses
         for feed, interval in self.supervisor.changes():
             if interval.until_ms is None and interval.from_ms > 0:
                 self.noticed.append((feed.instrument.market, now_ms, interval.from_ms))
@@ -196,6 +208,9 @@ class World:
                 venue.late_s = self.random.uniform(0, 120)
             case "dropped":
                 venue.drop = 0.05
+            case "flapping":
+                venue.flapping = True
+                self._end_all(venue, Closed("connection lost"))
             case "unanswered":
                 venue.unanswered = self.random.randrange(1, 4)
                 self._end_all(venue, Closed("connection lost"))
@@ -211,6 +226,8 @@ class World:
         match kind:
             case "silent":
                 venue.silent = False
+            case "flapping":
+                venue.flapping = False
             case "silent market":
                 venue.mute = None
             case "refused" | "told to wait":
@@ -259,8 +276,7 @@ class World:
         for second in range(feed.first_ms // 1000, self._closed_until + 1):
             trades, bar = truth.get(second, []), self.bars.get((market, second))
             where = f"{instrument.market} in second {second} ({feed.ledger.state_at(second)})"
-            unnoticed = (instrument.market, second) in self.venues[instrument.exchange].unnoticed
-            if feed.ledger.state_at(second) == "live" and unnoticed:
+            if (instrument.market, second) in self.venues[instrument.exchange].unnoticed and not inside(feed, second):
                 continue
             if feed.ledger.whole(second) and second < self._closed_until - 130:
                 assert (bar is not None) == bool(trades), f"{where}: {bar} but {len(trades)} trades"
@@ -269,10 +285,34 @@ class World:
             elif bar is not None:
                 assert bar["cbuy"] + bar["csell"] <= len(trades), f"{where}: more trades than happened"
 
+    def back_s(self) -> list[float]:
+        """For each time that an exchange was away and answered again: how long until it traded here."""
+        waits = []
+        for struck in self.struck:
+            if struck.kind in ("refused", "told to wait", "close", "abort"):
+                heal_ms = struck.until_ms if struck.kind in ("refused", "told to wait") else struck.at_ms
+                lines = [line for line in self.live_ms if line[0] == struck.exchange and line[1] >= heal_ms]
+                waits += [(lines[0][1] - heal_ms) / 1e3] if lines else []
+        return waits
+
+    def dead_s(self) -> list[float]:
+        """For each silent or half-open connection: how long after its last frame that should have come it was left."""
+        waits = []
+        for struck in self.struck:
+            if struck.kind == "half open":
+                lost = [at for id, at in self.lost_ms if id == struck.exchange and at >= struck.at_ms]
+                waits += [(lost[0] - struck.at_ms) / 1e3] if lost else []
+        return waits
+
     def states(self, exchange_id: str) -> list[str]:
         """How the gaps of an exchange's markets ended, the time before their first trade aside."""
         feeds = [feed for feed in self.intake.markets.values() if feed.instrument.exchange == exchange_id]
         return [interval.state for feed in feeds for interval in feed.ledger.intervals if interval.from_ms > 0]
+
+
+def inside(feed: MarketFeed, second: int) -> bool:
+    """Whether a second lies within a gap as a whole."""
+    return any(i.from_ms <= second * 1e3 and (i.until_ms or 0) >= second * 1e3 + 1e3 for i in feed.ledger.intervals)
 
 
 def assert_equals(bar: Bars, trades: Sequence[Trade], where: str) -> None:

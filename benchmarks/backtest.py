@@ -1,0 +1,153 @@
+"""Backtests from a journal on disk to statistics: ticks a second on one core, memory, beside the slow twin of the phases.
+
+`python -m benchmarks.backtest [--days 30] [--keep FOLDER]` makes journals of synthetic flow, runs each case in a process of
+its own and prints one table and a line of JSON. Ticks a second are symbol-ticks per second of CPU time, so that a busy machine
+matters less; wall time is beside it. The full phases run, with the 24 h baseline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sqfd.backtest.run import Backtest, planned
+from sqfd.backtest.settings import BacktestSettings
+from sqfd.config import Config
+from sqfd.journal import Batch, JournalStore
+from sqfd.model import BAR, Flow
+from sqfd.sim.market import Market
+from sqfd.sim.plan import plan
+from sqfd.strategy.settings import StrategySettings
+
+START = 1_722_470_400
+PIECE_S = 6 * 3_600
+DAY_S = 86_400
+SYMBOLS = ("BTC", "ETH", "SOL")
+TWIN_TICKS = 20
+REVISED_SHARE = 0.01
+"""Share of seconds in which a late trade revises an earlier one, in the case that has any."""
+
+
+def make_journal(folder: Path, symbols: tuple[str, ...], days: float) -> None:
+    """Synthetic flow with planted squeezes, whole and in time."""
+    store, end = JournalStore(folder, bulk=True), START + int(days * DAY_S)
+    store.register([], symbols)
+    markets = [Market(s, 7, START, plan(7, s, START + PIECE_S, end, per_day=12.0)) for s in symbols]
+    for first in range(START, end, PIECE_S):
+        last = min(first + PIECE_S, end)
+        flow = [market.flow(first, last, index) for index, market in enumerate(markets)]
+        store.load(np.zeros(0, BAR), np.concatenate(flow))
+    store.close()
+
+
+def make_late_journal(folder: Path, days: float) -> None:
+    """One symbol, of which some seconds are revised one to ten seconds later."""
+    store, end = JournalStore(folder, bulk=True), START + int(days * DAY_S)
+    store.register([], SYMBOLS[:1])
+    rows = Market(SYMBOLS[0], 7, START, plan(7, SYMBOLS[0], START + PIECE_S, end)).flow(START, end)
+    rng = np.random.default_rng(1)
+    late = np.flatnonzero(rng.random(len(rows)) < REVISED_SHARE)
+    revised = dict(zip((late + rng.integers(1, 10, len(late))).tolist(), late.tolist(), strict=True))
+    batches = []
+    for at in range(len(rows)):
+        flow: Flow = rows[[revised[at], at]] if at in revised else rows[at : at + 1]
+        batches.append(Batch(int(rows["second"][at]) + 1, np.zeros(0, BAR), flow))
+        if len(batches) == 3_600 or at == len(rows) - 1:
+            store.append_all(batches)
+            batches.clear()
+    store.close()
+
+
+def run(folder: Path, symbols: tuple[str, ...], block_s: int) -> dict[str, Any]:
+    """One backtest in this process."""
+    store, config = JournalStore(folder, read_only=True), Config(backtest=BacktestSettings(block_s=block_s))
+    wanted = planned(store, config, symbols, None, None)
+    before, began, cpu = peak_mb(), time.perf_counter(), time.process_time()
+    result = Backtest(store, config, wanted).run()
+    result.stats()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - began
+    return {
+        "ticks": result.ticks,
+        "signals": len(result.signals),
+        "trades": len(result.trades),
+        "cpu_s": round(cpu, 3),
+        "wall_s": round(wall, 3),
+        "ticks_per_cpu_s": round(result.ticks / cpu),
+        "rss_mb": peak_mb(),
+        "rss_mb_before": before,
+    }
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this program; `ru_maxrss` would hold what the parent had when it forked."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return round(int(found[1]) / 1024, 1) if found else 0.0
+
+
+def in_process(folder: Path, symbols: tuple[str, ...], block_s: int = 7_200) -> dict[str, Any]:
+    """The same in a process of its own, for its peak memory."""
+    arguments = [sys.executable, "-m", "benchmarks.backtest", "--case", str(folder), ",".join(symbols), str(block_s)]
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def slow_twin(folder: Path) -> dict[str, Any]:
+    """Ticks a second of the phases written slowly and obviously, on a sample after a day of history."""
+    from tests.strategy.twin import Twin
+
+    settings = StrategySettings()
+    store = JournalStore(folder, read_only=True)
+    history = settings.history_s + 600
+    rows = store.flow(SYMBOLS[0], START, START + history + TWIN_TICKS + 2).rows
+    twin = Twin(rows, settings)
+    first = int(rows["second"][-1]) + 2 - TWIN_TICKS
+    began = time.process_time()
+    for tick in range(first, first + TWIN_TICKS):
+        twin.divergence(tick)
+        twin.context(tick)
+        for side in (1, -1):
+            twin.score(side, tick)
+            twin.exits(side, tick, tick - 60, 0)
+    cpu = time.process_time() - began
+    return {"ticks": TWIN_TICKS, "cpu_s": round(cpu, 3), "ticks_per_cpu_s": round(TWIN_TICKS / cpu, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--days", type=float, default=30.0)
+    parser.add_argument("--keep", type=Path, help="make the journals there, or use those that are there")
+    parser.add_argument("--case", nargs=3, metavar=("FOLDER", "SYMBOLS", "BLOCK_S"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.case:
+        print(json.dumps(run(Path(chosen.case[0]), tuple(chosen.case[1].split(",")), int(chosen.case[2]))))
+        return
+    with tempfile.TemporaryDirectory(prefix="sqfd-bench-") as made:
+        folder = chosen.keep or Path(made)
+        if not (folder / "long").exists():
+            make_journal(folder / "long", SYMBOLS, chosen.days)
+            make_late_journal(folder / "late", min(2.0, chosen.days))
+        cases = {
+            f"1 symbol, {chosen.days:g} days": in_process(folder / "long", SYMBOLS[:1]),
+            f"3 symbols, {chosen.days:g} days": in_process(folder / "long", SYMBOLS),
+            f"1 symbol, {REVISED_SHARE:.0%} of ticks revise": in_process(folder / "late", SYMBOLS[:1]),
+            "slow twin of the phases": slow_twin(folder / "long"),
+        }
+    print(f"{'':<32}{'ticks':>12}{'CPU s':>9}{'ticks/s':>12}{'RSS MB':>9}")
+    for name, found in cases.items():
+        shown = f"{found['ticks']:>12,}{found['cpu_s']:>9.2f}{found['ticks_per_cpu_s']:>12,.0f}"
+        print(f"{name:<32}{shown}{found.get('rss_mb', ''):>9}")
+    print(json.dumps(cases))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Cuts of every kind over real loopback sockets: the daemon on simulated exchanges, at ten times the speed of life."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import exchanges
+from sqfd.cli import cli
+from sqfd.config import load
+from sqfd.daemon import Daemon
+from sqfd.journal import JournalStore
+from sqfd.model import BAR_FIELDS
+from sqfd.sim.clock import ScaledClock
+from sqfd.sim.faults import Fault, FaultKind
+from sqfd.sim.history import World, world
+from sqfd.sim.source import Synthetic
+from sqfd.sim.venues import Venues
+
+SPEED = 10.0
+IDS = ("BINANCE", "OKEX")
+
+
+class Running:
+    """A daemon on venues, and what really happened there."""
+
+    def __init__(self, folder: Path, truth: World, venues: Venues, clock: ScaledClock, daemon: Daemon) -> None:
+        self.folder, self.truth, self.venues, self.clock, self.daemon = folder, truth, venues, clock, daemon
+
+    async def sleep(self, seconds: float) -> None:
+        """Simulated seconds."""
+        await self.clock.sleep(seconds)
+
+    async def until(self, condition: Callable[[], object], seconds: float) -> None:
+        """Wait at most so many simulated seconds."""
+        async with asyncio.timeout(seconds / SPEED + 2):
+            while not condition():  # noqa: ASYNC110  # conditions are states of the daemon, which has no event for tests
+                await asyncio.sleep(0.02)
+
+    def states(self, exchange_id: str) -> list[str]:
+        feeds = [f for f in self.daemon._intake.markets.values() if f.instrument.exchange == exchange_id]
+        return [i.state for feed in feeds for i in feed.ledger.intervals if i.from_ms > 0]
+
+    def settled(self, exchange_id: str) -> bool:
+        """Every market is live, and every gap came to its end."""
+        states = self.states(exchange_id)
+        return bool(states) and "gap" not in states
+
+
+@asynccontextmanager
+async def running(folder: Path, ids: tuple[str, ...] = IDS, **more: object) -> AsyncIterator[Running]:
+    now = int(time.time())
+    found = [exchanges.get(id) for id in ids]
+    truth = world(found, ("BTC",), 3, now, history_s=3600, staged=False)
+    clock = ScaledClock(now * 1e3, SPEED)
+    venues = Venues(found, Synthetic(truth, now), clock, step_s=0.005)
+    flags = {
+        "symbols.symbols": ["BTC"],
+        "symbols.exchanges": list(ids),
+        "feed.addresses": await venues.start(),
+        "feed.stagger_s": 0.0,
+        **more,
+    }
+    daemon = Daemon(load(environment={"HOME": str(folder)}, flags=flags).config, folder, clock=clock)
+    task = asyncio.create_task(daemon.run())
+    it = Running(folder, truth, venues, clock, daemon)
+    try:
+        await it.until(lambda: daemon.ready.is_set() and daemon.status().live == daemon.status().markets, 120)
+        yield it
+    finally:
+        daemon.stop()
+        await task
+        await venues.stop()
+    assert daemon.counts().conserved()
+
+
+def assert_truth(it: Running) -> int:
+    """Every bar of a second that the journal calls whole is as it happened; returns how many there were."""
+    store = JournalStore(it.folder, read_only=True)
+    instruments = it.truth.instruments
+    names = [instrument.market for instrument in instruments]
+    bars = store.bars(names, 0, 1 << 40)
+    first, last = int(bars["second"].min()) + 5, int(bars["second"].max()) - 5
+    whole = store.coverage(names, first, last)
+    true_bars, offset = [], 0
+    for tape in it.truth.tapes:
+        true_bars.append(tape.bars(first, last, offset))
+        offset += len(tape.listings)
+    order = [(int(b["second"]), int(b["market"])) for b in np.concatenate(true_bars)]
+    expected = dict(zip(order, np.concatenate(true_bars), strict=True))
+    stored = {(int(b["second"]), int(b["market"])): b for b in bars}
+    checked = 0
+    for second in range(first, last):
+        for market in range(len(names)):
+            if not whole[market, second - first]:
+                continue
+            one, other = expected.get((second, market)), stored.get((second, market))
+            assert (one is None) == (other is None), f"{names[market]} {second}: {one} and {other}"
+            if one is not None and other is not None:
+                for field in BAR_FIELDS[:-2]:  # forced orders are not recovered
+                    assert other[field] == pytest.approx(one[field], rel=1e-9), f"{names[market]} {second} {field}"
+                checked += 1
+    return checked
+
+
+async def test_a_five_minute_cut_over_sockets(tmp_path: Path) -> None:
+    """One exchange is away for five minutes: afterwards its bars and coverage are as if it had not been, and it is told."""
+    async with running(tmp_path) as it:
+        await it.sleep(15)
+        faults = it.venues.faults
+        refused = faults.add(Fault(FaultKind.REFUSE_CONNECT, "BINANCE"))
+        closed = faults.add(Fault(FaultKind.CLOSE, "BINANCE"))
+        await it.sleep(300)
+        for fault in (refused, closed):
+            faults.remove(fault)
+        await it.until(lambda: it.settled("BINANCE"), 150)
+        await it.sleep(12)
+        assert closed.fired
+        assert refused.fired
+        assert set(it.states("BINANCE")) == {"recovered"}
+        assert it.daemon.counts().recovered > 300
+    assert assert_truth(it) > 300
+    store = JournalStore(tmp_path, read_only=True)
+    long = [gap for gap in store.gaps() if (gap.until_ms or 0) - gap.from_ms > 250_000]
+    assert {store.market_names()[gap.market].partition(":")[0] for gap in long} == {"BINANCE"}
+    middle = long[0].from_ms // 1000 + 100
+    assert store.coverage([store.market_names()[long[0].market]], middle, middle + 100).all()
+    answer = CliRunner().invoke(cli, ["gaps", "--state", str(tmp_path), "--market", "BINANCE"])
+    assert answer.exit_code == 0, answer.output
+    assert "Recovered:" in answer.output
+    assert "nothing is missing" in answer.output
+
+
+@pytest.mark.parametrize("exchange_id", IDS)
+@pytest.mark.parametrize(
+    ("kind", "seconds"),
+    [
+        (FaultKind.CLOSE, 2.0),
+        (FaultKind.ABORT, 2.0),
+        (FaultKind.HALF_OPEN, 2.0),
+        (FaultKind.SILENT, 30.0),
+    ],
+)
+async def test_cuts_over_sockets(tmp_path: Path, exchange_id: str, kind: FaultKind, seconds: float) -> None:
+    """Whatever breaks: it is noticed, mended and filled, and no bar of a second that is called whole is wrong."""
+    async with running(tmp_path) as it:
+        await it.sleep(10)
+        fault = it.venues.faults.add(Fault(kind, exchange_id))
+        await it.sleep(seconds)
+        it.venues.faults.remove(fault)
+        await it.until(lambda: it.settled(exchange_id), 120)
+        await it.sleep(10)
+        assert fault.fired
+        assert set(it.states(exchange_id)) == {"recovered"}
+    assert assert_truth(it) > 30
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [(FaultKind.DUPLICATE, 20.0), (FaultKind.DELAY, 8.0)])
+async def test_repeated_and_late_trades_over_sockets(tmp_path: Path, kind: FaultKind, seconds: float) -> None:
+    """Trades that come again on reconnecting, or seconds late, are in their bars exactly once."""
+    async with running(tmp_path) as it:
+        await it.sleep(10)
+        fault = it.venues.faults.add(Fault(kind, "BINANCE", seconds=seconds))
+        cut = it.venues.faults.add(Fault(FaultKind.CLOSE, "BINANCE", times=1))
+        await it.until(lambda: fault.fired and cut.fired, 60)
+        await it.sleep(15)
+        it.venues.faults.remove(fault)
+        await it.until(lambda: it.settled("BINANCE"), 120)
+        await it.sleep(20)
+    assert assert_truth(it) > 30
+
+
+async def test_a_refused_symbol_does_not_stop_the_rest(tmp_path: Path) -> None:
+    """One market that the exchange refuses stays without coverage; the others of that connection trade."""
+    async with running(tmp_path, ("OKEX",)) as it:
+        symbol = it.truth.instruments[0].symbol
+        fault = it.venues.faults.add(Fault(FaultKind.REFUSE_SYMBOL, "OKEX", symbol=symbol))
+        cut = it.venues.faults.add(Fault(FaultKind.CLOSE, "OKEX", times=1))
+        await it.until(lambda: fault.fired and cut.fired, 60)
+        await it.until(lambda: it.daemon.status().live == it.daemon.status().markets - 1, 60)
+        await it.sleep(30)
+        assert it.daemon.status().live == it.daemon.status().markets - 1
+        assert it.venues.counts["connects"] < 6

@@ -1,0 +1,168 @@
+"""Around the shipper, against a real InfluxDB: reading back, warm start, `sqfd influx check | init`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from sqfd.cli.influx import influx
+from sqfd.clock import SystemClock
+from sqfd.influx.client import Client
+from sqfd.influx.lines import bar_lines, blocks, series
+from sqfd.influx.schema import compare, create, inspect, wanted
+from sqfd.influx.settings import InfluxSettings
+from sqfd.influx.shipper import Shipper
+from sqfd.influx.warm import DETAIL_S, FlowReader
+from sqfd.influx.watchdog import Watchdog
+from sqfd.journal import Journal
+from sqfd.model import BAR, FLOW_VALUES, PPM, PRICE_SCALE, Market
+from tests.journal.rows import MARKETS, NAMES, SYMBOLS, bars, flow
+
+HOUR_S = 3600
+NOW = int(time.time()) // HOUR_S * HOUR_S - HOUR_S
+
+
+@pytest.fixture
+def settings(influxd, database):
+    return InfluxSettings(port=influxd.port, database=database, poll_s=0.02)
+
+
+async def until(condition, limit_s=20.0):
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "not within time"
+        await asyncio.sleep(0.02)
+
+
+async def made(client, settings):
+    await create(client, compare(wanted(settings), await inspect(client, settings.database)))
+
+
+async def test_what_was_accepted_and_is_gone_is_an_error(influxd, database, settings, tmp_path):
+    """All there: fine. A market's points vanish behind our back: the next look names it, until they are back."""
+    journal = await Journal.open(tmp_path, bulk=True)
+    await journal.register(MARKETS, SYMBOLS)
+    for tick in range(NOW + 1, NOW + 61):
+        journal.append(tick, bars((0, tick - 1), (1, tick - 1)), flow())
+    await journal.flush()
+    async with Client(settings) as client:
+        shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
+        watchdog = Watchdog(journal, shipper, client, settings, SystemClock())
+        task = asyncio.create_task(shipper.run())
+        await until(lambda: shipper.cursor == NOW + 60)
+        task.cancel()
+        assert await watchdog.look()
+        assert watchdog.status()["newest_s"] == NOW + 59
+        influxd.ask(f"DROP SERIES FROM trades_1s WHERE market = '{NAMES[1]}'", database)
+        assert not await watchdog.look()
+        assert watchdog.status()["missing"] == {NAMES[1]: 60}
+        assert not watchdog.status()["ok"]
+        found = await journal.bars(None, NOW, NOW + 60)
+        await client.write([line.encode() for line in bar_lines(found, [series(n) for n in NAMES])], "aggr_1s")
+        assert await watchdog.look()
+        assert watchdog.status()["since_ms"] is None
+        await asyncio.to_thread(influxd.kill)
+        assert await watchdog.look(), "no answer says nothing about what is stored"
+        await asyncio.to_thread(influxd.start)
+    await journal.close()
+
+
+def filled(markets, seconds, rng):
+    """Bars of these seconds for all markets, in whole cents so that sums are exact."""
+    rows = np.zeros(len(markets) * len(seconds), BAR)
+    rows["market"] = np.tile(np.arange(len(markets)), len(seconds))
+    rows["second"] = np.repeat(seconds, len(markets))
+    for name in ("open", "high", "low", "close"):
+        rows[name] = 100.0 * (1 + rows["market"]) + rng.integers(0, 100, len(rows)) / 100
+    for name in ("vbuy", "vsell", "lbuy", "lsell"):
+        rows[name] = rng.integers(1, 10_000, len(rows)) / 100 * np.where(rows["market"] % 2, 1, 10)
+    rows["cbuy"] = rows["csell"] = 1
+    return rows
+
+
+async def test_a_warm_start_from_influxdb_is_fast_and_right(settings):
+    """28 h for 5 symbols of two markets each in less than 5 s: the newest minutes second by second, before that by the minute."""
+    symbols = ("BTC", "ETH", "SOL", "XRP", "ADA")
+    markets = [
+        Market(exchange, f"{symbol}USDT", kind, symbol, "USDT")
+        for symbol in symbols
+        for exchange, kind in (("BINANCE", "spot"), ("BINANCE_FUTURES", "perp"))
+    ]
+    rng = np.random.default_rng(1)
+    fine = filled(markets, np.arange(NOW - DETAIL_S, NOW), rng)
+    coarse = filled(markets, np.arange(NOW - 28 * HOUR_S, NOW - DETAIL_S, 60), rng)
+    fine = fine[(fine["second"] < NOW - 500) | (fine["second"] >= NOW - 300)]
+    async with Client(settings) as client:
+        await made(client, settings)
+        for measurement, policy, rows in (("trades_1s", "aggr_1s", fine), ("trades_1m", "aggr_1m", coarse)):
+            heads = [series(market.name, measurement) for market in markets]
+            for block in blocks(bar_lines(rows, heads), 5_000, 1_000_000):
+                assert (await client.write(block, policy)).status == 204
+        started = time.perf_counter()
+        earlier = await FlowReader(client, settings.database).earlier(markets, symbols, NOW - 28 * HOUR_S, NOW)
+        assert time.perf_counter() - started < 5.0
+    for index in range(len(symbols)):
+        rows = earlier.flow[index]
+        assert rows["second"].tolist() == list(range(NOW - 28 * HOUR_S, NOW))
+        assert set(rows["symbol"].tolist()) == {index}
+        for part, market in (("spot", 2 * index), ("perp", 2 * index + 1)):
+            mine = dict.fromkeys(("fine",), fine[fine["market"] == market])["fine"]
+            delta = np.round((mine["vbuy"] - mine["vsell"]) * 100).astype(int)
+            seconds = np.isin(rows["second"], mine["second"])
+            assert rows[f"{part}_delta"][seconds].tolist() == delta.tolist()
+            old = coarse[coarse["market"] == market]
+            before = rows[rows["second"] < NOW - DETAIL_S]
+            assert before[f"{part}_volume"].sum() == np.round((old["vbuy"] + old["vsell"]) * 100).sum()
+        spot = fine[fine["market"] == 2 * index]
+        seconds = np.isin(rows["second"], spot["second"])
+        assert rows["price"][seconds].tolist() == np.round(np.log(spot["close"]) * PRICE_SCALE).astype(int).tolist()
+        gap = rows[(rows["second"] >= NOW - 430) & (rows["second"] < NOW - 300)]
+        assert gap["coverage_ppm"].max() == 0
+        assert len(set(gap["price"].tolist())) == 1
+        assert rows["coverage_ppm"][-1] == PPM
+        assert {name for name in FLOW_VALUES if rows[name].any()} == set(FLOW_VALUES) - {"open_interest"}
+    last_hour = coarse[coarse["second"] >= NOW - HOUR_S]
+    for market in range(len(markets)):
+        mine = last_hour[last_hour["market"] == market]
+        weight = earlier.notional[earlier.notional["market"] == market]["vbuy"].sum()
+        assert weight == pytest.approx(mine["vbuy"].sum() + mine["vsell"].sum())
+
+
+async def test_no_history_is_no_flow(settings):
+    """An empty database, or one that lacks a symbol, gives no rows."""
+    async with Client(settings) as client:
+        await made(client, settings)
+        earlier = await FlowReader(client, settings.database).earlier(MARKETS, SYMBOLS, NOW - HOUR_S, NOW)
+    assert [len(rows) for rows in earlier.flow] == [0, 0]
+    assert len(earlier.notional) == 0
+
+
+def test_check_tells_and_init_makes_it_so(influxd, database, tmp_path):
+    """Nothing there: told, exit 1. `init` prints; `--apply` makes it; then check is content. A shorter policy is refused."""
+    path = tmp_path / "sqfd.toml"
+    text = f'[influx]\nport = {influxd.port}\ndatabase = "{database}"\n'
+    path.write_text(text)
+    run = CliRunner().invoke
+    found = run(influx, ["check", "-c", str(path)])
+    assert (found.exit_code, f"database {database}: missing" in found.output) == (1, True)
+    assert "cq_trades_1s is not wanted" in found.output
+    printed = run(influx, ["init", "-c", str(path)])
+    assert f'CREATE DATABASE "{database}"' in printed.output
+    assert [database] not in influxd.ask("SHOW DATABASES")[0].get("values", [])
+    assert run(influx, ["init", "-c", str(path), "--apply"]).exit_code == 0
+    assert run(influx, ["check", "-c", str(path)]).exit_code == 0
+    influxd.ask(f'DROP CONTINUOUS QUERY "cq_1h_aggregation" ON "{database}"')
+    influxd.ask(f'ALTER RETENTION POLICY "aggr_1s" ON "{database}" DURATION 60d')
+    influxd.ask(f'ALTER RETENTION POLICY "aggr_1m" ON "{database}" DURATION 7d')
+    applied = run(influx, ["init", "-c", str(path), "--apply"])
+    assert "data would be deleted" in applied.output
+    durations = {row[0]: row[1] for row in influxd.ask(f'SHOW RETENTION POLICIES ON "{database}"')[0]["values"]}
+    assert durations["aggr_1s"] == "1440h0m0s"
+    assert durations["aggr_1m"] == "2160h0m0s"
+    assert run(influx, ["check", "-c", str(path)]).output.count("expected") == 1
+    path.write_text("[influx]\nport = 1\n")
+    assert "InfluxDB:" in run(influx, ["check", "-c", str(path)]).output

@@ -1,0 +1,45 @@
+"""P1, P3, P14: no bar is lost, none is stored twice or altered, through any mix of faults. More rounds: `make soak`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.real.nemesis import PROXY_FAULTS, Round
+from tests.real.servers import Influx
+
+ROUNDS = int(os.environ.get("SQFD_NEMESIS_ROUNDS", "30"))
+FIRST_SEED = int(os.environ.get("SQFD_NEMESIS_SEED", "1"))
+FAULTS = 3
+_happened: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    influxd = Influx(tmp_path_factory.mktemp("nemesis-influxd"))
+    influxd.start()
+    yield influxd
+    influxd.stop()
+
+
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + ROUNDS))
+def test_nothing_is_lost_and_nothing_is_added(server: Influx, tmp_path: Path, seed: int):
+    """Whatever befalls writer, network, InfluxDB and disk: in the end InfluxDB and the journal are equal, both ways."""
+    one = Round(seed, server, tmp_path)
+    try:
+        one.run(FAULTS)
+    finally:
+        if not server.answers():
+            server.stop()
+            server.start()
+    _happened.update(one.faults)
+
+
+def test_every_fault_happened():
+    """The rounds above met each kind of fault."""
+    if sum(_happened.values()) < 30 * FAULTS:
+        pytest.skip("fewer than 30 rounds were run")
+    assert _happened.keys() == {*PROXY_FAULTS, "kill writer", "kill influxd", "stop influxd", "disk"}

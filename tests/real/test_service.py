@@ -1,0 +1,180 @@
+"""The daemon as systemd runs it: notifications, watchdog, reload, limits, no writable code, a stop that is clean."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sqfd.sim.process import Ready, SimulatedExchanges
+
+ROOT = Path(__file__).resolve().parents[2]
+HARDENED = """
+import ctypes, errno, mmap, sys
+PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0) == 0:
+    try:
+        mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC)
+        sys.exit("memory may be written and executed")
+    except PermissionError:
+        pass
+from sqfd.cli import main
+main()
+"""
+"""MemoryDenyWriteExecute= by prctl where the kernel (6.3) has it, then the command line."""
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Ready]:
+    with SimulatedExchanges(("BINANCE", "OKEX"), ("BTC",)) as ready:
+        yield ready
+
+
+class Service:
+    """A daemon under a service manager's socket."""
+
+    def __init__(self, folder: Path, served: Ready) -> None:
+        self.folder, self._served = folder, served
+        self.port = _free_port()
+        self.config = folder / "sqfd.toml"
+        self.configure()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(folder / "notify"))
+        self._socket.settimeout(0.2)
+        self.messages: list[str] = []
+
+    def configure(self, extra: str = "") -> None:
+        """Write the configuration."""
+        text = f'[symbols]\nsymbols = ["BTC"]\nexchanges = ["BINANCE", "OKEX"]\n[http]\nport = {self.port}\n{extra}'
+        for exchange, addresses in self._served.addresses.items():
+            rows = "".join(f'{name} = "{url}"\n' for name, url in addresses.items())
+            text += f"\n[feed.addresses.{exchange}]\n{rows}"
+        self.config.write_text(text)
+
+    def __enter__(self) -> Service:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "NOTIFY_SOCKET": str(self.folder / "notify"),
+            "STATE_DIRECTORY": str(self.folder / "state"),
+            "HOME": "/nonexistent",
+            "JOURNAL_STREAM": "8:1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-c", HARDENED, "run", "-c", str(self.config)]
+        self._log = (self.folder / "log").open("wb")
+        self.process = subprocess.Popen(
+            command, env=environment, cwd="/", stderr=self._log, stdout=self._log, preexec_fn=_limits
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self._socket.close()
+        self._log.close()
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def until(self, true: Callable[[str], bool], timeout_s: float = 40.0) -> str:
+        """The first message that is as wanted; all are kept."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            try:
+                message = self._socket.recv(4096).decode()
+            except TimeoutError:
+                assert self.process.poll() is None or true("\0"), self.log[-2000:]
+                continue
+            self.messages.append(message)
+            if true(message):
+                return message
+        raise AssertionError(f"never told; messages: {self.messages[-3:]}; log: {self.log[-2000:]}")
+
+    def ask(self, path: str) -> tuple[int, Any]:
+        """GET from the daemon."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
+
+def _limits() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_life_under_systemd(served: Ready, tmp_path: Path) -> None:
+    """READY, WATCHDOG by closed seconds, a reload that applies and one that is refused, STOPPING, exit 0 in time."""
+    with Service(tmp_path, served) as service:
+        service.until(lambda message: message.startswith("READY=1"))
+        status = service.until(lambda message: " bars" in message and ", 0 bars" not in message)
+        assert "markets live" in status
+        assert service.ask("/health")[0] in (200, 503)
+
+        service.configure("[strategy]\nmin_entry_score = 9.5\n[feed]\ngrace_s = 0.5\n")
+        service.process.send_signal(signal.SIGHUP)
+        service.until(lambda message: message.startswith("RELOADING=1"))
+        service.until(lambda message: message.startswith("READY=1"))
+        assert 'event="setting changed" key=strategy.min_entry_score old=4.0 new=9.5' in service.log.replace(
+            " logger=daemon", ""
+        )
+        assert "setting needs a restart" in service.log
+        assert "key=feed.grace_s" in service.log
+
+        service.configure("[strategy]\nmin_entry_score = 99\n")
+        service.process.send_signal(signal.SIGHUP)
+        service.until(lambda message: message.startswith("RELOADING=1"))
+        service.until(lambda message: message.startswith("READY=1"))
+        assert "configuration not reloaded, the old one stays" in service.log
+        service.until(lambda message: message.startswith("WATCHDOG=1"))
+
+        stream = http.client.HTTPConnection("127.0.0.1", service.port, timeout=5)
+        stream.request("GET", "/live")
+        stream.getresponse()  # an open stream does not hold up the end
+        asked = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        service.until(lambda message: message.startswith("STOPPING=1"), 5)
+        assert service.process.wait(20) == 0
+        assert time.monotonic() - asked < 20
+        stream.close()
+        lines = service.log.splitlines()
+        assert all(line[0] == "<" and line[2] == ">" for line in lines), lines
+        assert "timestamp=" not in service.log
+        assert not [line for line in lines if line.startswith(("<3>", "<2>")) and "not reloaded" not in line]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "notify", "sqfd.toml", "state"]
+
+
+def test_a_taken_port_ends_it_with_one_line(served: Ready, tmp_path: Path) -> None:
+    """Exit 1; READY is never sent; the line says which port and what to do."""
+    service = Service(tmp_path, served)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", service.port))
+        other.listen()
+        with service:
+            assert service.process.wait(40) == 1
+            assert service.log.splitlines()[-1].startswith(f"sqfd: http: port {service.port} of 127.0.0.1 is taken")
+            assert not [message for message in service.messages if "READY" in message]

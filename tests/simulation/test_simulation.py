@@ -1,0 +1,202 @@
+"""P2, P4, P5 and P6 in virtual time. More seeds: `make sim SEEDS=0:200`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sqfd.feed.transport import Closed
+from tests.simulation.loop import START_MS, Deadlock, VirtualClock, run
+from tests.simulation.plan import simulate
+from tests.simulation.venue import CUTS, Cut
+from tests.simulation.world import World
+
+CUT_S = 300.0
+
+
+def test_time_passes_only_when_nothing_can_run() -> None:
+    """An hour of sleeping takes no time, timers fire in their order, and a wait for nothing is an error."""
+
+    async def main() -> list[str]:
+        told: list[str] = []
+        clock = VirtualClock()
+
+        async def later(seconds: float, what: str) -> None:
+            await clock.sleep(seconds)
+            told.append(f"{what} {clock.now_ms() - START_MS:.0f}")
+
+        await asyncio.gather(later(3600, "b"), later(1, "a"))
+        return told
+
+    assert run(main()) == ["a 1000", "b 3600000"]
+    with pytest.raises(Deadlock):
+        run(asyncio.Event().wait())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_cuts_of_every_kind(seed: int) -> None:
+    """Whatever is cut: each second that is called whole equals the truth, nothing is counted twice, no limit is broken."""
+    world = simulate(seed, 5)
+    assert len(world.struck) == 5
+    assert all(world.venues[struck.exchange].struck[struck.kind] for struck in world.struck)
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    """A failing seed can be repeated: the whole log is the same."""
+    assert simulate(3, 3).log.entries == simulate(3, 3).log.entries
+
+
+@pytest.mark.parametrize("kind", CUTS)
+def test_each_kind_of_cut_strikes_and_heals(kind: Cut) -> None:
+    """Each fault of the list really happens, and all markets are live again after it."""
+
+    async def main() -> World:
+        world = World(1, ["BINANCE", "OKEX"])
+        await world.run(240.0, [(30.0, "BINANCE", kind, 20.0)])
+        world.check()
+        return world
+
+    world = run(main())
+    assert world.venues["BINANCE"].struck[kind]
+    assert [feed.ledger.open for feed in world.intake.markets.values()] == [None] * len(world.instruments)
+
+
+async def one_cut(world: World, exchange_id: str) -> World:
+    """Five minutes in which nothing can be had from one exchange, with ten minutes around them."""
+    await world.run(780.0, [(120.0, exchange_id, "refused", CUT_S)])
+    world.check()
+    return world
+
+
+@pytest.mark.parametrize("exchange_id", ["BINANCE", "BINANCE_FUTURES", "OKEX", "COINBASE"])
+def test_after_recovery_bars_equal_those_without_the_cut(exchange_id: str) -> None:
+    """A 5-minute cut of one exchange: afterwards every bar of it is there, exact, and its coverage is whole again."""
+    world = run(one_cut(World(5, [exchange_id, "BYBIT"]), exchange_id))
+    assert world.venues[exchange_id].struck["refused"]
+    assert set(world.states(exchange_id)) == {"recovered"}
+    assert world.intake.totals(exchange_id).recovered > 100
+    middle = int(START_MS / 1e3 + 120 + CUT_S / 2)
+    for market, instrument in enumerate(world.instruments):
+        if instrument.exchange == exchange_id:
+            assert world.intake.markets[market].ledger.whole(middle)
+            assert any((market, middle + s) in world.bars for s in range(-60, 60))
+    assert world.coverage[0, middle] == 1_000_000
+
+
+def test_without_recovery_the_hole_stays_and_is_told() -> None:
+    """The same cut where recovery is off: no bar is made up, and coverage says what is missing."""
+
+    async def main() -> World:
+        return await one_cut(World(5, ["BINANCE", "BYBIT"], recover=False), "BINANCE")
+
+    world = run(main())
+    middle = int(START_MS / 1e3 + 120 + CUT_S / 2)
+    binance = [n for n, i in enumerate(world.instruments) if i.exchange == "BINANCE"]
+    assert not any((market, middle) in world.bars for market in binance)
+    assert not any(world.supervisor.whole(middle)[market] for market in binance)
+    assert world.coverage[0, middle] < 1_000_000
+
+
+def test_an_exchange_that_reaches_back_only_a_little() -> None:
+    """Bybit has the newest trades only: what it cannot give stays partial, and the reason is in the ledger."""
+
+    async def main() -> World:
+        return await one_cut(World(2, ["BYBIT"], base_hz=8.0), "BYBIT")
+
+    world = run(main())
+    assert "partial" in world.states("BYBIT")
+    notes = [i.note for feed in world.intake.markets.values() for i in feed.ledger.intervals]
+    assert "BYBIT reaches back no further" in notes
+
+
+def test_half_open_connections_are_noticed_within_ten_seconds() -> None:
+    """A busy connection whose peer vanished without a word is left within 10 s, and trades again."""
+
+    async def main() -> World:
+        world = World(9, ["BINANCE"], base_hz=6.0)
+        await world.run(300.0, [(60.0 + 40.0 * n, "BINANCE", "half open", 1.0) for n in range(5)])
+        return world
+
+    waits = run(main()).dead_s()
+    assert len(waits) == 5
+    assert max(waits) <= 10.0
+
+
+def test_recovery_is_polite_and_gives_up() -> None:
+    """Where REST refuses too, it is asked a few times only, within its limits, and the gap ends as lost with the reason."""
+
+    async def main() -> World:
+        world = World(4, ["BINANCE"])
+        world.venues["BINANCE"].rest_status = 429
+        await world.run(800.0, [(60.0, "BINANCE", "refused", 30.0)])
+        world.check()
+        return world
+
+    world = run(main())
+    assert set(world.states("BINANCE")) == {"lost"}
+    assert 4 <= len(world.venues["BINANCE"].asked) <= 20
+    assert any("429" in i.note for feed in world.intake.markets.values() for i in feed.ledger.intervals)
+
+
+def test_a_day_of_refusal_breaks_no_limit_and_ends_in_trades() -> None:
+    """Refused for 24 hours: attempts stay within limits, at most a minute apart, and the feed is back soon after."""
+
+    async def main() -> World:
+        world = World(6, ["COINBASE"], base_hz=0.0, recover=False)
+        venue = world.venues["COINBASE"]
+        venue.refuse_status = 503
+        world.supervisor.add(world.instruments, world.seconds.add_markets([]) or range(len(world.instruments)))
+        feeds = asyncio.create_task(world.supervisor.run())
+        await asyncio.sleep(24 * 3600)
+        venue.refuse_status = None
+        await asyncio.sleep(61)
+        assert venue.wires
+        await world.supervisor.stop()
+        await feeds
+        return world
+
+    venue = run(main()).venues["COINBASE"]
+    pauses = [(b - a) / 1e3 for a, b in zip(venue.connects_ms, venue.connects_ms[1:], strict=False)]
+    assert max(pauses) <= 62
+    assert 1500 < len(pauses) < 6000
+
+
+def test_a_stepping_wall_clock_changes_nothing() -> None:
+    """Steps of a second and of an hour re-open and repeat no second: the run is the same as without them."""
+
+    async def main(step_ms: float) -> World:
+        world = World(8, ["BINANCE"])
+
+        async def step() -> None:
+            await asyncio.sleep(30)
+            world.clock.step_ms = step_ms
+
+        stepping = asyncio.create_task(step())
+        await world.run(90.0, [])
+        await stepping
+        world.check()
+        return world
+
+    still, stepped = run(main(0.0)), run(main(-3600e3))
+    assert still.bars.keys() == stepped.bars.keys()
+
+
+def test_closing_codes_are_told() -> None:
+    """Why a connection ended is in the ledger, in the exchange's words."""
+
+    async def main() -> World:
+        world = World(8, ["BINANCE"])
+
+        async def close() -> None:
+            await asyncio.sleep(30)
+            for wire in list(world.venues["BINANCE"].wires):
+                wire.end(Closed("1012 service restart", 1012))
+
+        closing = asyncio.create_task(close())
+        await world.run(60.0, [])
+        await closing
+        return world
+
+    intervals = run(main()).intake.markets[0].ledger.intervals
+    assert [interval.reason for interval in intervals][1:] == ["1012 service restart"]
