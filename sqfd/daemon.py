@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,6 +116,7 @@ class Daemon:
         self._clock = clock or SystemClock()
         self._on_signal = on_signal
         self._log = log.get("daemon")
+        self._settings_changed = False
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         """Set when the loops run: the configuration is valid and markets are known (not: when every market trades)."""
@@ -169,6 +171,7 @@ class Daemon:
         if engine is not None and any(key.startswith("strategy.") for key in live):
             try:
                 engine.use(strategy_of(config), config.strategy)
+                self._settings_changed = True
             except ValueError as error:
                 self._log.error("strategy not changed", why=str(error))
                 return
@@ -298,9 +301,18 @@ class Daemon:
         if (positions := await journal.positions()) is not None:
             engine.restore(positions)
         warmed = max([last, *(int(rows["second"][0]) + 1 for rows in newest if len(rows))])
-        await journal.note_engine(warmed + 1, engine_note(self.config, self._markets_by_symbol(), positions))
+        await self._note_engine(warmed + 1, positions)
         if last > 0:
             self._log.info("warm", ticks_until=last, symbols=len(self._symbols))
+
+    async def _note_engine(self, tick: int, state: bytes | None) -> None:
+        """Tell the journal what the engine was told, so that a backtest can repeat the run from `tick` on."""
+        self._settings_changed = False
+        assert self._journal is not None
+        try:
+            await self._journal.note_engine(tick, engine_note(self.config, self._markets_by_symbol(), state))
+        except sqlite3.Error as error:
+            self._log.warning("a backtest of this run will not know its settings", error=str(error))
 
     async def _before_journal(self, journal: Journal, since: int) -> Earlier | None:
         """What InfluxDB has of the time before the journal begins; None: nothing is needed, or nothing is there."""
@@ -388,6 +400,8 @@ class Daemon:
         while True:
             self._take_changes()
             for closed in self._seconds.due(self._clock.now_ms(), self._whole):
+                if self._settings_changed and self._engine is not None:
+                    await self._note_engine(closed.tick, self._engine.positions())
                 self._tick(closed)
                 await asyncio.sleep(0)  # after a stall many are due: frames must not wait for all of them
             due_ms = self._seconds.next_due_ms()
