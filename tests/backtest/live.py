@@ -124,13 +124,14 @@ def lived(
     restarts: Sequence[int] = (),
     down_s: int = 0,
     reloads: Mapping[int, StrategySettings] | None = None,
+    late: float = 0.01,
 ) -> Live:
     """A live run of `seconds`, restarted at each of `restarts` after `down_s` without a closed second, with other settings
     from each of `reloads` on."""
     live = Live(folder, chosen)
     rng = np.random.default_rng(seed)
     pause = {at + offset for at in restarts for offset in range(down_s)}
-    for at, trades in enumerate(trades_of(seconds, seed)):
+    for at, trades in enumerate(trades_of(seconds, seed, late)):
         if at in restarts:
             live.restart()
         if at in pause:
