@@ -25,12 +25,15 @@ from numpy.typing import NDArray
 
 from exchanges.api import Instrument
 from sqfd import log
+from sqfd.alerts.sender import Alerts
 from sqfd.bars.seconds import Closed, Seconds
 from sqfd.clock import Clock, SystemClock
 from sqfd.config import LIVE, Config, changes, is_secret
 from sqfd.engine import Engine
 from sqfd.feed.catalog import Catalog, choose
 from sqfd.feed.intake import Counts, Intake
+from sqfd.feed.interest import Interest, InterestBook
+from sqfd.feed.limits import FILE_NAME as LIMITS_FILE
 from sqfd.feed.record import Recorder
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
@@ -52,7 +55,16 @@ from sqfd.settings import SettingsError
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
 from sqfd.stalls import Stalls
-from sqfd.wiring import engine_for, engine_note, exchanges_of, gap_records, journaled, strategy_of, symbols_of
+from sqfd.wiring import (
+    engine_for,
+    engine_note,
+    exchanges_of,
+    gap_records,
+    interest_lines,
+    journaled,
+    strategy_of,
+    symbols_of,
+)
 
 HOUR_S = 3600
 MINUTE_S = 60
@@ -60,6 +72,8 @@ LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
 WARM_S = 10.0
 """History that InfluxDB does not give within this long is gone without."""
+INTEREST_ROUNDS = 10
+"""Open interest that was not confirmed for so many intervals is no longer counted."""
 STOP_S = 10.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
 
@@ -130,11 +144,23 @@ class Daemon:
         recorder = None
         if record is not None:
             recorder = Recorder(record, feed.record_file_bytes, feed.record_total_bytes, feed_log)
-        self._supervisor = Supervisor(self._exchanges, feed, self._intake, self._clock, feed_log, recorder, self._rests)
+        self._supervisor = Supervisor(
+            self._exchanges,
+            feed,
+            self._intake,
+            self._clock,
+            feed_log,
+            recorder,
+            self._rests,
+            limits=state / LIMITS_FILE,
+            on_interest=self._take_interest,
+        )
+        self._interest = InterestBook(INTEREST_ROUNDS * 1e3 * feed.open_interest_s)
         self._engine: Engine | None = None
         self._journal: Journal | None = None
         self._publisher: RedisPublisher | None = None
         self._shipper: Shipper | None = None
+        self._alerts = Alerts(config.alerts, config.instance, self._clock) if config.alerts is not None else None
         self._influx = Client(config.influx) if config.influx is not None else None
         self._watchdog: Watchdog | None = None
         self._server: Server | None = None
@@ -142,6 +168,7 @@ class Daemon:
         self._notifier = Notifier()
         self._stalls = Stalls(log.get("loop"))
         self._told_minute = Counts()
+        self._noting: asyncio.Task[None] | None = None
         self._registering = asyncio.Lock()
         self._gaps: list[GapRecord] = []
         """What became of gaps since the last tick."""
@@ -165,6 +192,13 @@ class Daemon:
             self._log.error("configuration not reloaded, the old one stays", why=str(error))
         self._notifier.ready(self._told)
 
+    async def _note_engine(self, config: Config, state: bytes) -> None:
+        """A backtest of this journal has to know from which tick on other settings decide."""
+        assert self._journal is not None
+        second = self._seconds.builder.next_second
+        first = self._journal.written + 1 if second is None else second + 1
+        await self._journal.note_engine(first, engine_note(config, self._markets_by_symbol(), state))
+
     def _apply(self, config: Config) -> None:
         changed = changes(self.config, config)
         engine, live = self._engine, {key: change for key, change in changed.items() if key.startswith(LIVE)}
@@ -175,6 +209,7 @@ class Daemon:
             except ValueError as error:
                 self._log.error("strategy not changed", why=str(error))
                 return
+            self._noting = asyncio.create_task(self._note_engine(config, engine.positions()), name="engine-note")
         log.set_level(config.log.level)
         replace = msgspec.structs.replace
         self.config = replace(
@@ -354,6 +389,8 @@ class Daemon:
             if influx.influxql:
                 self._watchdog = Watchdog(journal, self._shipper, self._influx, influx, self._clock)
                 running.append(self._watchdog.run())
+        if self._alerts is not None:
+            running.append(self._alerts.run())
         return running
 
     async def _listen(self, journal: Journal) -> list[Server]:
@@ -374,6 +411,7 @@ class Daemon:
             stalls=self._stalls,
             shipper=self._shipper,
             publisher=self._publisher,
+            alerts=self._alerts,
         )
         if not self.config.http.enabled:
             return []
@@ -387,6 +425,8 @@ class Daemon:
         """One line per change, with what is not well."""
         told = self._log.info if found.state == "healthy" else self._log.warning
         told(f"health: {found.state}", before=before, **({"why": found.why} if found.why else {}))
+        if self._alerts is not None:
+            self._alerts.health(before, found.state, found.why)
 
     @property
     def url(self) -> str:
@@ -410,13 +450,6 @@ class Daemon:
             wait_s = LOOK_S if due_ms is None else (due_ms - self._clock.now_ms()) / 1e3
             await self._clock.sleep(min(max(wait_s, 0.001), LOOK_S))
 
-    def _take_changes(self) -> None:
-        """Gaps that were noticed or filled after their seconds closed revise the coverage of those seconds."""
-        for feed, interval in self._supervisor.changes():
-            self._gaps += gap_records(feed, interval)
-            from_s, until_s = interval.seconds(self._clock.now_ms())
-            self._seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
-
     def _minute(self) -> dict[str, Any]:
         """What a quiet minute says: one line."""
         totals, before = self._intake.totals(), self._told_minute
@@ -431,11 +464,31 @@ class Daemon:
             "signals": self._signals,
         }
 
+    def _take_changes(self) -> None:
+        """Gaps that were noticed or filled after their seconds closed revise the coverage of those seconds."""
+        for feed, interval in self._supervisor.changes():
+            self._gaps += gap_records(feed, interval)
+            from_s, until_s = interval.seconds(self._clock.now_ms())
+            self._seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
+
     @property
     def _told(self) -> str:
         """systemd's status line."""
         live = sum(feed.ledger.open is None for feed in self._intake.markets.values())
         return f"{live}/{len(self._seconds.markets)} markets live, {self._bars} bars, {self._signals} signals"
+
+    def _take_interest(self, found: Sequence[Interest]) -> None:
+        """Open interest of some markets: into the flow of their symbols, and to InfluxDB by exchange."""
+        now_ms, symbols = self._time.now_ms(), dict.fromkeys(self._seconds.markets[one.market].base for one in found)
+        for one in found:
+            market = self._seconds.markets[one.market]
+            self._interest.put(market.base, market.exchange, one)
+        for symbol in symbols:
+            sums = self._interest.sums(symbol, now_ms)
+            if sums and symbol in self._symbols:
+                self._seconds.flow.set_open_interest(symbol, sum(usd for _, usd in sums.values()))
+            if self._shipper is not None:
+                self._shipper.offer(BARS_RP, interest_lines(symbol, sums, int(now_ms // 1000)))
 
     def _whole(self, second: int) -> NDArray[np.bool_]:
         return self._supervisor.whole(second, len(self._seconds.markets))
@@ -476,6 +529,8 @@ class Daemon:
                 second=signal.second,
                 reasoning=signal.reasoning,
             )
+            if self._alerts is not None:
+                self._alerts.signal(signal)
             self._on_signal(signal)
 
     def _offer_mind(self, shipper: Shipper, tick: int, signals: Sequence[Signal]) -> None:

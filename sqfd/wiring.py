@@ -14,10 +14,11 @@ from sqfd.config import Config
 from sqfd.engine import Engine
 from sqfd.feed.coverage import Interval
 from sqfd.feed.intake import MarketFeed
+from sqfd.influx.lines import open_interest_line
 from sqfd.journal import GapRecord, JournaledSignal
 from sqfd.signals.signal import Signal, cvd_record, encode
 from sqfd.strategy.api import Strategy
-from sqfd.strategy.squeezeflow import SqueezeFlow
+from sqfd.strategy.registry import strategy_for
 
 
 def symbols_of(config: Config) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ def engine_note(config: Config, markets: Mapping[str, Sequence[str]], state: byt
 
 def strategy_of(config: Config, symbols: Sequence[str] = ()) -> Strategy:
     """The strategy with its settings, for these symbols or the configured ones."""
-    return SqueezeFlow(config.strategy, tuple(symbols) or symbols_of(config))
+    return strategy_for(config.strategy, tuple(symbols) or symbols_of(config))
 
 
 def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:
@@ -91,3 +92,22 @@ def exchanges_of(config: Config) -> dict[str, Exchange]:
     if config.symbols.markets:
         wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
     return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}
+
+
+def interest_lines(symbol: str, sums: Mapping[str, tuple[float, float]], second: int) -> list[str]:
+    """Open interest of a symbol as InfluxDB has it: by exchange, and all together."""
+    base, usd = (sum(values) for values in zip(*sums.values(), strict=True)) if sums else (0.0, 0.0)
+    rows = [(exchange, "exchange", *values) for exchange, values in sums.items()]
+    if sums:
+        rows.append(("ALL", "total", base, usd))
+    return [
+        open_interest_line(
+            second,
+            symbol=symbol,
+            exchange=exchange,
+            aggregate_type=kind,
+            open_interest=coins,
+            open_interest_usd=dollars,
+        )
+        for exchange, kind, coins, dollars in rows
+    ]

@@ -95,9 +95,10 @@ def markets(words: tuple[str, ...], url: str | None, path: Path | None, as_json:
     import orjson
 
     wanted = [word.lower() for word in words]
+    found = api_of(url, path).get("/markets")
     if not as_json:
         click.echo(f"{'market':<32} {'kind':<5} {'state':<9} {'trades/s':>9} {'last':>8} {'coverage':>9}")
-    for market in api_of(url, path).get("/markets"):
+    for market in found:
         text = " ".join((market["market"], market["kind"], market["state"], market["base"])).lower()
         if all(word in text for word in wanted):
             click.echo(orjson.dumps(market).decode() if as_json else _market(market))

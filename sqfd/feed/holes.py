@@ -7,9 +7,10 @@ first trade after the hole, and keeps apart what arrives live within the hole fr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from exchanges.api import Gap, Instrument, Trade
-from sqfd.feed.coverage import Interval, Ledger
+from sqfd.feed.coverage import Interval, Ledger, State
 from sqfd.feed.dedup import Dedup, Found, Gapless, identity
 
 WATCHED = 16
@@ -19,6 +20,18 @@ KNOWN = 50_000
 
 IMAGE = 2000
 """Trades of images that a hole keeps."""
+
+
+class Verdict(NamedTuple):
+    """What became of a hole: the arguments of `Ledger.resolve`."""
+
+    state: State
+    recovered: int
+    missed: int | None
+    note: str
+
+
+_WORSE: dict[State, int] = {"live": 0, "recovered": 0, "partial": 1, "gap": 2, "lost": 2}
 
 
 class Hole:
@@ -40,8 +53,9 @@ class Hole:
         """When recovery may begin (local time), once the feed is live again."""
         self.filled = 0
         """Trades that recovery and images put in."""
+        self.verdict = Verdict("recovered", 0, None, "")
         known.setdefault(identity(after), 1)
-        # As in `dedup.Content`: who brings a trade for the n-th time repeats others if it was accepted n times before.
+        # As in `dedup.Content`, without ids: who brings a trade for the n-th time repeats others if it was accepted n times before.
         self._accepted = known
         self._live = dict(known)
         self._brought: dict[object, int] = {}
@@ -96,6 +110,16 @@ class Hole:
         self.image += [trade for trade in trades[:IMAGE] if self.covers(trade)]
         del self.image[:-IMAGE]
 
+    def conclude(self, verdict: Verdict) -> None:
+        """This, or another hole of the same gap, came to an end: the worse fate and the sums stand for the gap."""
+        old = self.verdict
+        worse = verdict if _WORSE[verdict.state] >= _WORSE[old.state] else old
+        state: State = "partial" if worse.state == "lost" and old.recovered + verdict.recovered else worse.state
+        missed = [count for count in (old.missed, verdict.missed) if count is not None]
+        self.verdict = Verdict(
+            state, old.recovered + verdict.recovered, sum(missed) if missed else None, worse.note or old.note
+        )
+
     def spans(self, number: int) -> bool:
         """Whether an id that counts lies in it."""
         after, before = self.after.id, self.before.id if self.before is not None else None
@@ -132,7 +156,9 @@ class Hole:
 
     def _again(self, by_source: dict[object, int], trade: Trade) -> bool:
         told = identity(trade)
-        times = by_source[told] = by_source.get(told, 0) + 1
+        times = 1
+        if trade.id is None:  # only without ids can there be two that look the same
+            times = by_source[told] = by_source.get(told, 0) + 1
         if times <= self._accepted.get(told, 0):
             return True
         self._accepted[told] = times
@@ -193,6 +219,10 @@ class Watch:
     def _add(self, hole: Hole) -> Hole | None:
         self.holes.append(hole)
         return self.holes.pop(0) if len(self.holes) > WATCHED else None
+
+    def within(self, interval: Interval) -> Hole | None:
+        """A hole of that gap."""
+        return next((hole for hole in self.holes if any(one is interval for one in hole.intervals)), None)
 
     def remove(self, hole: Hole) -> None:
         """It is filled or given up."""

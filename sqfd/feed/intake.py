@@ -13,9 +13,9 @@ from typing import Protocol
 import msgspec
 
 from exchanges.api import Endpoint, Event, Excluded, Instrument, Liquidation, Malformed, Past, Trade, Unknown
-from sqfd.feed.coverage import Ledger
+from sqfd.feed.coverage import Ledger, State
 from sqfd.feed.dedup import Content, Dedup, Gapless, dedup_for
-from sqfd.feed.holes import Hole, Watch
+from sqfd.feed.holes import Hole, Verdict, Watch
 from sqfd.feed.liveness import Pace
 
 REASONS = 64
@@ -92,6 +92,7 @@ class MarketFeed:
         "received",
         "recovered",
         "recv_ms",
+        "refused",
         "seen",
         "seen_liquidation",
         "watch",
@@ -114,6 +115,8 @@ class MarketFeed:
         """Newest trade time that was accepted; 0 before the first."""
         self.newest: Trade | None = None
         """The trade of that time."""
+        self.refused = ""
+        """Why the exchange refuses to send it, in its words; empty while it does not."""
         self.recv_ms = 0.0
         """When a trade was last received, duplicates included."""
 
@@ -132,19 +135,27 @@ class MarketFeed:
     # --- whether it can be trusted
 
     def lose(self, from_ms: float, reason: str) -> None:
-        """The feed is not trusted from `from_ms` (exchange time) on; without effect in an open gap."""
-        if self.ledger.open is not None:
-            return
-        self.pace.pause()
-        self.ledger.open_gap(from_ms, reason)
+        """The feed is not trusted from `from_ms` (exchange time) on; in an open gap that goes on.
+
+        What came in between, if anything, ends one hole and begins the next.
+        """
+        if self.ledger.open is None:
+            self.pace.pause()
+            self.ledger.open_gap(from_ms, reason)
         gap = self.ledger.open
-        if gap is not None and self.newest is not None:
+        if gap is not None and self.newest is not None and gap.from_ms != float("-inf"):
             self._given_up(self.watch.open(gap, self.newest))
             self.seen = self.watch.seen
 
     def regain(self, until_ms: float) -> None:
         """The feed is live again from `until_ms` (exchange time) on."""
+        self.refused = ""
         self.ledger.close_gap(until_ms)
+
+    def refuse(self, reason: str) -> None:
+        """The exchange refuses this market: delisted, renamed, or not to be had from here."""
+        self.refused = reason or "no reason given"
+        self.ledger.explain(f"refused by the exchange: {self.refused}")
 
     def look_for_holes(self, before_ms: float) -> None:
         """Watch holes that ids show, that no outage explains and that did not fill by themselves until `before_ms`."""
@@ -161,14 +172,22 @@ class MarketFeed:
             self.seen = self.watch.seen
 
     def _given_up(self, hole: Hole | None) -> None:
-        for interval in hole.intervals if hole is not None else ():
-            self.ledger.resolve(interval, "lost", note="too many gaps at once")
+        if hole is not None:
+            self.resolve(hole, "partial" if hole.filled else "lost", note="too many gaps at once")
 
-    def filled(self, hole: Hole) -> None:
-        """The hole needs no watching any more."""
+    def resolve(self, hole: Hole, state: State, missed: int | None = None, note: str = "") -> None:
+        """A hole is filled or given up; the ledger hears of it when no other hole lies in the same gap."""
+        hole.conclude(Verdict(state, hole.filled, missed, note))
         self.watch.remove(hole)
         if not self.watch.holes:
             self.seen = self.dedup.seen
+        for interval in hole.intervals:
+            other = self.watch.within(interval)
+            if other is not None:
+                other.conclude(hole.verdict)
+            else:
+                self.ledger.resolve(interval, *hole.verdict)
+            hole.verdict = hole.verdict._replace(recovered=0)  # counted once
 
 
 class ExchangeCounts:

@@ -201,9 +201,7 @@ class Recovery:
     # --- the end of it
 
     def _resolve(self, feed: MarketFeed, hole: Hole, state: State, missed: int | None = None, note: str = "") -> None:
-        for at, interval in enumerate(hole.intervals):
-            feed.ledger.resolve(interval, state, 0 if at else hole.filled, missed, note)
-        feed.filled(hole)
+        feed.resolve(hole, state, missed, note)
         self.counts[state] += 1
         tell = self._log.info if state == "recovered" else self._log.warning
         tell(

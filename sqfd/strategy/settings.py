@@ -29,6 +29,11 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of SqueezeFlow. Raises ValueError (msgspec: ValidationError) where they contradict each other."""
 
+    name: Annotated[
+        str,
+        Meta(min_length=1, max_length=64, description="Which strategy: an entry point of the group sqfd.strategies."),
+    ] = "squeezeflow"
+
     # what is usual
     sensitivity: Annotated[
         float, Meta(gt=0, le=10, description="Scale of normalised moves: 0.5 in 1-second mode, 1.0 with longer bars.")
@@ -229,7 +234,7 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         changed = self.per_symbol.get(symbol)
         if not changed:
             return self
-        shared = [name for name in ("per_symbol", "max_open_positions") if name in changed]
+        shared = [name for name in ("per_symbol", "name", "max_open_positions") if name in changed]
         if shared:
             raise ValueError(f"per_symbol.{symbol}.{shared[0]}: this setting is shared by all symbols")
         plain = {name: getattr(self, name) for name in self.__struct_fields__ if name != "per_symbol"}

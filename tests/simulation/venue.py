@@ -31,12 +31,13 @@ Cut = Literal[
     "dropped",
     "unanswered",
     "announced",
+    "flapping",
 ]
 """close, abort: the connection ends, with and without a code · half open: nothing comes or goes any more · silent: acks and
 heartbeats go on, trades do not · silent market: of one market only · refused: connects fail · told to wait: with 429 and
 Retry-After · replayed: subscribing repeats the last seconds of trades as live · shuffled: a second's trades come backwards ·
 late: by up to two minutes · dropped: some trades never come · unanswered: the first subscriptions get no answer ·
-announced: the host's wall clock steps while the exchange closes."""
+announced: the host's wall clock steps while the exchange closes · flapping: connections end moments after they opened."""
 CUTS: tuple[Cut, ...] = Cut.__args__  # type: ignore[attr-defined]  # a Literal's members
 CODES = (1000, 1001, 1006, 1008, 1011, 1012, 1013, 4000)
 
@@ -142,7 +143,7 @@ class Venue:
         self.struck: Counter[str] = Counter()
         self.refuse_status: int | None = None
         self.retry_after_s: float | None = None
-        self.silent = False
+        self.silent = self.flapping = False
         self.mute: Instrument | None = None
         self.replay_s = self.shuffle_s = self.late_s = self.drop = 0.0
         self.unanswered = 0
@@ -173,6 +174,10 @@ class Venue:
         wire = Wire(self, endpoint, on_frame)
         self.wires[wire] = None
         self.every_wire.append(wire)
+        if self.flapping:
+            self.struck["flapping"] += 1
+            lives_s = self.random.uniform(0.05, 2.0)
+            asyncio.get_running_loop().call_later(lives_s, wire.end, Closed("flapping", 1012))
         return wire
 
     def withheld(self, trade: Trade) -> bool:

@@ -208,6 +208,9 @@ class World:
                 venue.late_s = self.random.uniform(0, 120)
             case "dropped":
                 venue.drop = 0.05
+            case "flapping":
+                venue.flapping = True
+                self._end_all(venue, Closed("connection lost"))
             case "unanswered":
                 venue.unanswered = self.random.randrange(1, 4)
                 self._end_all(venue, Closed("connection lost"))
@@ -223,6 +226,8 @@ class World:
         match kind:
             case "silent":
                 venue.silent = False
+            case "flapping":
+                venue.flapping = False
             case "silent market":
                 venue.mute = None
             case "refused" | "told to wait":
