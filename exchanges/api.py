@@ -487,6 +487,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     topics_per_frame: int = 100
     frames: Rate = Rate(5, 1)
     """Client messages per connection."""
+    requests: Rate | None = None
+    """Subscriptions and unsubscriptions per connection, where they have a limit of their own beside `frames`."""
     ping_s: float | None = None
     """The client owes `Decoder.ping` this often; None: the server pings, or nobody."""
     max_age_s: float | None = None

@@ -278,6 +278,7 @@ def _endpoint(name: str) -> Endpoint:
         name,
         "wss://ws.bitget.com/v3/ws/public",
         streams_per_connection=50,
+        requests=Rate(240, 3600),
         topics_per_frame=TOPICS_PER_FRAME,
         ping_s=25,
         max_age_s=24 * 3600,

@@ -271,6 +271,7 @@ class Okex(Exchange):
             streams_per_connection=100,
             topics_per_frame=TOPICS_PER_FRAME,
             frames=Rate(3, 1),
+            requests=Rate(480, 3600),
             ping_s=20,
         ),
     )

@@ -31,6 +31,8 @@ from sqfd.config import LIVE, Config, changes, is_secret
 from sqfd.engine import Engine
 from sqfd.feed.catalog import Catalog, choose
 from sqfd.feed.intake import Counts, Intake
+from sqfd.feed.interest import Interest, InterestBook
+from sqfd.feed.limits import FILE_NAME as LIMITS_FILE
 from sqfd.feed.record import Recorder
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
@@ -52,7 +54,16 @@ from sqfd.settings import SettingsError
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
 from sqfd.stalls import Stalls
-from sqfd.wiring import engine_for, engine_note, exchanges_of, gap_records, journaled, strategy_of, symbols_of
+from sqfd.wiring import (
+    engine_for,
+    engine_note,
+    exchanges_of,
+    gap_records,
+    interest_lines,
+    journaled,
+    strategy_of,
+    symbols_of,
+)
 
 HOUR_S = 3600
 MINUTE_S = 60
@@ -60,6 +71,8 @@ LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
 WARM_S = 10.0
 """History that InfluxDB does not give within this long is gone without."""
+INTEREST_ROUNDS = 10
+"""Open interest that was not confirmed for so many intervals is no longer counted."""
 STOP_S = 10.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
 
@@ -129,7 +142,18 @@ class Daemon:
         recorder = None
         if record is not None:
             recorder = Recorder(record, feed.record_file_bytes, feed.record_total_bytes, feed_log)
-        self._supervisor = Supervisor(self._exchanges, feed, self._intake, self._clock, feed_log, recorder, self._rests)
+        self._supervisor = Supervisor(
+            self._exchanges,
+            feed,
+            self._intake,
+            self._clock,
+            feed_log,
+            recorder,
+            self._rests,
+            limits=state / LIMITS_FILE,
+            on_interest=self._take_interest,
+        )
+        self._interest = InterestBook(INTEREST_ROUNDS * 1e3 * feed.open_interest_s)
         self._engine: Engine | None = None
         self._journal: Journal | None = None
         self._publisher: RedisPublisher | None = None
@@ -438,6 +462,19 @@ class Daemon:
         """systemd's status line."""
         live = sum(feed.ledger.open is None for feed in self._intake.markets.values())
         return f"{live}/{len(self._seconds.markets)} markets live, {self._bars} bars, {self._signals} signals"
+
+    def _take_interest(self, found: Sequence[Interest]) -> None:
+        """Open interest of some markets: into the flow of their symbols, and to InfluxDB by exchange."""
+        now_ms, symbols = self._time.now_ms(), dict.fromkeys(self._seconds.markets[one.market].base for one in found)
+        for one in found:
+            market = self._seconds.markets[one.market]
+            self._interest.put(market.base, market.exchange, one)
+        for symbol in symbols:
+            sums = self._interest.sums(symbol, now_ms)
+            if sums and symbol in self._symbols:
+                self._seconds.flow.set_open_interest(symbol, sum(usd for _, usd in sums.values()))
+            if self._shipper is not None:
+                self._shipper.offer(BARS_RP, interest_lines(symbol, sums, int(now_ms // 1000)))
 
     def _whole(self, second: int) -> NDArray[np.bool_]:
         return self._supervisor.whole(second, len(self._seconds.markets))

@@ -176,7 +176,7 @@ class Engine:
             changed = ring.amend(span.revisions[span.revisions["symbol"] == order])
             if changed is not None:
                 self._watches[symbol].revised(changed)
-        ring.append(span.rows[span.rows["symbol"] == order])
+        ring.append(span.rows if len(self.symbols) == 1 else span.rows[span.rows["symbol"] == order])
         ring.extend_to(span.last - 1)
 
     def _signal(self, decision: Decision, evaluated: Judged) -> Signal:

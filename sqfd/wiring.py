@@ -14,6 +14,7 @@ from sqfd.config import Config
 from sqfd.engine import Engine
 from sqfd.feed.coverage import Interval
 from sqfd.feed.intake import MarketFeed
+from sqfd.influx.lines import open_interest_line
 from sqfd.journal import GapRecord, JournaledSignal
 from sqfd.signals.signal import Signal, cvd_record, encode
 from sqfd.strategy.api import Strategy
@@ -91,3 +92,22 @@ def exchanges_of(config: Config) -> dict[str, Exchange]:
     if config.symbols.markets:
         wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
     return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}
+
+
+def interest_lines(symbol: str, sums: Mapping[str, tuple[float, float]], second: int) -> list[str]:
+    """Open interest of a symbol as InfluxDB has it: by exchange, and all together."""
+    base, usd = (sum(values) for values in zip(*sums.values(), strict=True)) if sums else (0.0, 0.0)
+    rows = [(exchange, "exchange", *values) for exchange, values in sums.items()]
+    if sums:
+        rows.append(("ALL", "total", base, usd))
+    return [
+        open_interest_line(
+            second,
+            symbol=symbol,
+            exchange=exchange,
+            aggregate_type=kind,
+            open_interest=coins,
+            open_interest_usd=dollars,
+        )
+        for exchange, kind, coins, dollars in rows
+    ]

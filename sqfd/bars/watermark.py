@@ -10,16 +10,19 @@ from __future__ import annotations
 from statistics import median
 
 _SILENT = float("inf")
+MEAN_WEIGHT = 0.01
+"""Of one frame in an exchange's mean delay."""
 
 
 class _Offset:
     """The lowest delay of the last one to two windows, immune to single absurd times."""
 
-    __slots__ = ("current_ms", "previous_ms", "strange")
+    __slots__ = ("current_ms", "mean_ms", "previous_ms", "strange")
 
     def __init__(self, delay_ms: float) -> None:
         self.current_ms = delay_ms
         self.previous_ms = delay_ms
+        self.mean_ms = delay_ms
         self.strange = 0
 
     @property
@@ -48,7 +51,9 @@ class Watermark:
         offset = self._offsets.get(exchange)
         if offset is None:
             self._offsets[exchange] = _Offset(delay_ms)
-        elif delay_ms >= offset.current_ms:
+            return
+        offset.mean_ms += (delay_ms - offset.mean_ms) * MEAN_WEIGHT
+        if delay_ms >= offset.current_ms:
             offset.strange = 0
         elif delay_ms > offset.ms - self.STRANGE_MS:
             offset.current_ms = delay_ms
@@ -62,6 +67,18 @@ class Watermark:
     def offsets(self) -> dict[str, float]:
         """Offset of each exchange seen, in milliseconds; positive: its trades arrive after they happened."""
         return {exchange: offset.ms for exchange, offset in self._offsets.items()}
+
+    def spreads(self) -> dict[str, float]:
+        """How much later than the least a trade of each exchange usually arrives, in milliseconds."""
+        return {exchange: max(0.0, offset.mean_ms - offset.ms) for exchange, offset in self._offsets.items()}
+
+    def host_error_ms(self) -> float | None:
+        """How far the host's clock is off, by the median of exchanges: positive when it is ahead; None before any trade.
+
+        The network's least delay is in it, some tens to hundreds of milliseconds.
+        """
+        values = [offset.ms for offset in self._offsets.values()]
+        return median(values) if values else None
 
     def offset_ms(self) -> float:
         """The offset that closing waits for: the slowest exchange's, save for outliers; 0 before any trade."""

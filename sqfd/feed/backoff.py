@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from exchanges.api import Rate
 
 SLACK_S = 0.1
 """Added to every window: the exchange counts arrivals, whose spacing the network changes."""
+
+
+RESTORED_MS = 24 * 3600e3
+"""An earlier process's "leave me alone until" is obeyed for this long at most."""
 
 
 class Backoff:
@@ -70,6 +74,19 @@ class RateLimit:
     def close(self, until_ms: float) -> None:
         """The exchange said when it may be asked again (429, 418, Retry-After)."""
         self._closed_until_ms = max(self._closed_until_ms, until_ms)
+
+    def used(self, now_ms: float) -> tuple[list[tuple[float, float]], float]:
+        """What still counts, as (time in ms, weight), and until when it is closed."""
+        self._expire(now_ms)
+        return list(self._taken), self._closed_until_ms
+
+    def restore(self, taken: Iterable[tuple[float, float]], closed_until_ms: float, now_ms: float) -> None:
+        """Take up what an earlier process used. Times that are still to come (its clock was wrong) count as now."""
+        known = sorted((min(at_ms, now_ms), min(weight, self._count)) for at_ms, weight in taken)
+        self._taken = deque([*known, *self._taken])
+        self._used += sum(weight for _, weight in known)
+        self._closed_until_ms = max(self._closed_until_ms, min(closed_until_ms, now_ms + RESTORED_MS))
+        self._expire(now_ms)
 
     def _expire(self, now_ms: float) -> None:
         # The same sum as in `wait_s`, so that rounding cannot leave a wait of nothing that never ends.

@@ -67,6 +67,13 @@ class Ledger:
             return
         self._append(Interval(max(from_ms, last.until_ms), None, "gap", reason))
 
+    def explain(self, reason: str) -> None:
+        """More is known of why the open gap goes on."""
+        gap = self.open
+        if gap is not None and gap.reason != reason:
+            gap.reason = reason
+            self.changed.append(gap)
+
     def close_gap(self, until_ms: float, state: State = "gap", missed: int | None = None) -> None:
         """The feed is live again from `until_ms` on; `state` is what becomes of the gap."""
         gap = self.open

@@ -92,6 +92,7 @@ class MarketFeed:
         "received",
         "recovered",
         "recv_ms",
+        "refused",
         "seen",
         "seen_liquidation",
         "watch",
@@ -114,6 +115,8 @@ class MarketFeed:
         """Newest trade time that was accepted; 0 before the first."""
         self.newest: Trade | None = None
         """The trade of that time."""
+        self.refused = ""
+        """Why the exchange refuses to send it, in its words; empty while it does not."""
         self.recv_ms = 0.0
         """When a trade was last received, duplicates included."""
 
@@ -146,7 +149,13 @@ class MarketFeed:
 
     def regain(self, until_ms: float) -> None:
         """The feed is live again from `until_ms` (exchange time) on."""
+        self.refused = ""
         self.ledger.close_gap(until_ms)
+
+    def refuse(self, reason: str) -> None:
+        """The exchange refuses this market: delisted, renamed, or not to be had from here."""
+        self.refused = reason or "no reason given"
+        self.ledger.explain(f"refused by the exchange: {self.refused}")
 
     def look_for_holes(self, before_ms: float) -> None:
         """Watch holes that ids show, that no outage explains and that did not fill by themselves until `before_ms`."""

@@ -230,6 +230,8 @@ class Link:
         return f"no data for {limit_s:.1f} s"
 
     def _tell(self, notice: Notice) -> None:
+        if notice.kind == "rejected":
+            self._refused(notice)
         if notice.kind in ("rejected", "unanswered"):
             self._log.warning(
                 f"subscription {notice.kind}",
@@ -239,3 +241,9 @@ class Link:
             )
         elif notice.kind == "closing":
             self._log.info("the exchange announced to close", reason=notice.reason)
+
+    def _refused(self, notice: Notice) -> None:
+        """Markets whose trades the exchange refuses are delisted until it sends them."""
+        for topic, feed in self.feeds():
+            if topic.stream.topic in notice.topics and topic.state == "rejected":
+                feed.refuse(notice.reason)

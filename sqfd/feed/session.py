@@ -126,6 +126,7 @@ class Session:
         self._index(exchange, instruments)
         self._decoder = exchange.decoder(endpoint.name, instruments)
         self._rate = RateLimit(endpoint.frames)
+        self._request_rate = RateLimit(endpoint.requests) if endpoint.requests is not None else None
         self._replies: deque[Frame] = deque(maxlen=REPLIES)
         self._requests: deque[tuple[Frame, tuple[Topic, ...]]] = deque()
         self._notices: deque[Notice] = deque(maxlen=NOTICES)
@@ -257,12 +258,17 @@ class Session:
         if self._ping_due and self._rate.take(now_ms):
             self._ping_due = False
             frames.append(self._decoder.ping(int(now_ms)))
-        while self._requests and self._rate.take(now_ms):
+        while self._requests and self._may_request(now_ms) and self._rate.take(now_ms):
             frame, topics = self._requests.popleft()
+            if self._request_rate is not None:
+                self._request_rate.take(now_ms)
             for topic in topics:
                 topic.asked_ms = now_ms
             frames.append(frame)
         return frames
+
+    def _may_request(self, now_ms: float) -> bool:
+        return self._request_rate is None or self._request_rate.wait_s(now_ms) == 0.0
 
     @property
     def pending(self) -> bool:

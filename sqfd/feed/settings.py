@@ -24,6 +24,9 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         True
     )
     recover: Annotated[bool, Meta(description="Ask exchanges by REST for trades that were missed.")] = True
+    open_interest_s: Annotated[
+        float, Meta(description="Open interest is asked for this often; 0: never.", ge=0, le=86_400)
+    ] = 60.0
     silence_min_s: Annotated[
         float, Meta(description="Silence of the busiest feeds that is taken for a dead one.", ge=1, le=300)
     ] = 5.0

@@ -6,8 +6,9 @@ instruments → streams per endpoint → lines (fewest connections) → links (s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -17,6 +18,8 @@ from exchanges.api import Exchange, Instrument
 from sqfd.clock import Clock
 from sqfd.feed.coverage import Interval, State
 from sqfd.feed.intake import Counts, Intake, MarketFeed
+from sqfd.feed.interest import Interest, InterestPoller
+from sqfd.feed.limits import LimitsFile
 from sqfd.feed.line import Gate, Line
 from sqfd.feed.plan import spread, streams_by_endpoint
 from sqfd.feed.record import Recorder
@@ -26,6 +29,8 @@ from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Connector, connect
 
 RECORD_S = 1.0
+LIMITS_S = 2.0
+"""What was used of limits is written at most this often."""
 
 
 class ConnectionStatus(msgspec.Struct, frozen=True):
@@ -49,7 +54,8 @@ class MarketStatus(msgspec.Struct, frozen=True):
     """One collected market."""
 
     market: str
-    state: State
+    state: State | Literal["delisted"]
+    """delisted: the exchange refuses it; it is asked again now and then."""
     since_ms: float
     reason: str
     last_trade_ms: int
@@ -81,8 +87,14 @@ class Supervisor:
         recorder: Recorder | None = None,
         rests: Mapping[str, Rest] | None = None,
         connector: Connector = connect,
+        limits: Path | None = None,
+        on_interest: Callable[[Sequence[Interest]], None] | None = None,
     ) -> None:
-        """`rests`: shared with the catalog, so that both keep one limit; made here when not given."""
+        """`rests`: shared with the catalog, so that both keep one limit; made here when not given.
+
+        `limits`: a file that keeps what was used of the exchanges' limits over restarts. `on_interest` is told open interest
+        as it is known; None: nobody asks for it.
+        """
         self.rests = (
             dict(rests)
             if rests is not None
@@ -99,6 +111,19 @@ class Supervisor:
             id: Recovery(exchange, self.rests[id], intake, clock, log) for id, exchange in exchanges.items()
         }
         self._gates = {id: Gate(exchange, settings, clock) for id, exchange in exchanges.items()}
+        self._limits = None
+        if limits is not None:
+            used = {f"{id} connects": gate.limit for id, gate in self._gates.items()}
+            used |= {f"{id} rest": rest.limit for id, rest in self.rests.items()}
+            self._limits = LimitsFile(limits, used, log)
+            self._limits.restore(clock.now_ms())
+        self.pollers = []
+        if on_interest is not None and settings.open_interest_s > 0:
+            self.pollers = [
+                InterestPoller(one, self.rests[id], intake, clock, log, settings.open_interest_s, on_interest)
+                for id, one in exchanges.items()
+                if one.has_open_interest
+            ]
         self.lines: list[Line] = []
         self._instruments: list[Instrument] = []
         self._group: asyncio.TaskGroup | None = None
@@ -151,6 +176,9 @@ class Supervisor:
                 self._tasks += [group.create_task(line.run()) for line in self.lines]
                 if self._settings.recover:
                     self._tasks += [group.create_task(one.run()) for one in self.recoveries.values()]
+                self._tasks += [group.create_task(one.run()) for one in self.pollers]
+                if self._limits is not None:
+                    self._tasks.append(group.create_task(self._keep_limits(self._limits)))
                 if self._recorder is not None:
                     self._tasks.append(group.create_task(self._record(self._recorder)))
                 await self._stopping.wait()
@@ -161,6 +189,8 @@ class Supervisor:
             self._group = None
             for rest in self.rests.values():
                 await rest.close()
+            if self._limits is not None and (data := self._limits.dump(self._clock.now_ms())) is not None:
+                await asyncio.to_thread(self._limits.write, data)
             if self._recorder is not None:
                 await asyncio.to_thread(self._recorder.close)
 
@@ -172,6 +202,12 @@ class Supervisor:
         while True:
             recorder.tick()
             await self._clock.sleep(RECORD_S)
+
+    async def _keep_limits(self, limits: LimitsFile) -> None:
+        while True:
+            if (data := limits.dump(self._clock.now_ms())) is not None:
+                await asyncio.to_thread(limits.write, data)
+            await self._clock.sleep(LIMITS_S)
 
     # --- what is known ------------------------------------------------------------------------------------------------
 
@@ -228,7 +264,7 @@ def _market(feed: MarketFeed, now_ms: float) -> MarketStatus:
     gap = feed.ledger.open
     return MarketStatus(
         feed.instrument.market,
-        "live" if gap is None else gap.state,
+        "live" if gap is None else "delisted" if feed.refused else gap.state,
         feed.ledger.since_ms(now_ms),
         "" if gap is None else gap.reason,
         feed.newest_ms,

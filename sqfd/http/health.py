@@ -25,7 +25,10 @@ STALLS_S = 60.0
 NAMED = 3
 """Markets named in a reason; the others are counted."""
 
-SECONDS, JOURNAL, INFLUX, REDIS, LOOP, ALERTS = "seconds", "journal", "influx", "redis", "loop", "alerts"
+SECONDS, CLOCK, JOURNAL, INFLUX, REDIS, LOOP = "seconds", "clock", "journal", "influx", "redis", "loop"
+ALERTS = "alerts"
+CLOCK_OFF_MS = 2000.0
+"""A host clock that is off by more is degraded: signals would carry wrong times."""
 FEED = "feed:"
 
 
@@ -154,6 +157,15 @@ def loop(stalls: int, last_ago_s: float, longest_s: float) -> Component:
             LOOP, "degraded", f"stalled {last_ago_s:.0f} s ago ({stalls} times, longest {longest_s:.2f} s)"
         )
     return Component(LOOP, "ok")
+
+
+def clock(error_ms: float | None) -> Component:
+    """Is the host's clock right? `error_ms`: ahead of the exchanges' by this; None before any trade."""
+    if error_ms is None or abs(error_ms) <= CLOCK_OFF_MS:
+        return Component(CLOCK, "ok")
+    way = "ahead of" if error_ms > 0 else "behind"
+    why = f"this host's clock is {abs(error_ms) / 1e3:.1f} s {way} the exchanges': run chrony (chronyc tracking)"
+    return Component(CLOCK, "degraded", why)
 
 
 class Since:

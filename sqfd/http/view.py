@@ -95,6 +95,10 @@ class View:
             parts.append(parts_of.redis(self.publisher.status()))
         if self.alerts is not None:
             parts.append(parts_of.alerts(self.alerts.status()))
+        error_ms = self.seconds.watermark.host_error_ms()
+        if error_ms is not None:
+            error_ms += self.clock.wall_ms() - self.clock.now_ms()  # what the wall clock stepped since the start
+        parts.append(parts_of.clock(error_ms))
         stalls = self.stalls
         parts.append(parts_of.loop(stalls.count, stalls.last_ago_s(), stalls.longest_s))
         return parts_of.judge(self.since.update(parts, self.clock.wall_ms()))
@@ -181,6 +185,7 @@ class View:
             "bars": self.bars,
             "revisions": self.revisions,
             "signals": sum(self.signals.values()),
+            "spreads_ms": {id: round(ms, 1) for id, ms in self.seconds.watermark.spreads().items()},
             "offsets_ms": {id: round(ms, 1) for id, ms in self.seconds.watermark.offsets().items()},
             "symbols": {symbol: self.brief(symbol) for symbol in self.symbols},
             "sinks": self.sinks(),
