@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -188,7 +188,8 @@ class Daemon:
             self._apply(read())
         except SettingsError as error:
             self._log.error("configuration not reloaded, the old one stays", why=str(error))
-        self._notifier.ready(self._told)
+        if self.ready.is_set():
+            self._notifier.ready(self._told)
 
     async def _note_engine(self, config: Config, state: bytes) -> None:
         """A backtest of this journal has to know from which tick on other settings decide."""
@@ -222,8 +223,8 @@ class Daemon:
         """Run until `stop`. Raises UnknownMarket, JournalBusy or OSError when it cannot start."""
         self._journal = journal = await self._open_journal()
         try:
-            await self._collect(await self._catalog())
-            await self._warm(journal)
+            if not await self._unless_stopped(self._prepare(journal)):
+                return
             self._stalls.start()
             async with asyncio.TaskGroup() as group:
                 sinks = [group.create_task(sink) for sink in self._sinks(journal)]
@@ -255,7 +256,23 @@ class Daemon:
             self._notifier.close()
             self._log.info("stopped", bars=self._bars, signals=self._signals)
 
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do the work, or leave it when `stop` is called first: an exchange that hangs must not hold up the end."""
+        task, stopped = asyncio.create_task(work), asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        done = task.done()
+        for one in (task, stopped):
+            one.cancel()
+        await asyncio.wait({task, stopped})
+        if done:
+            task.result()
+        return done
+
     # --- start --------------------------------------------------------------------------------------------------------
+
+    async def _prepare(self, journal: Journal) -> None:
+        await self._collect(await self._catalog())
+        await self._warm(journal)
 
     async def _open_journal(self) -> Journal:
         settings = self.config.journal
