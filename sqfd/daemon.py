@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,8 +113,10 @@ class Daemon:
         collector = self._collector
         self._sinks = sinks = Sinks(self.config, self._state, journal, self._clock, collector.time, self._heartbeat)
         try:
-            await collector.find_markets()
-            self._engine = engine = await self._warm_engine(sinks)
+            if not await self._unless_stopped(self._prepare(sinks)):
+                return
+            assert self._engine is not None, "prepared"
+            engine = self._engine
             self._stalls.start()
             async with asyncio.TaskGroup() as group:
                 after = [group.create_task(stage) for stage in sinks.running()]
@@ -146,15 +148,27 @@ class Daemon:
     async def _register(self, markets: Sequence[Market]) -> None:
         await self._journal.register(markets, self._collector.symbols)
 
-    async def _warm_engine(self, sinks: Sinks) -> Engine:
-        """The engine, where the last run left it."""
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do the work, or leave it when `stop` is called first: an exchange that hangs must not hold up the end."""
+        task, stopped = asyncio.create_task(work), asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        done = task.done()
+        for one in (task, stopped):
+            one.cancel()
+        await asyncio.wait({task, stopped})
+        if done:
+            task.result()
+        return done
+
+    async def _prepare(self, sinks: Sinks) -> None:
+        """Find the markets, and the engine where the last run left it. Raises UnknownMarket."""
         collector = self._collector
-        engine = engine_for(self.config, collector.markets_by_symbol())
+        await collector.find_markets()
+        self._engine = engine = engine_for(self.config, collector.markets_by_symbol())
         known, state = await warm_up(
             engine, collector.seconds, sinks.journal, sinks.influx, self.config, collector.time
         )
         await self._note_engine(known + 1, state)
-        return engine
 
     async def _note_engine(self, tick: int, state: bytes | None) -> None:
         """Tell the journal what the engine was told, so that a backtest can repeat the run from `tick` on."""
@@ -283,7 +297,8 @@ class Daemon:
             self._apply(read())
         except SettingsError as error:
             self._log.error("configuration not reloaded, the old one stays", why=str(error))
-        self._notifier.ready(self._told)
+        if self.ready.is_set():
+            self._notifier.ready(self._told)
 
     def _apply(self, config: Config) -> None:
         changed = changes(self.config, config)
