@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo run test sim soak lint bench lock clean servers
+.PHONY: setup demo run test sim soak lint bench docs lock clean servers
 
 setup: $(VENV)/.ready  ## virtual environment with the locked dependencies
 
@@ -47,6 +47,12 @@ lint: setup  ## ruff, mypy --strict, import contracts
 
 bench: setup  ## benchmarks; tables and JSON under benchmarks/results
 	$(BIN)/python -m benchmarks
+
+docs: setup  ## make the generated documents and the reference file again
+	$(BIN)/python -m sqfd.cli.documents cli > docs/cli.md
+	$(BIN)/python -m sqfd.cli.documents settings > docs/settings.md
+	$(BIN)/sqfd exchanges --markdown > docs/exchanges.md
+	$(BIN)/sqfd config reference > sqfd.toml
 
 lock: setup  ## refresh requirements.lock (hashed, without index addresses)
 	$(BIN)/pip install --quiet pip-tools

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 import exchanges
+from sqfd.alerts.settings import AlertSettings
 from sqfd.backtest.settings import BacktestSettings
 from sqfd.feed.settings import FeedSettings
 from sqfd.http.settings import HttpSettings
@@ -75,13 +76,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     journal: JournalSettings = JournalSettings()
     influx: InfluxSettings | None = None
     redis: RedisSettings | None = None
+    alerts: AlertSettings | None = None
     strategy: StrategySettings = StrategySettings()
     backtest: BacktestSettings = BacktestSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 
 
-OPTIONAL = frozenset({"influx", "redis"})
+OPTIONAL = frozenset({"influx", "redis", "alerts"})
 """Sections that switch something on by being there."""
 
 ALIASES: Mapping[str, str] = {
@@ -262,7 +264,7 @@ def value_of(config: Config, key: str) -> Any:
 
 def is_secret(key: str) -> bool:
     """Whether the value must not be shown."""
-    return key.endswith(("password", "token"))
+    return key.endswith(("password", "token", "webhook_url"))
 
 
 def reference() -> str:

@@ -195,7 +195,7 @@ def _converted(key: str, value: object, hint: Any, source: str) -> Any:
     try:
         return msgspec.convert(value, hint, strict=not text)
     except msgspec.ValidationError as error:
-        shown = "(not shown)" if key.endswith(("password", "token")) else repr(value)
+        shown = "(not shown)" if key.endswith(("password", "token", "webhook_url")) else repr(value)
         raise SettingsError(f"{source}: {key}: {_expected(error, hint)}, not {shown}") from error
 
 

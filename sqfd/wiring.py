@@ -18,7 +18,7 @@ from sqfd.influx.lines import open_interest_line
 from sqfd.journal import GapRecord, JournaledSignal
 from sqfd.signals.signal import Signal, cvd_record, encode
 from sqfd.strategy.api import Strategy
-from sqfd.strategy.squeezeflow import SqueezeFlow
+from sqfd.strategy.registry import strategy_for
 
 
 def symbols_of(config: Config) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def engine_note(config: Config, markets: Mapping[str, Sequence[str]], state: byt
 
 def strategy_of(config: Config, symbols: Sequence[str] = ()) -> Strategy:
     """The strategy with its settings, for these symbols or the configured ones."""
-    return SqueezeFlow(config.strategy, tuple(symbols) or symbols_of(config))
+    return strategy_for(config.strategy, tuple(symbols) or symbols_of(config))
 
 
 def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:

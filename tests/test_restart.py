@@ -21,7 +21,7 @@ FORK = multiprocessing.get_context("fork")
 SYMBOLS = ("BTC", "ETH")
 CONFIG = Config(symbols=SymbolsSettings(symbols=SYMBOLS))
 NOW = 1_723_075_200 + 40 * 3_600 + 1_234
-TICKS = 1_000
+TICKS = 400
 NO_BARS = np.zeros(0, BAR)
 
 

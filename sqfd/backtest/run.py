@@ -17,6 +17,7 @@ from sqfd.backtest.coverage import Coverage
 from sqfd.backtest.equity import EquityCurve
 from sqfd.backtest.portfolio import Portfolio
 from sqfd.backtest.prices import Prices, PriceTrack
+from sqfd.backtest.settings import BacktestSettings
 from sqfd.backtest.source import AsSeen, Block, Revised, Source, blocks, by_symbol, cuts_of, merged, span_of
 from sqfd.backtest.statistics import statistics
 from sqfd.backtest.trades import Trade
@@ -123,6 +124,14 @@ def planned(
     return Plan(chosen, *span_of(source, chosen, from_s, to_s), revised)
 
 
+class Paper:
+    """One way of trading the signals: a portfolio and its curve."""
+
+    def __init__(self, symbols: Sequence[str], settings: BacktestSettings) -> None:
+        self.portfolio = Portfolio(symbols, settings)
+        self.curve = EquityCurve(settings.capital, len(symbols))
+
+
 class Backtest:
     """One run over a journal. Make it and call `run` once.
 
@@ -139,8 +148,9 @@ class Backtest:
         watcher: Watcher | None = None,
         observer: Observer | None = None,
         as_told: bool = False,
+        also: Sequence[BacktestSettings] = (),
     ) -> None:
-        """`as_told`: with the strategy's settings of each live run instead of the configuration's.
+        """`also`: further ways to trade the same signals, see `run_all`. `as_told`: with the strategy's settings of each live run instead of the configuration's.
 
         Raises ValueError where `config.backtest` contradicts itself.
         """
@@ -149,10 +159,11 @@ class Backtest:
         source: Source = AsSeen(store)
         self._source: Source = Revised(source, config.bars.revisable_s) if plan.revised else source
         self._told = [told for told in told_by(store) if self._alike(told)]
-        self._portfolio = Portfolio(plan.symbols, config.backtest)
-        self._curve = EquityCurve(config.backtest.capital, len(plan.symbols))
+        self._papers = [Paper(plan.symbols, settings) for settings in (config.backtest, *also)]
         self._coverage = Coverage(plan.symbols)
         self._track = PriceTrack(len(plan.symbols))
+        self.engine: Engine | None = None
+        """The engine as a run left it."""
 
     def _alike(self, told: Told) -> bool:
         """Whether that live run is the one that is asked for: the same symbols under the same settings.
@@ -164,6 +175,10 @@ class Backtest:
 
     def run(self, progress: Progress = lambda done, total: None) -> Result:
         """Warm up, run every block, and sum up."""
+        return self.run_all(progress)[0]
+
+    def run_all(self, progress: Progress = lambda done, total: None) -> list[Result]:
+        """The same for every way of trading: the configuration's first, then those of `also`."""
         plan, signals = self._plan, list[Signal]()
         starts = [told.tick for told in self._told if plan.first < told.tick < plan.last]
         engine = self._start(plan.first)
@@ -173,12 +188,13 @@ class Backtest:
             if starts and starts[0] <= block.first:
                 engine = self._start(starts[0])
                 starts = [tick for tick in starts if tick > block.first]
-                self._portfolio.keep_only(engine.book())
+                for paper in self._papers:
+                    paper.portfolio.keep_only(engine.book())
             signals += self._judge(engine, block)
             progress(block.last - plan.first, plan.last - plan.first)
-        elapsed_s = time.perf_counter() - began
+        elapsed_s, self.engine = time.perf_counter() - began, engine
         self._coverage.add_markets(self._store, plan.first - 1, plan.last - 1)
-        return self._result(signals, elapsed_s)
+        return [self._result(paper, signals, elapsed_s) for paper in self._papers]
 
     def _start(self, tick: int) -> Engine:
         """An engine as the daemon starts one before `tick`."""
@@ -221,14 +237,15 @@ class Backtest:
     def _judge(self, engine: Engine, block: Block) -> list[Signal]:
         signals = engine.block(block.ticks, block.flow)
         prices = self._track.of(block)
-        self._curve.add(self._portfolio.advance(prices, signals), prices)
+        for paper in self._papers:
+            paper.curve.add(paper.portfolio.advance(prices, signals), prices)
         self._coverage.add(block)
         if self._watcher is not None:
             self._watcher(block, prices)
         return signals
 
-    def _result(self, signals: list[Signal], elapsed_s: float) -> Result:
-        portfolio = self._portfolio
+    def _result(self, paper: Paper, signals: list[Signal], elapsed_s: float) -> Result:
+        portfolio = paper.portfolio
         if portfolio.waiting:
             portfolio.refused["range_ended"] += portfolio.waiting
         return Result(
@@ -237,8 +254,8 @@ class Backtest:
             portfolio.trades,
             portfolio.still_open(),
             portfolio.refused,
-            self._curve,
+            paper.curve,
             self._coverage,
-            self._curve.ticks * len(self._plan.symbols),
+            paper.curve.ticks * len(self._plan.symbols),
             elapsed_s,
         )

@@ -9,6 +9,8 @@ Two lengths are kept: `series` (log price and the two CVDs) for a day and the lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,15 +45,19 @@ class _Table:
         self.size = 0
         self.base = 0
 
-    def append(self, values: Ints) -> None:
-        """Add columns of per-second values, at most `headroom` of them."""
-        count = values.shape[1]
+    def append(self, values: Sequence[Ints]) -> None:
+        """Add columns of per-second values, one array per row, at most `headroom` of them."""
+        count = len(values[0])
         if self.size + count > self.cells.shape[1]:
             self._compact()
         new = self.cells[:, self.size : self.size + count]
         last = self.cells[:, self.size - 1] if self.size else self.before
-        new[:] = values
-        new[self.sums] = np.cumsum(values[self.sums], axis=1) + last[self.sums, None]
+        for row, (column, summed) in enumerate(zip(values, self.sums, strict=True)):
+            if summed:
+                np.cumsum(column, out=new[row])
+                new[row] += last[row]
+            else:
+                new[row] = column
         self.size += count
 
     def append_one(self, values: list[int]) -> None:
@@ -211,6 +217,9 @@ class FlowRing:
             self._detail.restart(start)
 
     def _append_dense(self, start: int, stop: int, rows: Flow) -> None:
+        if len(rows) == stop - start and not (rows["price"] == NO_PRICE).any():
+            self._append_complete(rows)
+            return
         at = rows["second"] + 1 - start
         missing = np.ones(stop - start, np.bool_)
         missing[at] = False
@@ -220,11 +229,18 @@ class FlowRing:
         interest = np.zeros(stop - start, np.int64)
         interest[at] = rows["open_interest"]
         interest = _carried(interest, missing, self._last(self._detail, OPEN_INTEREST))
-        self._series.append(np.stack([price, *(_placed(rows, name, at, stop - start) for name in _SERIES[1:])]))
+        self._series.append([price, *(_placed(rows, name, at, stop - start) for name in _SERIES[1:])])
         extremes = [_placed(rows, name, at, stop - start, missing) for name in ("high", "low")]
         extremes = [np.where(values == NO_PRICE, price, values) for values in extremes]
         sums = [_placed(rows, name, at, stop - start) for name in _DETAIL[2:7]]
-        self._detail.append(np.stack([*extremes, *sums, interest]))
+        self._detail.append([*extremes, *sums, interest])
+
+    def _append_complete(self, rows: Flow) -> None:
+        """A row for each second, each with a price: nothing needs to be carried."""
+        price = rows["price"]
+        extremes = (np.where(rows[name] == NO_PRICE, price, rows[name]) for name in ("high", "low"))
+        self._series.append([rows[name] for name in _SERIES])
+        self._detail.append([*extremes, *(rows[name] for name in _DETAIL[2:])])
 
     @staticmethod
     def _last(table: _Table, row: int) -> int:

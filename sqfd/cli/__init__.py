@@ -18,17 +18,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "coverage": ("sqfd.cli.history:coverage", "Print per market and day what the journal has."),
     "decode": ("sqfd.cli.decode:decode", "Turn raw exchange frames into trades, one JSON line each."),
     "demo": ("sqfd.cli.demo:demo", "Simulated exchanges and the daemon on them."),
-    "export": ("sqfd.cli.history:export", "Write stored bars as CSV or Parquet."),
-    "import": ("sqfd.cli.history:import_", "Read trade archives of Binance, Tardis or aggr-server."),
-    "influx": ("sqfd.cli.influx:influx", "Compare InfluxDB with what sqfd expects, and make it so."),
-    "exchanges": ("sqfd.cli.exchanges:exchanges", "What each exchange offers, and what to know of its data."),
-    "gaps": ("sqfd.cli.gaps:gaps", "Tell when feeds were not whole, and what became of it."),
     "doctor": ("sqfd.cli.doctor:doctor", "Check this host and everything that sqfd talks to."),
+    "evaluate": ("sqfd.cli.evaluate:evaluate", "Measure the strategy on planted squeezes and decoys."),
+    "exchanges": ("sqfd.cli.exchanges:exchanges", "What each exchange offers, and what to know of its data."),
     "explain": ("sqfd.cli.watch:explain", "Say why a symbol gave a signal, or what stopped it."),
+    "export": ("sqfd.cli.history:export", "Write stored bars as CSV or Parquet."),
+    "gaps": ("sqfd.cli.gaps:gaps", "Tell when feeds were not whole, and what became of it."),
+    "import": ("sqfd.cli.history:import_", "Read archives of Binance, Tardis or aggr-server, or an InfluxDB."),
+    "influx": ("sqfd.cli.influx:influx", "Compare InfluxDB with what sqfd expects, and make it so."),
     "markets": ("sqfd.cli.watch:markets", "List collected markets with rate, lag and coverage."),
     "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
     "run": ("sqfd.cli.run:run", "Run the daemon."),
     "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
+    "sweep": ("sqfd.cli.sweep:sweep", "Backtest many settings in parallel."),
     "status": ("sqfd.cli.watch:status", "Show the running daemon on one screen."),
     "tap": ("sqfd.cli.watch:tap", "Print decoded trades of a market as they come."),
     "top": ("sqfd.cli.top:top", "Watch markets and symbols live."),
@@ -79,10 +81,12 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 ok, 1 error, 2 usage, 78 configuration."""
-    from sqfd.settings import SettingsError
-
     try:
         cli()
-    except SettingsError as error:
+    except ValueError as error:
+        from sqfd.settings import SettingsError  # not before it is needed: `--version` answers at once
+
+        if not isinstance(error, SettingsError):
+            raise
         click.echo(f"sqfd: {error}", err=True)
         sys.exit(78)

@@ -26,6 +26,7 @@ NAMED = 3
 """Markets named in a reason; the others are counted."""
 
 SECONDS, CLOCK, JOURNAL, INFLUX, REDIS, LOOP = "seconds", "clock", "journal", "influx", "redis", "loop"
+ALERTS = "alerts"
 CLOCK_OFF_MS = 2000.0
 """A host clock that is off by more is degraded: signals would carry wrong times."""
 FEED = "feed:"
@@ -52,6 +53,8 @@ class Feed(NamedTuple):
     """Of the first stale one."""
     listed: bool
     """Whether its instrument list is known."""
+    never: int
+    """How many of the stale ones have not traded yet."""
     age_s: float
     """How long the daemon has run."""
 
@@ -62,6 +65,11 @@ class Health(NamedTuple):
     state: Overall
     why: str
     components: tuple[Component, ...]
+
+    @property
+    def settled(self) -> bool:
+        """Whether anything but starting is wrong: the first minute is not worth a warning."""
+        return self.state == "healthy" or any(one.state not in ("ok", "starting") for one in self.components)
 
     @property
     def status(self) -> int:
@@ -103,8 +111,8 @@ def feed(feed: Feed) -> Component:
         return Component(name, "starting" if early else "down", "no instrument list yet: the exchange does not answer")
     if not feed.stale:
         return Component(name, "ok", "" if feed.markets else "lists none of the configured symbols")
-    if early and len(feed.stale) == feed.markets:
-        return Component(name, "starting", "no market has traded yet")
+    if early and len(feed.stale) == feed.never:
+        return Component(name, "starting", f"{feed.never} of {feed.markets} markets have not traded yet")
     named = ", ".join(feed.stale[:NAMED]) + (f" and {len(feed.stale) - NAMED} more" if len(feed.stale) > NAMED else "")
     why = f"{len(feed.stale)} of {feed.markets} markets not live ({named}): {feed.reason}"
     return Component(name, "down" if len(feed.stale) == feed.markets else "degraded", why)
@@ -135,6 +143,11 @@ def redis(status: Mapping[str, Any]) -> Component:
     if status["state"] != "ok":
         return Component(REDIS, "down", f"{status['why']}; {status['pending']} signals wait")
     return Component(REDIS, "ok")
+
+
+def alerts(status: Mapping[str, Any]) -> Component:
+    """Do the webhook and Telegram take messages? One that was given up is told until the next one arrives."""
+    return Component(ALERTS, "ok" if status["state"] == "ok" else "degraded", status["why"] or "")
 
 
 def loop(stalls: int, last_ago_s: float, longest_s: float) -> Component:

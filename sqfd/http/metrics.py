@@ -194,6 +194,8 @@ def _sinks(view: View) -> Iterator[Metric]:
     if (redis := sinks.get("redis")) is not None:
         yield _gauge("redis_pending_signals", "Signals that wait for Redis.", (), [((), redis["pending"])])
         yield _count("redis_events", "What happened on the way to Redis.", ("kind",), _named(redis["counters"]))
+    if (alerts := sinks.get("alerts")) is not None:
+        yield _count("alert_events", "What happened to messages.", ("kind",), _named(alerts["counters"]))
 
 
 def _named(counters: Mapping[str, float]) -> list[Row]:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from sqfd import __version__
+from sqfd.alerts.sender import Alerts
 from sqfd.bars.seconds import Seconds
 from sqfd.clock import Clock
 from sqfd.engine import Engine
@@ -53,6 +54,7 @@ class View:
     stalls: Stalls
     shipper: Shipper | None = None
     publisher: RedisPublisher | None = None
+    alerts: Alerts | None = None
     bars: int = 0
     revisions: int = 0
     signals: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -91,6 +93,8 @@ class View:
             parts.append(parts_of.influx(self.shipper.status()))
         if self.publisher is not None:
             parts.append(parts_of.redis(self.publisher.status()))
+        if self.alerts is not None:
+            parts.append(parts_of.alerts(self.alerts.status()))
         error_ms = self.seconds.watermark.host_error_ms()
         if error_ms is not None:
             error_ms += self.clock.wall_ms() - self.clock.now_ms()  # what the wall clock stepped since the start
@@ -160,6 +164,8 @@ class View:
             found["influx"] = self.shipper.status()
         if self.publisher is not None:
             found["redis"] = self.publisher.status()
+        if self.alerts is not None:
+            found["alerts"] = self.alerts.status()
         return found
 
     def status(self) -> dict[str, Any]:
@@ -215,7 +221,9 @@ def _feed(exchange: str, feeds: Sequence[MarketFeed], listed: bool, age_s: float
     stale = [feed for feed in feeds if feed.ledger.open is not None]
     gap = stale[0].ledger.open if stale else None
     reason = gap.reason if gap is not None else ""
-    return parts_of.Feed(exchange, len(feeds), tuple(f.instrument.market for f in stale), reason, listed, age_s)
+    names = tuple(feed.instrument.market for feed in stale)
+    never = sum(not feed.newest_ms for feed in stale)
+    return parts_of.Feed(exchange, len(feeds), names, reason, listed, never, age_s)
 
 
 def _market(market: Market, feed: MarketFeed, now_ms: float, from_ms: float) -> dict[str, Any]:

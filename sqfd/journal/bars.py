@@ -20,6 +20,8 @@ _IN_TIME = f"SELECT {_COLUMNS} FROM bar WHERE tick > ? AND tick <= ? AND tick = 
 _REVISED = f"SELECT {_COLUMNS} FROM bar WHERE second >= ? AND second < ? AND tick <> second + 1"
 _SEEN = f"SELECT {_COLUMNS} FROM bar WHERE tick >= ? AND tick < ?"
 _FEW_MARKETS = 8
+_SCANNED = 4
+"""Rows that a scan passes over in the time of one look-up."""
 _STEPS = f"""WITH RECURSIVE step(tick) AS (SELECT ? UNION ALL SELECT tick + 1 FROM step WHERE tick < ?)
 SELECT {", ".join(f'bar."{name}"' for name in _ROW.names or ())} FROM step CROSS JOIN bar
 ON bar.tick = step.tick AND bar.second = step.tick - 1 AND bar.market = ?"""
@@ -105,10 +107,12 @@ def as_seen(db: sqlite3.Connection, markets: Sequence[int] | None, from_tick: in
 
 
 def _in_time(db: sqlite3.Connection, markets: Sequence[int] | None, from_s: int, to_s: int) -> list[tuple[Any, ...]]:
-    """Few markets are looked up second by second, many are filtered out of a scan: whichever reads less."""
-    if markets is None or len(markets) > _FEW_MARKETS:
+    """Few of many markets are looked up second by second, else they are filtered out of a scan: whichever reads less."""
+    (known,) = db.execute("SELECT count(*) FROM market").fetchone()
+    if markets is None or len(markets) > _FEW_MARKETS or len(markets) * _SCANNED > known:
         return _filtered(db.execute(_IN_TIME, (from_s, to_s)), markets)
-    (first, last) = db.execute("SELECT min(tick), max(tick) FROM bar").fetchone()
+    # Two statements: asked for both at once, SQLite reads the whole table.
+    first, last = (db.execute(f"SELECT {end}(tick) FROM bar").fetchone()[0] for end in ("min", "max"))
     if first is None:
         return []
     span = (max(from_s + 1, first), min(to_s, last))

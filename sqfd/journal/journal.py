@@ -247,6 +247,10 @@ class Journal:
         """Note that `sink` has everything up to and including `tick`; raises sqlite3.Error where the disk refuses."""
         await self._call(self._store.move, sink, tick)
 
+    async def forget(self, sink: str) -> None:
+        """See `JournalStore.forget`."""
+        await self._call(self._store.forget, sink)
+
     async def bars_since(self, tick: int, limit: int) -> Ticked:
         """See `JournalStore.bars_since`."""
         return await self._call(self._store.bars_since, tick, limit)
@@ -286,6 +290,10 @@ class Journal:
     ) -> list[JournaledSignal]:
         """See `JournalStore.signals`."""
         return await self._call(partial(self._store.signals, from_tick=from_tick, to_tick=to_tick, limit=limit))
+
+    async def load_flow(self, flow: Flow) -> None:
+        """See `JournalStore.load_flow`."""
+        await self._call(self._store.load_flow, flow)
 
     async def note_engine(self, tick: int, record: bytes) -> None:
         """See `JournalStore.note_engine`."""

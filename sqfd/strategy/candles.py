@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PERP_VOLUME, PRICE, SPOT, SPOT_VOLUME, FlowRing
 from sqfd.strategy.baseline import Bools, Floats, Ints
@@ -27,21 +26,19 @@ class Candles(NamedTuple):
 def candles(ring: FlowRing, side: int, ends: Ints, width: int, count: int) -> Candles:
     """The `count` candles of `width` seconds before each of `ends` (ticks, multiples of `width`, ascending, with history)."""
     first = int(ends[0]) - count * width
-    edges = np.arange(first, int(ends[-1]) + 1, width)
-    price, flow = ring.series[PRICE, edges - ring.base], _sum(ring.series, (SPOT, PERP), edges - ring.base)
-    volume = _sum(ring.detail, (SPOT_VOLUME, PERP_VOLUME), edges - ring.detail_base)
+    last = int(ends[-1]) + 1
+    edges = ring.series[:, first - ring.base : last - ring.base : width]
+    traded = ring.detail[:, first - ring.detail_base : last - ring.detail_base : width]
+    price, flow = edges[PRICE], edges[SPOT] + edges[PERP]
+    volume = traded[SPOT_VOLUME] + traded[PERP_VOLUME]
     left, right = first + 1 - ring.detail_base, int(ends[-1]) + 1 - ring.detail_base
     high = ring.detail[HIGH, left:right].reshape(-1, width).max(axis=1)
     low = ring.detail[LOW, left:right].reshape(-1, width).min(axis=1)
     if side < 0:
         price, flow, high, low = -price, -flow, -low, -high
     columns = (price[:-1], high, low, price[1:], np.diff(flow), np.diff(volume))
-    at = (ends - int(ends[0])) // width
-    return Candles(*(sliding_window_view(column, count)[at] for column in columns))
-
-
-def _sum(table: Ints, rows: tuple[int, int], at: Ints) -> Ints:
-    return np.asarray(table[rows[0], at] + table[rows[1], at])
+    at = ((ends - int(ends[0])) // width)[:, None] + np.arange(count)
+    return Candles(*(column[at] for column in columns))
 
 
 class Absorption(NamedTuple):

@@ -45,6 +45,8 @@ def divergence(features: Features, setup: Setup, resetting: Bools) -> Divergence
     While a reset of one side follows its divergence, the flow against it is that reset, no setup of the other side.
     """
     sides, gaps = _windows(features)
+    if not sides.any():
+        return _unchanged(features, setup)
     diverging = np.stack([(sides > 0).any(axis=0), (sides < 0).any(axis=0)])
     diverged = _last_diverged(features, setup, diverging)
     counter = resetting & (features.ticks - diverged <= features.settings.armed_s)
@@ -59,10 +61,20 @@ def divergence(features: Features, setup: Setup, resetting: Bools) -> Divergence
 
 def _last_diverged(features: Features, setup: Setup, diverging: Bools) -> Ints:
     """[side, tick]: when each side last diverged."""
-    before = np.array(setup.diverged)[:, None]
-    if not diverging.any():
-        return before
-    return last_held(diverging).pick(np.broadcast_to(features.ticks, diverging.shape), before)
+    return last_held(diverging).tick(features.first, np.array(setup.diverged)[:, None])
+
+
+def _unchanged(features: Features, setup: Setup) -> Divergence:
+    """The everyday case: nothing holds in the block, so that an armed setup can only expire or be left."""
+    none = np.zeros(len(features.ticks), np.int64)
+    since = np.full(len(none), setup.tick)
+    level, strength = np.full(len(none), setup.level), np.full(len(none), setup.strength)
+    if setup.side == 0:
+        return Divergence(none, none, since, level, strength, setup)
+    beyond = setup.side * features.price_at(features.ticks) < setup.side * level
+    side = np.where(np.maximum.accumulate(beyond), 0, setup.side)
+    armed = np.where(features.ticks - since <= features.settings.armed_s, side, 0)
+    return Divergence(none, armed, since, level, strength, msgspec.structs.replace(setup, side=int(side[-1])))
 
 
 def _windows(features: Features) -> tuple[Ints, Floats]:
@@ -119,12 +131,8 @@ def _levels(features: Features, holds: Ints) -> Floats:
 
 def _carried(features: Features, setup: Setup, holds: Ints, level: Floats, strength: Floats) -> Divergence:
     last = last_held(holds != 0)
-    if last.before.all():
-        side, since = np.full(len(holds), setup.side), np.full(len(holds), setup.tick)
-        level, strength = np.full(len(holds), setup.level), np.full(len(holds), setup.strength)
-    else:
-        side, since = last.pick(holds, setup.side), last.pick(features.ticks, setup.tick)
-        level, strength = last.pick(level, setup.level), last.pick(strength, setup.strength)
+    side, since = last.pick(holds, setup.side), last.tick(features.first, setup.tick)
+    level, strength = last.pick(level, setup.level), last.pick(strength, setup.strength)
     price = features.price_at(features.ticks)
     left = _left_since(side * price < side * level, last.place)
     side = np.where(left, 0, side)

@@ -35,8 +35,11 @@ class Features:
         windows = common_windows(settings)
         self.row = {window: row for row, window in enumerate(windows)}
         self._usual = np.array([baseline.row[window] for window in windows])
-        self.moves = self._moves(windows)
-        self.normal = self._normalised(self.moves, self._usual, slice(None))
+        self._lead = first - baseline.first_minute if baseline.minutes > 1 else 0
+        self._span = baseline.minutes * settings.sample_s if baseline.minutes > 1 else last - first
+        moves = self._moves(windows)
+        self.moves = self._inside(moves)
+        self.normal = self._normalised(moves, self._usual, slice(None))
         self.known: Bools = self._per_tick(baseline.known[self._usual])
         """[window, tick], or [window, 1] where all ticks share a minute: the baseline knows this window."""
         self.all_known = bool(self.known.all())
@@ -48,29 +51,45 @@ class Features:
     def _moves(self, windows: tuple[int, ...]) -> Ints:
         series, at = self.ring.series, self.first - self.ring.base
         until = self.last - self.ring.base
-        moves: Ints = np.zeros((len(windows), 3, until - at), np.int64)
+        if self._span == 1 and self.first - windows[-1] >= self.ring.first_tick:
+            return np.asarray((series[:, at : at + 1] - series[:, at - np.array(windows)]).T[:, :, None])
+        moves: Ints = np.zeros((len(windows), 3, self._span), np.int64)
+        inside = self._inside(moves)
         for row, window in enumerate(windows):
             start = max(at, self.ring.first_tick - self.ring.base + window)
             if start < until:
                 left = series[:, start - window : until - window]
-                np.subtract(series[:, start:until], left, out=moves[row, :, start - at :])
+                np.subtract(series[:, start:until], left, out=inside[row, :, start - at :])
         return moves
+
+    def _inside(self, values: Column) -> Column:
+        """The block's own ticks of a table that is padded to whole minutes."""
+        return values[..., self._lead : self._lead + self.last - self.first]
 
     def _older_moves(self, halves: list[int]) -> Ints:
         series, at = self.ring.series[1:], self.first - self.ring.base
         until = self.last - self.ring.base
-        moves: Ints = np.zeros((len(halves), 2, until - at), np.int64)
+        if self._span == 1 and self.first - 2 * halves[-1] >= self.ring.first_tick:
+            back = np.array(halves)
+            return np.asarray((series[:, at - back] - series[:, at - 2 * back]).T[:, :, None])
+        moves: Ints = np.zeros((len(halves), 2, self._span), np.int64)
+        inside = self._inside(moves)
         for row, half in enumerate(halves):
             start = max(at, self.ring.first_tick - self.ring.base + 2 * half)
             if start < until:
                 middle, left = series[:, start - half : until - half], series[:, start - 2 * half : until - 2 * half]
-                np.subtract(middle, left, out=moves[row, :, start - at :])
+                np.subtract(middle, left, out=inside[row, :, start - at :])
         return moves
 
     def _normalised(self, moves: Ints, usual: Ints, series: slice) -> Floats:
-        counts = self._per_tick(self.baseline.counts[usual, series])
-        sums = self._per_tick(self.baseline.sums[usual, series])
-        return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
+        """`Baseline.normalised` of a padded table, minute by minute, so that baselines need not be spread over ticks."""
+        counts, sums = self.baseline.counts[usual, series], self.baseline.sums[usual, series]
+        if self.baseline.minutes == 1:
+            return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
+        by_minute = moves.reshape(*moves.shape[:2], self.baseline.minutes, -1)
+        normal = (by_minute * counts[..., None]) / sums[..., None]
+        normal *= self.settings.sensitivity
+        return self._inside(normal.reshape(moves.shape))
 
     def _per_tick(self, per_minute: PerMinute) -> PerMinute:
         if per_minute.shape[-1] == 1:
@@ -165,11 +184,18 @@ class Held(NamedTuple):
     place: Ints
     before: Bools
 
+    def tick(self, first: int, remembered: Ints | int) -> Ints:
+        """The tick of `place` in a block that begins at `first`; `remembered` where that was before the block."""
+        return np.where(self.before, remembered, first + self.place)
+
     def pick(self, values: Column, remembered: Column | float) -> Column:
         """`values` as they were when it last held; `remembered` where that was before the block."""
         if self.place.shape[-1] == 1:
             return np.where(self.before, remembered, values)
-        return np.where(self.before, remembered, np.take_along_axis(values, np.maximum(self.place, 0), axis=-1))
+        length = self.place.shape[-1]
+        rows, places = np.ascontiguousarray(values).reshape(-1, length), np.maximum(self.place, 0).reshape(-1, length)
+        taken = np.stack([row.take(place) for row, place in zip(rows, places, strict=True)]).reshape(self.place.shape)
+        return np.where(self.before, remembered, taken)
 
 
 def last_held(holds: Bools) -> Held:

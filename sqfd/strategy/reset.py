@@ -75,6 +75,8 @@ class Reset(NamedTuple):
 def reset(features: Features, memory: ResetMemory) -> Reset:
     """Judge each tick and carry resets through the block."""
     held, convergence = _exhausted(features)
+    if not held.any() and _long_ago(features, memory):
+        return _none(features, memory)
     window_tick, window_convergence = _carry_windows(features, memory, held, convergence)
     tick, low, high = _carry_extremes(features, memory, np.asarray(held.any(axis=1)))
     confirmed = _confirmed(features, memory, tick)
@@ -98,15 +100,32 @@ def reset(features: Features, memory: ResetMemory) -> Reset:
     return Reset(live, alignment, converged, low, high, tick, confirmed, after)
 
 
+def _long_ago(features: Features, memory: ResetMemory) -> bool:
+    """Nothing remembered lives in this block, or can be confirmed in it."""
+    settings = features.settings
+    exhausted, confirmed = int(memory.tick.max()), int(memory.confirmed.max())
+    return features.first - exhausted > max(settings.reset_hold_s, settings.confirm_s) and (
+        features.first - confirmed > settings.reset_hold_s
+    )
+
+
+def _none(features: Features, memory: ResetMemory) -> Reset:
+    """The everyday case: no reset in the block."""
+    like = np.zeros((2, len(features.ticks)), np.bool_)
+    zero = like.astype(np.float64)
+    low, high = _spread(memory.low, like), _spread(memory.high, like)
+    return Reset(like, zero, zero, low, high, _spread(memory.tick, like), _spread(memory.confirmed, like), memory)
+
+
 def _exhausted(features: Features) -> tuple[Bools, Floats]:
-    """Type A: [side, window, tick] where it holds, and [window, tick] the convergence."""
+    """Type A: [side, window, tick] where it holds, and [window, tick] the convergence. Without coverage none holds."""
     settings = features.settings
     rows = [features.row[window // 2] for window in settings.reset_windows_s]
     normal = features.normal[rows]
     older = features.older[:, 0] - features.older[:, 1]
     newer = normal[:, SPOT] - normal[:, PERP]
     size, remainder = np.abs(older), np.abs(older + newer)
-    holds = (size >= settings.reset_gap_min) & (older * newer < 0)
+    holds = (size >= settings.reset_gap_min) & (older * newer < 0) & (features.coverage >= settings.min_coverage)
     holds &= remainder <= settings.reset_remainder_max * size
     holds &= np.abs(normal[:, PRICE]) <= settings.reset_stall_max
     convergence = 1.0 - remainder / np.where(size > 0, size, 1.0)
@@ -118,8 +137,7 @@ def _carry_windows(features: Features, memory: ResetMemory, held: Bools, value: 
     if not held.any():
         return _spread(ticks, held), _spread(known, held)
     last = last_held(held)
-    place = np.broadcast_to(features.ticks, held.shape)
-    return last.pick(place, ticks), last.pick(np.broadcast_to(value, held.shape), known)
+    return last.tick(features.first, ticks), last.pick(np.broadcast_to(value, held.shape), known)
 
 
 def _carry_extremes(features: Features, memory: ResetMemory, held: Bools) -> tuple[Ints, Ints, Ints]:
@@ -132,13 +150,12 @@ def _carry_extremes(features: Features, memory: ResetMemory, held: Bools) -> tup
         if len(ticks):
             low[side, held[side]] = features.lowest(LOW, ticks - features.settings.reset_extreme_s, ticks)
             high[side, held[side]] = features.highest(HIGH, ticks - features.settings.reset_extreme_s, ticks)
-    ticks = np.broadcast_to(features.ticks, held.shape)
-    return last.pick(ticks, memory.tick), last.pick(low, memory.low), last.pick(high, memory.high)
+    return last.tick(features.first, memory.tick), last.pick(low, memory.low), last.pick(high, memory.high)
 
 
 def _spread(remembered: Column, like: Bools | Ints) -> Column:
     """The memory at every tick of the block."""
-    return remembered if like.shape[-1] == 1 else np.repeat(remembered, like.shape[-1], axis=-1)
+    return np.broadcast_to(remembered, (*remembered.shape[:-1], like.shape[-1]))
 
 
 def _newest(column: Column) -> Column:
@@ -160,7 +177,7 @@ def _confirmed(features: Features, memory: ResetMemory, tick: Ints) -> Ints:
         ]
     )
     last = last_held(holds & recent)
-    return last.pick(np.broadcast_to(features.ticks, tick.shape), memory.confirmed)
+    return last.tick(features.first, memory.confirmed)
 
 
 def _weighted(values: Floats | Bools, weights: tuple[float, ...]) -> Floats:

@@ -29,6 +29,11 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of SqueezeFlow. Raises ValueError (msgspec: ValidationError) where they contradict each other."""
 
+    name: Annotated[
+        str,
+        Meta(min_length=1, max_length=64, description="Which strategy: an entry point of the group sqfd.strategies."),
+    ] = "squeezeflow"
+
     # what is usual
     sensitivity: Annotated[
         float, Meta(gt=0, le=10, description="Scale of normalised moves: 0.5 in 1-second mode, 1.0 with longer bars.")
@@ -229,7 +234,7 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         changed = self.per_symbol.get(symbol)
         if not changed:
             return self
-        shared = [name for name in ("per_symbol", "max_open_positions") if name in changed]
+        shared = [name for name in ("per_symbol", "name", "max_open_positions") if name in changed]
         if shared:
             raise ValueError(f"per_symbol.{symbol}.{shared[0]}: this setting is shared by all symbols")
         plain = {name: getattr(self, name) for name in self.__struct_fields__ if name != "per_symbol"}
@@ -266,6 +271,17 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     def memory_s(self) -> int:
         """How far back a setup or reset can still matter: what was armed, and what kept the other side from being armed then."""
         return self.armed_s + max(self.armed_s, self.confirm_s + self.reset_hold_s)
+
+
+def differences(before: StrategySettings, after: StrategySettings) -> dict[str, tuple[Any, Any]]:
+    """(before, after) of each setting that differs, by name; those of a symbol as `per_symbol.SYMBOL.name`."""
+    plain = [name for name in before.__struct_fields__ if name != "per_symbol"]
+    changed = {name: (getattr(before, name), getattr(after, name)) for name in plain}
+    for symbol in sorted(before.per_symbol.keys() | after.per_symbol.keys()):
+        old, new = before.for_symbol(symbol), after.for_symbol(symbol)
+        named = sorted(before.per_symbol.get(symbol, {}).keys() | after.per_symbol.get(symbol, {}).keys())
+        changed |= {f"per_symbol.{symbol}.{name}": (getattr(old, name), getattr(new, name)) for name in named}
+    return {name: values for name, values in changed.items() if values[0] != values[1]}
 
 
 def _check_windows(settings: StrategySettings) -> None:

@@ -139,7 +139,11 @@ class Twin:
             older = self.n(self.S, half, tick, self.S[tick - half] - self.S[tick - window])
             older -= self.n(self.P, half, tick, self.P[tick - half] - self.P[tick - window])
         newer = self.n(self.S, half, tick) - self.n(self.P, half, tick)
-        if abs(older) < settings.reset_gap_min or sign(older) * sign(newer) != -1:
+        if (
+            self.coverage(tick) < settings.min_coverage
+            or abs(older) < settings.reset_gap_min
+            or sign(older) * sign(newer) != -1
+        ):
             return 0, 0.0
         if abs(older + newer) > settings.reset_remainder_max * abs(older):
             return 0, 0.0

@@ -1,0 +1,1 @@
+"""Messages to people: signals and changes of health, to a webhook or a Telegram chat."""

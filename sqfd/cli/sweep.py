@@ -1,0 +1,191 @@
+"""`sqfd sweep`."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sqfd.cli.backtest import (
+    configured,
+    from_option,
+    journal,
+    plain_errors,
+    set_option,
+    shown_progress,
+    split,
+    symbol_option,
+    to_option,
+)
+from sqfd.cli.config import file_option
+from sqfd.cli.data import state_option
+
+if TYPE_CHECKING:
+    from sqfd.backtest.sweep import Row, Verdict
+    from sqfd.backtest.trials import Axis, Trial
+    from sqfd.config import Config
+
+BEST = 10
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--vary", "axes", multiple=True, required=True, metavar="KEY=V,V|LOW..HIGH", help="A setting and its values."
+)
+@click.option("--random", "draws", type=click.IntRange(1), help="Draw so many combinations instead of trying all.")
+@click.option("--seed", default=0, show_default=True, help="Of the draw.")
+@click.option(
+    "--windows", type=click.IntRange(0, 1000), default=0, help="Walk forward: choose in one part, test in the next."
+)
+@click.option(
+    "--metric",
+    default="sharpe",
+    show_default=True,
+    help="sharpe sortino total_return expectancy_bps profit_factor win_rate",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the results; resumes."
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes; default: one per core.")
+@click.option(
+    "--dask", "cluster", metavar="ADDRESS", help="Run on this Dask cluster (tcp://…), which sees the same folders."
+)
+@symbol_option
+@from_option
+@to_option
+@state_option
+@file_option
+@set_option
+def sweep(
+    axes: tuple[str, ...],
+    draws: int | None,
+    seed: int,
+    windows: int,
+    metric: str,
+    out: Path,
+    workers: int | None,
+    cluster: str | None,
+    symbols: str | None,
+    from_s: int | None,
+    to_s: int | None,
+    state: Path | None,
+    path: Path | None,
+    assignments: tuple[str, ...],
+) -> None:
+    """Backtest many settings in parallel, and say how much of the best is luck.
+
+    \b
+    Results are kept as they come (results.jsonl in --out): the same command again goes on where
+    it was stopped. At the end: results.csv, sweep.html, and results.parquet where pyarrow is.
+
+    \b
+    Example: sqfd sweep --state S --vary strategy.min_entry_score=3,4,5 --vary backtest.latency_s=1,5 --out sweep/
+    """
+    from sqfd.backtest import sweep as sweeps
+    from sqfd.backtest.picture import write_picture
+    from sqfd.backtest.run import planned
+    from sqfd.backtest.trials import axis_of, key_of, parts_of, trials_of
+    from sqfd.config import state_folder
+
+    config = configured(path, assignments).config
+    with plain_errors():
+        if metric not in sweeps.METRICS:
+            raise ValueError(f"--metric {metric}: known are {', '.join(sweeps.METRICS)}")
+        varied = [axis_of(text) for text in axes]
+        trials = trials_of(varied, draws, seed)
+        configs = {key_of(trial): (trial, _config(path, assignments, trial)) for trial in trials}
+        with journal(state, config) as store:
+            plan = planned(store, config, split(symbols), from_s, to_s)
+        parts = parts_of(plan.first, plan.last, windows)
+        results = sweeps.Results(out, sweeps.fingerprint(plan, parts, config))
+        folder = (state or state_folder(config)).resolve()
+        waiting = list(sweeps.units(folder, plan, parts, configs, results.done))
+        with _executor(workers, cluster, len(waiting)) as executor, shown_progress("sweep") as progress:
+            sweeps.sweep(executor, waiting, results, progress)
+    rows = [row for row in results.rows if key_of(row.trial) in configs]
+    found = sweeps.verdict(rows, metric, len(parts))
+    write_csv(out / "results.csv", rows, varied)
+    _write_parquet(out / "results.parquet", rows, varied)
+    write_picture(out / "sweep.html", rows, varied, metric, found)
+    _tell(found, metric, out)
+
+
+def _config(path: Path | None, assignments: Sequence[str], trial: Trial) -> Config:
+    return configured(path, [*assignments, *(f"{key}={value}" for key, value in trial.items())]).config
+
+
+@contextmanager
+def _executor(workers: int | None, cluster: str | None, units: int) -> Iterator[Executor]:
+    """Processes of this machine, or a Dask cluster."""
+    if cluster is not None:
+        try:
+            distributed = import_module("distributed")
+        except ImportError as error:
+            raise click.ClickException("--dask needs the package distributed: pip install distributed") from error
+        with distributed.Client(cluster) as client:
+            yield client.get_executor()
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    count = max(1, min(workers or os.cpu_count() or 1, units))
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def _table(rows: Sequence[Row], varied: Sequence[Axis]) -> tuple[list[str], list[list[Any]]]:
+    from sqfd.backtest.sweep import COLUMNS
+
+    keys = [axis.key for axis in varied]
+    body = [[*(row.trial[key] for key in keys), row.part, *(row.stats[name] for name in COLUMNS)] for row in rows]
+    return [*keys, "part", *COLUMNS], sorted(body, key=lambda line: [str(value) for value in line[: len(keys) + 1]])
+
+
+def write_csv(path: Path, rows: Sequence[Row], varied: Sequence[Axis]) -> None:
+    """One line for each trial and part."""
+    columns, body = _table(rows, varied)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(["" if value is None else value for value in line] for line in body)
+
+
+def _write_parquet(path: Path, rows: Sequence[Row], varied: Sequence[Axis]) -> None:
+    try:
+        pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError:
+        return
+    columns, body = _table(rows, varied)
+    arrays = {name: list(values) for name, values in zip(columns, zip(*body, strict=True), strict=True)}
+    parquet.write_table(pyarrow.table(arrays), path)
+
+
+def _tell(found: Verdict, metric: str, out: Path) -> None:
+    from sqfd.backtest.trials import key_of
+
+    for trial, value in found.ranked[:BEST]:
+        click.echo(f"{_number(value):>12}  {key_of(trial)}")
+    for chosen in found.forward:
+        click.echo(
+            f"part {chosen.part + 1}: best was {key_of(chosen.trial)}, {metric} {_number(chosen.train)}, "
+            f"then in the next part {_number(chosen.test)}"
+        )
+    click.echo(f"{found.trials} trials; results and picture in {out}")
+    if found.deflated is None:
+        click.echo("too few trials or hours to tell skill from luck")
+        return
+    luck = "no evidence of more than luck" if found.deflated < 0.95 else "unlikely to be luck alone"
+    click.echo(
+        f"deflated Sharpe ratio of the best of {found.trials}: {found.deflated:.2f} ({luck}; 0.95 is the usual bar)"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4g}"

@@ -1,0 +1,102 @@
+"""`sqfd sweep`: the same numbers as single backtests, resumed where it was stopped."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from sqfd.backtest.run import Backtest, planned
+from sqfd.backtest.sweep import RESULTS, Row
+from sqfd.cli.backtest import configured
+from sqfd.cli.sweep import sweep
+from tests.backtest.live import Live
+
+VARIED = ("--vary", "strategy.min_entry_score=2.5,4", "--vary", "backtest.latency_s=1,3")
+
+
+def run(live: Live, toml: Path, out: Path, *arguments: str) -> Result:
+    state = str(live.store.path.parent)
+    return CliRunner().invoke(sweep, ["-c", str(toml), "--state", state, "--out", str(out), *VARIED, *arguments])
+
+
+@pytest.fixture(scope="module")
+def swept(live: Live, toml: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    out = tmp_path_factory.mktemp("sweep")
+    return run(live, toml, out, "--windows", "1", "--workers", "2"), out
+
+
+def rows_of(out: Path) -> list[Row]:
+    lines = (out / RESULTS).read_bytes().splitlines()[1:]
+    return [msgspec.json.decode(line, type=Row) for line in lines]
+
+
+def test_every_trial_ran_in_every_part_once(swept: tuple[Result, Path]) -> None:
+    """Four trials in two parts: eight rows, in the CSV too; the picture and the warning are there."""
+    result, out = swept
+    assert result.exit_code == 0, result.output
+    assert len({row.key for row in rows_of(out)}) == 8
+    assert len(rows_of(out)) == 8
+    assert len(list(csv.reader((out / "results.csv").read_text().splitlines()))) == 9
+    assert "4 trials" in result.output
+    assert "then in the next part" in result.output
+    assert "<script src" not in (out / "sweep.html").read_text()
+
+
+def test_a_row_is_what_a_single_backtest_gives(live: Live, toml: Path, swept: tuple[Result, Path]) -> None:
+    """Sharing signals between trials changes no number."""
+    rows = {row.key: row for row in rows_of(swept[1])}
+    key = ("strategy.min_entry_score=2.5 backtest.latency_s=3", 0)
+    config = configured(toml, ["backtest.latency_s=3"]).config
+    plan = planned(live.store, config, (), None, None)
+    middle = plan.first + (plan.last - plan.first) // 2
+    stats = Backtest(live.store, config, plan._replace(last=middle)).run().stats()
+    assert rows[key].stats == {name: stats[name] for name in rows[key].stats}
+    assert stats["trades"] > 0
+
+
+def test_a_stopped_sweep_goes_on_where_it_was(live: Live, toml: Path, swept: tuple[Result, Path]) -> None:
+    """Rows that are there are not run again, a torn last line is; the end is the same."""
+    path = swept[1] / RESULTS
+    before, lines = rows_of(swept[1]), path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:6]) + lines[6][:20])
+    kept: list[Any] = [orjson.loads(line) for line in lines[1:6]]
+    result = run(live, toml, swept[1], "--windows", "1", "--workers", "1")
+    assert result.exit_code == 0, result.output
+    assert [orjson.loads(line) for line in path.read_bytes().splitlines()[1:6]] == kept
+    assert {row.key: row for row in rows_of(swept[1])} == {row.key: row for row in before}
+
+
+def test_another_sweep_in_the_same_folder_is_refused(live: Live, toml: Path, swept: tuple[Result, Path]) -> None:
+    """Results of other parts or settings are not mixed."""
+    result = run(live, toml, swept[1], "--windows", "2")
+    assert result.exit_code == 1
+    assert "another folder" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--metric", "luck"), "known are sharpe"), (("--vary", "strategy.exit_flow=0.1..0.5"), "--random N")],
+)
+def test_what_cannot_be_swept_is_refused(
+    live: Live, toml: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    """In one line, before anything runs."""
+    result = run(live, toml, tmp_path / "new", *arguments)
+    assert result.exit_code == 1
+    assert words in result.output
+
+
+def test_a_dask_cluster_gives_the_same_rows(live: Live, toml: Path, tmp_path: Path, swept: tuple[Result, Path]) -> None:
+    """A local cluster behind an address; skipped where the optional package is not installed."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**options, host="127.0.0.1", protocol="tcp") as cluster:
+        result = run(live, toml, tmp_path, "--windows", "1", "--dask", cluster.scheduler_address)
+    assert result.exit_code == 0, result.output
+    assert {row.key: row for row in rows_of(tmp_path)} == {row.key: row for row in rows_of(swept[1])}
