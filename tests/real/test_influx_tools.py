@@ -197,3 +197,26 @@ async def test_bars_of_others_come_into_the_journal(influxd, database, settings,
     assert not whole[3_000 + 40 : 5_000 - 30].any()
     assert whole[5_000:].all()
     assert len(found[0][2]) == np.count_nonzero(whole)
+
+
+async def test_an_outage_is_caught_up_fast(influxd, database, settings, tmp_path):
+    """Ten minutes of 45 markets that waited are shipped at more than 20 times real time, live seconds among them."""
+    markets = [Market("BINANCE", f"m{number}usdt", "spot", "BTC", "USDT") for number in range(45)]
+    rows = filled(markets, np.arange(NOW, NOW + 600), np.random.default_rng(1))
+    journal = await Journal.open(tmp_path, bulk=True)
+    await journal.register(markets, SYMBOLS)
+    for tick in range(NOW + 1, NOW + 601):
+        journal.append(tick, rows[(tick - 1 - NOW) * 45 : (tick - NOW) * 45], flow())
+    await journal.flush()
+    async with Client(settings) as client:
+        shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
+        started = time.monotonic()
+        task = asyncio.create_task(shipper.run())
+        await until(lambda: shipper.cursor >= NOW + 600, 60)
+        assert time.monotonic() - started < 600 / 20
+        journal.append(NOW + 601, rows[-45:], flow())
+        await until(lambda: shipper.cursor == NOW + 601, 5)
+        task.cancel()
+    (count,) = influxd.ask('SELECT count(close) FROM "aggr_1s"."trades_1s"', database)
+    assert count["values"][0][1] == 600 * 45
+    await journal.close()
