@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 
 import numpy as np
@@ -219,4 +220,29 @@ async def test_an_outage_is_caught_up_fast(influxd, database, settings, tmp_path
         task.cancel()
     (count,) = influxd.ask('SELECT count(close) FROM "aggr_1s"."trades_1s"', database)
     assert count["values"][0][1] == 600 * 45
+    await journal.close()
+
+
+async def test_replaying_any_part_of_the_journal_changes_nothing(influxd, database, settings, tmp_path):
+    """The cursor set back to anywhere, five times: every stored value is what it was, revisions included."""
+    rng = random.Random(1)
+    journal = await Journal.open(tmp_path, bulk=True)
+    await journal.register(MARKETS, SYMBOLS)
+    for tick in range(NOW + 1, NOW + 301):
+        late = [(2, tick - rng.randrange(2, 60))] if rng.random() < 0.2 else []
+        journal.append(tick, bars(*late, (0, tick - 1), (1, tick - 1), value=float(tick - NOW)), flow())
+    await journal.flush()
+    found = []
+    async with Client(settings) as client:
+        for _ in range(6):
+            shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
+            task = asyncio.create_task(shipper.run())
+            await until(lambda shipper=shipper: shipper.cursor == NOW + 300)
+            task.cancel()
+            await asyncio.wait([task])
+            found.append(influxd.ask('SELECT * FROM "aggr_1s"."trades_1s"', database))
+            await journal.move("influx", NOW + rng.randrange(300))
+    assert found == found[:1] * 6
+    truth = await journal.bars(list(NAMES), NOW - 100, NOW + 300)
+    assert sum(len(series["values"]) for series in found[0]) == len(truth)
     await journal.close()
