@@ -149,6 +149,8 @@ class Engine:
         Raises ValueError for a tick that is not later than the last one.
         """
         current = flow["second"] == tick - 1
+        if current.all():
+            return self._advance(Span(tick, tick + 1, flow, flow[:0]))
         return self._advance(Span(tick, tick + 1, flow[current], flow[~current]))
 
     def block(self, ticks: Ints, flow: Flow) -> list[Signal]:

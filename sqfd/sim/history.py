@@ -23,9 +23,9 @@ HISTORY_S = 28 * 3_600
 BARS_S = 900
 FUTURE_S = 7 * 86_400
 """Episodes are planned this far ahead."""
-RUN_IN_S = 30
+RUN_IN_S = 0
 """The first symbol's squeeze starts to run this long after `now`."""
-_STAGGER_S = 480
+_STAGGER_S = 120
 """Each further symbol's squeeze runs this much later than the one before."""
 
 
@@ -92,7 +92,7 @@ def world(
 ) -> World:
     """A world whose past ends at `now`.
 
-    With `staged`, the first symbol's squeeze has its build-up behind it at `now`, its reset is ending, and it runs RUN_IN_S
+    With `staged`, the first symbol's squeeze has its build-up and its reset behind it at `now`, and it runs RUN_IN_S
     later; the other symbols follow. After that, and without `staged` from the seventh hour on, squeezes come at random,
     `per_day` for each symbol.
     """

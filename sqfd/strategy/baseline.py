@@ -19,6 +19,13 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
+def common_windows(settings: StrategySettings) -> tuple[int, ...]:
+    """Windows that phases 1 to 3 read at every tick."""
+    halves = (window // 2 for window in settings.reset_windows_s)
+    every = {*settings.context_windows_s, *settings.divergence_windows_s, *halves, settings.confirm_window_s}
+    return tuple(sorted(every))
+
+
 class Baseline:
     """Usual moves for the minutes from `first_minute` to `last_minute` (ticks, multiples of `sample_s`).
 
@@ -33,6 +40,11 @@ class Baseline:
         self.minutes = (last_tick // step * step - self.first_minute) // step + 1
         self.samples = settings.baseline_s // step
         self.row = {window: row for row, window in enumerate(settings.windows_s)}
+        self.common = common_windows(settings)
+        self.common_row = {window: row for row, window in enumerate(self.common)}
+        self.common_at = np.array([self.row[window] for window in self.common])
+        self.halves = [window // 2 for window in settings.reset_windows_s]
+        self.halves_at = np.array([self.row[half] for half in self.halves])
         shape = (len(self.row), 3, self.minutes)
         self.counts: Ints = np.zeros(shape, np.int64)
         self.sums: Ints = np.ones(shape, np.int64)

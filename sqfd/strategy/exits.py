@@ -26,27 +26,34 @@ class Held(NamedTuple):
 def exits(features: Features, context: Context, side: int, ticks: Ints, held: Held) -> Bools:
     """[reason, tick] in the order of REASONS, for a position of `side` (1 long, −1 short) as it stands at `ticks`."""
     threshold = features.settings.context_threshold
+    flows = _flows(features, side, ticks, held.entry)
     against = np.minimum(held.context, 0.0) - threshold
     return np.stack(
         [
-            _flow_reversal(features, side, ticks, held.entry),
+            _flow_reversal(features, side, ticks, held.entry, flows),
             _range_break(features, side, ticks, held.level),
             side * context.value[ticks - features.first] <= against,
-            _cvd_invalidation(features, side, ticks),
+            _cvd_invalidation(features, flows),
             _structure_break(features, side, ticks),
         ]
     )
 
 
-def _flow_reversal(features: Features, side: int, ticks: Ints, entry: Ints) -> Bools:
-    """Since the entry, at most the look-back: spot against the position, perp with it, and no new extreme of price."""
-    settings = features.settings
-    window, minute = settings.exit_lookback_s, features.baseline.minute(ticks)
+def _flows(features: Features, side: int, ticks: Ints, entry: Ints) -> list[Floats]:
+    """Spot and perp flow with the position since its entry, at most the look-back, whose swing is the unit."""
+    window, minute = features.settings.exit_lookback_s, features.baseline.minute(ticks)
     held = np.minimum(ticks - entry, window)
-    spot, perp = (
+    return [
         side * features.baseline.normalised(features.moves_at(ticks, held, series), window, series, minute)
         for series in (SPOT, PERP)
-    )
+    ]
+
+
+def _flow_reversal(features: Features, side: int, ticks: Ints, entry: Ints, flows: list[Floats]) -> Bools:
+    """Since the entry, at most the look-back: spot against the position, perp with it, and no new extreme of price."""
+    settings = features.settings
+    held = np.minimum(ticks - entry, settings.exit_lookback_s)
+    spot, perp = flows
     turned = (spot <= -settings.reversal_spot) & (perp >= settings.reversal_perp) & (held > 0)
     at = np.flatnonzero(turned)
     if len(at):
@@ -71,10 +78,10 @@ def _range_break(features: Features, side: int, ticks: Ints, level: Ints) -> Boo
     return np.asarray(side * (features.price_at(ticks) - level) < -settings.range_break_swings * swing)
 
 
-def _cvd_invalidation(features: Features, side: int, ticks: Ints) -> Bools:
-    settings = features.settings
-    spot, perp = (side * features.normal_at(ticks, settings.exit_lookback_s, series) for series in (SPOT, PERP))
-    return np.asarray((spot <= -settings.exit_flow) & (perp <= -settings.exit_flow))
+def _cvd_invalidation(features: Features, flows: list[Floats]) -> Bools:
+    """Both against the position since its entry: what was sold before it was known when it was entered."""
+    least = -features.settings.exit_flow
+    return np.asarray((flows[0] <= least) & (flows[1] <= least))
 
 
 def _structure_break(features: Features, side: int, ticks: Ints) -> Bools:

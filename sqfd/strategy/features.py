@@ -32,9 +32,8 @@ class Features:
         self.first, self.last = first, last
         self.ticks: Ints = np.arange(first, last)
         self.minute = baseline.minute(self.ticks)
-        windows = common_windows(settings)
-        self.row = {window: row for row, window in enumerate(windows)}
-        self._usual = np.array([baseline.row[window] for window in windows])
+        windows, self._usual = baseline.common, baseline.common_at
+        self.row = baseline.common_row
         self._lead = first - baseline.first_minute if baseline.minutes > 1 else 0
         self._span = baseline.minutes * settings.sample_s if baseline.minutes > 1 else last - first
         moves = self._moves(windows)
@@ -43,10 +42,8 @@ class Features:
         self.known: Bools = self._per_tick(baseline.known[self._usual])
         """[window, tick], or [window, 1] where all ticks share a minute: the baseline knows this window."""
         self.all_known = bool(self.known.all())
-        halves = [window // 2 for window in settings.reset_windows_s]
-        usual = np.array([baseline.row[half] for half in halves])
         self.coverage = self._coverage()
-        self.older = self._normalised(self._older_moves(halves), usual, slice(1, 3))
+        self.older = self._normalised(self._older_moves(baseline.halves), baseline.halves_at, slice(1, 3))
 
     def _moves(self, windows: tuple[int, ...]) -> Ints:
         series, at = self.ring.series, self.first - self.ring.base
@@ -148,13 +145,6 @@ class Features:
         right = self.ticks - self.ring.detail_base
         column = self.ring.detail[COVERAGE]
         return np.asarray((column[right] - column[right - window]) / np.maximum(window, 1) / 1e6)
-
-
-def common_windows(settings: StrategySettings) -> tuple[int, ...]:
-    """Windows that phases 1 to 3 read at every tick."""
-    halves = (window // 2 for window in settings.reset_windows_s)
-    every = {*settings.context_windows_s, *settings.divergence_windows_s, *halves, settings.confirm_window_s}
-    return tuple(sorted(every))
 
 
 def range_extreme(column: Ints, start: Ints, stop: Ints, pick: np.ufunc) -> Ints:

@@ -155,6 +155,8 @@ def _carry_extremes(features: Features, memory: ResetMemory, held: Bools) -> tup
 
 def _spread(remembered: Column, like: Bools | Ints) -> Column:
     """The memory at every tick of the block."""
+    if like.shape[-1] == 1:
+        return remembered
     return np.broadcast_to(remembered, (*remembered.shape[:-1], like.shape[-1]))
 
 

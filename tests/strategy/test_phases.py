@@ -104,16 +104,16 @@ def test_score(case: Case, side: int) -> None:
 
 
 @pytest.mark.parametrize("side", [1, -1])
-@pytest.mark.parametrize("entry_at", [60, 150])
-def test_exits(case: Case, side: int, entry_at: int) -> None:
+@pytest.mark.parametrize(("entry_at", "context"), [(60, 0.0), (150, -0.3), (150, 0.3)])
+def test_exits(case: Case, side: int, entry_at: int, context: float) -> None:
     """All reasons at every tick of a position, young and old."""
     entry = case.ticks[entry_at]
     level = case.twin.L[entry] - side * 20_000
-    position = Position("S", side, entry, case.twin.L[entry], level, 5.0, "medium", 0.5, 2, 0.6)
+    position = Position("S", side, entry, case.twin.L[entry], level, 5.0, "medium", 0.5, 2, 0.6, context)
     ticks = np.array(case.ticks[entry_at + 1 :])
     found = case.block.held_exits(position, ticks)
     for at, tick in enumerate(ticks.tolist()):
-        assert found[:, at].tolist() == case.twin.exits(side, tick, entry, level)
+        assert found[:, at].tolist() == case.twin.exits(side, tick, entry, level, context)
     closing = np.flatnonzero(found.any(axis=0))
     first = case.block.first_exit(position, entry + 1)
     assert (first.tick if first else None) == (int(ticks[closing[0]]) if len(closing) else None)

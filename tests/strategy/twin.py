@@ -273,7 +273,7 @@ class Twin:
         points = settings.bias_spot_points * spot + settings.bias_price_points * price
         return points + settings.bias_perp_points * perp + settings.lagging_points * turned
 
-    def exits(self, side: int, tick: int, entry: int, level: int) -> list[bool]:
+    def exits(self, side: int, tick: int, entry: int, level: int, context: float = 0.0) -> list[bool]:
         settings, window = self.settings, self.settings.exit_lookback_s
         since = max(entry, tick - window)
         spot, perp = (side * self.n(X, window, tick, X[tick] - X[since]) for X in (self.S, self.P))
@@ -282,13 +282,12 @@ class Twin:
         before = max([side * self.L[since], *(best[t] for t in range(since + 1, edge + 1))])
         new_extreme = any(best[t] > before for t in range(edge + 1, tick + 1))
         swing = self.swing(self.L, settings.swing_window_s, tick)
-        flows = [side * self.n(X, window, tick) for X in (self.S, self.P)]
         structure = self.extreme(side, settings.structure_s, tick - 1)
         price = self.L[tick]
         return [
             spot <= -settings.reversal_spot and perp >= settings.reversal_perp and tick > entry and not new_extreme,
             side * (price - level) < -settings.range_break_swings * swing,
-            side * self.context(tick)[0] <= -settings.context_threshold,
-            max(flows) <= -settings.exit_flow,
+            side * self.context(tick)[0] <= min(context, 0.0) - settings.context_threshold,
+            max(spot, perp) <= -settings.exit_flow,
             side * (price - structure) < -settings.structure_swings * swing,
         ]
