@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def run(path: Path | None, state: Path | None, record: Path | None) -> None:
     flags = {"journal.state": str(state)} if state else None
     loaded = load(path, flags=flags)
     # Only now what takes longer to import: a wrong key is told at once.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # until the loop takes over
     from sqfd import log
     from sqfd.cli.running import run_until_stopped
     from sqfd.daemon import Daemon

@@ -48,8 +48,9 @@ async def _run(make: Callable[[], Daemon], beside: Beside | None, reload: Callab
         if beside is not None:
             other = group.create_task(_beside(beside, daemon))
             running.add_done_callback(lambda _: other.cancel())
-        await daemon.ready.wait()
-        gc.freeze()  # what lives by now lives long: collections need not look at it again
+        ready = group.create_task(daemon.ready.wait())
+        running.add_done_callback(lambda _: ready.cancel())  # it may be stopped, or fail, before it is ready
+        ready.add_done_callback(lambda _: gc.freeze())  # what lives by now lives long: collections can leave it out
 
 
 async def _beside(beside: Beside, daemon: Daemon) -> None:

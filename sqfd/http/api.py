@@ -102,7 +102,7 @@ class Server:
     def _watch_health(self) -> None:
         """Health is looked at each second, so that it knows since when; its changes are told."""
         found = self._view.health()
-        if found.state != self._state:
+        if found.state != self._state and found.settled:
             before, self._state = self._state, found.state
             self._on_health(before, found)
 

@@ -53,6 +53,8 @@ class Feed(NamedTuple):
     """Of the first stale one."""
     listed: bool
     """Whether its instrument list is known."""
+    never: int
+    """How many of the stale ones have not traded yet."""
     age_s: float
     """How long the daemon has run."""
 
@@ -63,6 +65,11 @@ class Health(NamedTuple):
     state: Overall
     why: str
     components: tuple[Component, ...]
+
+    @property
+    def settled(self) -> bool:
+        """Whether anything but starting is wrong: the first minute is not worth a warning."""
+        return self.state == "healthy" or any(one.state not in ("ok", "starting") for one in self.components)
 
     @property
     def status(self) -> int:
@@ -104,8 +111,8 @@ def feed(feed: Feed) -> Component:
         return Component(name, "starting" if early else "down", "no instrument list yet: the exchange does not answer")
     if not feed.stale:
         return Component(name, "ok", "" if feed.markets else "lists none of the configured symbols")
-    if early and len(feed.stale) == feed.markets:
-        return Component(name, "starting", "no market has traded yet")
+    if early and len(feed.stale) == feed.never:
+        return Component(name, "starting", f"{feed.never} of {feed.markets} markets have not traded yet")
     named = ", ".join(feed.stale[:NAMED]) + (f" and {len(feed.stale) - NAMED} more" if len(feed.stale) > NAMED else "")
     why = f"{len(feed.stale)} of {feed.markets} markets not live ({named}): {feed.reason}"
     return Component(name, "down" if len(feed.stale) == feed.markets else "degraded", why)

@@ -221,7 +221,9 @@ def _feed(exchange: str, feeds: Sequence[MarketFeed], listed: bool, age_s: float
     stale = [feed for feed in feeds if feed.ledger.open is not None]
     gap = stale[0].ledger.open if stale else None
     reason = gap.reason if gap is not None else ""
-    return parts_of.Feed(exchange, len(feeds), tuple(f.instrument.market for f in stale), reason, listed, age_s)
+    names = tuple(feed.instrument.market for feed in stale)
+    never = sum(not feed.newest_ms for feed in stale)
+    return parts_of.Feed(exchange, len(feeds), names, reason, listed, never, age_s)
 
 
 def _market(market: Market, feed: MarketFeed, now_ms: float, from_ms: float) -> dict[str, Any]:

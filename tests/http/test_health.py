@@ -52,14 +52,20 @@ def test_seconds(second: int, lag_s: float, state: str) -> None:
 @pytest.mark.parametrize(
     ("feed", "state", "words"),
     [
-        (Feed("A", 3, (), "", True, 5), "ok", ""),
-        (Feed("A", 0, (), "", True, 500), "ok", "lists none"),
-        (Feed("A", 3, ("A:x",), "silent", True, 500), "degraded", "1 of 3 markets not live (A:x): silent"),
-        (Feed("A", 9, tuple("abcde"), "lost", True, 500), "degraded", "5 of 9 markets not live (a, b, c and 2 more)"),
-        (Feed("A", 2, ("A:x", "A:y"), "refused", True, 500), "down", "2 of 2"),
-        (Feed("A", 2, ("A:x", "A:y"), "not live yet", True, 5), "starting", "no market has traded yet"),
-        (Feed("A", 0, (), "", False, 5), "starting", "no instrument list"),
-        (Feed("A", 0, (), "", False, 61), "down", "no instrument list"),
+        (Feed("A", 3, (), "", True, 0, 5), "ok", ""),
+        (Feed("A", 0, (), "", True, 0, 500), "ok", "lists none"),
+        (Feed("A", 3, ("A:x",), "silent", True, 0, 500), "degraded", "1 of 3 markets not live (A:x): silent"),
+        (
+            Feed("A", 9, tuple("abcde"), "lost", True, 2, 500),
+            "degraded",
+            "5 of 9 markets not live (a, b, c and 2 more)",
+        ),
+        (Feed("A", 2, ("A:x", "A:y"), "refused", True, 2, 500), "down", "2 of 2"),
+        (Feed("A", 2, ("A:x", "A:y"), "not live yet", True, 2, 5), "starting", "2 of 2 markets have not traded yet"),
+        (Feed("A", 3, ("A:x",), "not live yet", True, 1, 5), "starting", "1 of 3 markets have not traded yet"),
+        (Feed("A", 3, ("A:x", "A:y"), "lost", True, 1, 5), "degraded", "2 of 3 markets not live"),
+        (Feed("A", 0, (), "", False, 0, 5), "starting", "no instrument list"),
+        (Feed("A", 0, (), "", False, 0, 61), "down", "no instrument list"),
     ],
 )
 def test_feeds(feed: Feed, state: str, words: str) -> None:
@@ -82,6 +88,14 @@ def test_sinks() -> None:
     assert health.redis({"state": "retry", "why": "refused", "pending": 2}).why == "refused; 2 signals wait"
     assert health.loop(1, 10.0, 0.5).state == "degraded"
     assert health.loop(1, 61.0, 0.5).state == health.loop(0, math.inf, 0.0).state == "ok"
+
+
+def test_the_first_minute_is_not_worth_a_warning() -> None:
+    """While all that is wrong is starting, nothing is told; anything else is."""
+    starting = [Component("seconds", "ok"), Component("feed:A", "starting")]
+    assert not judge(starting).settled
+    assert judge([*starting, Component("redis", "down")]).settled
+    assert judge([Component("seconds", "ok")]).settled
 
 
 def test_since_is_when_the_state_changed() -> None:

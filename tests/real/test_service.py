@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import resource
 import signal
 import socket
@@ -166,6 +167,45 @@ def test_a_life_under_systemd(served: Ready, tmp_path: Path) -> None:
         assert "timestamp=" not in service.log
         assert not [line for line in lines if line.startswith(("<3>", "<2>")) and "not reloaded" not in line]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "notify", "sqfd.toml", "state"]
+
+
+def test_it_stops_cleanly_at_any_instant(served: Ready, tmp_path: Path) -> None:
+    """P11: SIGTERM while it starts, waits or runs: exit 0 within 20 s; the next start takes the journal as it is."""
+    for delay in random.Random(11).sample([0.2, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0], 6):
+        (tmp_path / "notify").unlink(missing_ok=True)
+        with Service(tmp_path, served) as service:
+            time.sleep(delay)
+            asked = time.monotonic()
+            service.process.send_signal(signal.SIGTERM)
+            code = service.process.wait(20)
+            # Before our first line Python itself is still starting: systemd takes death by SIGTERM as clean, too.
+            assert code == 0 or (code == -signal.SIGTERM and not service.log), (delay, service.log)
+            assert time.monotonic() - asked < 20
+            assert "Traceback" not in service.log
+
+
+def test_an_exchange_that_hangs_does_not_hold_up_the_end(served: Ready, tmp_path: Path) -> None:
+    """SIGTERM while the first listing is waited for."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        served = Ready(
+            **{**_values(served), "addresses": {"BINANCE": dict.fromkeys(served.addresses["BINANCE"], address)}}
+        )
+        with Service(tmp_path, served) as service:
+            end = time.monotonic() + 20
+            while "starting" not in service.log and time.monotonic() < end:
+                time.sleep(0.05)
+            time.sleep(0.5)
+            service.process.send_signal(signal.SIGTERM)
+            assert service.process.wait(5) == 0, service.log
+            assert "event=stopped" in service.log
+
+
+def _values(ready: Ready) -> dict[str, Any]:
+    names = getattr(ready, "_fields", None) or ready.__struct_fields__
+    return {name: getattr(ready, name) for name in names}
 
 
 def test_a_taken_port_ends_it_with_one_line(served: Ready, tmp_path: Path) -> None:

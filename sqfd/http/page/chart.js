@@ -86,7 +86,7 @@ export class Chart {
     for (const [action, symbol, color] of [["LONG", "triangle-up", c.up], ["SHORT", "triangle-down", c.down], ["CLOSE", "x", c.warn]]) {
       const chosen = inView.filter((signal) => signal.action === action);
       traces.push({ type: "scatter", mode: "markers", name: action, yaxis: "y", x: chosen.map((s) => s.second * 1000), y: chosen.map((s) => s.price),
-        text: chosen.map((s) => `${s.action} · score ${s.score.toFixed(1)}`), hovertemplate: "%{text}<extra></extra>", showlegend: chosen.length > 0,
+        text: chosen.map((s) => `${s.action} · score ${s.score.toFixed(1)}`), hovertemplate: "%{text}<extra></extra>", showlegend: false,
         marker: { symbol, size: 12, color, line: { color: c.text, width: 1 } } });
     }
     const axis = { gridcolor: c.line, zerolinecolor: c.soft, tickfont: { color: c.soft, size: 11 }, side: "right", automargin: true };
