@@ -87,11 +87,6 @@ def _plot(figure: go.Figure) -> str:
 
 def _coverage(result: Result, config: Config) -> str:
     told = head(result, config)
-    data = (
-        "the newest revision of every second, which is better data than live had"
-        if result.plan.revised
-        else "as live saw it: late trades count from the second in which they came"
-    )
     rows = [
         (
             symbol,
@@ -104,7 +99,7 @@ def _coverage(result: Result, config: Config) -> str:
     ]
     table = _table(("", "seconds stored", "volume whole", "revisions", "markets"), rows)
     speed = f"{result.ticks:,} ticks in {result.elapsed_s:.2f} s ({result.ticks_per_second:,.0f} ticks/s)"
-    return _section("Data", f'<p class="note">Data {data}. {speed}.</p>{table}')
+    return _section("Data", f'<p class="note">The data are {result.plan.data}. {speed}.</p>{table}')
 
 
 def _cards(stats: dict[str, Any]) -> str:
