@@ -4,15 +4,23 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo run test sim soak lint bench docs lock clean servers
+.PHONY: setup dev demo run test sim soak lint bench docs lock clean servers
 
-setup: $(VENV)/.ready  ## virtual environment with the locked dependencies
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
+
+setup: $(VENV)/.ready  ## virtual environment with the locked dependencies of the daemon
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+dev: $(VENV)/.dev  ## and those of its tests and checks
+
+$(VENV)/.dev: $(VENV)/.ready requirements-dev.lock
+	$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 demo: setup  ## simulated exchanges on loopback and the daemon on them; Ctrl-C stops
@@ -28,24 +36,24 @@ servers:  # influxd, redis-server, victoria-metrics from Debian for the tests; n
 	  $(SUDO) apt-get update -qq && \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 
-test: setup servers  ## everything but soaks and fuzzing
+test: dev servers  ## everything but soaks and fuzzing
 	$(BIN)/python -m pytest -q
 
-soak: setup servers  ## what is too long for `make test`: hundreds of rounds of faults against InfluxDB
+soak: dev servers  ## what is too long for `make test`: hundreds of rounds of faults against InfluxDB
 	SQFD_NEMESIS_ROUNDS=$${ROUNDS:-500} $(BIN)/python -m pytest -q -x tests/real/test_nemesis.py
 
 SEEDS ?= 0:170
 CUTS  ?= 6
-sim: setup  ## feeds in virtual time under SEEDS × CUTS cuts of every kind; a failing seed is named
+sim: dev  ## feeds in virtual time under SEEDS × CUTS cuts of every kind; a failing seed is named
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --cuts $(CUTS)
 
-lint: setup  ## ruff, mypy --strict, import contracts
+lint: dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## benchmarks; tables and JSON under benchmarks/results
+bench: dev servers  ## benchmarks; tables and JSON under benchmarks/results
 	$(BIN)/python -m benchmarks
 
 docs: setup  ## make the generated documents and the reference file again
@@ -54,10 +62,12 @@ docs: setup  ## make the generated documents and the reference file again
 	$(BIN)/sqfd exchanges --markdown > docs/exchanges.md
 	$(BIN)/sqfd config reference > sqfd.toml
 
-lock: setup  ## refresh requirements.lock (hashed, without index addresses)
-	$(BIN)/pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --extra dev --strip-extras --no-emit-index-url --no-emit-find-links \
-	  --no-emit-trusted-host --no-header --no-annotate -o requirements.lock pyproject.toml
+COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+  --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate --extra build
+lock: setup  ## refresh the lock files (hashed, without index addresses)
+	$(PIP) pip-tools
+	$(COMPILE) -o requirements.lock pyproject.toml
+	$(COMPILE) --extra dev --extra parquet --extra sweep -o requirements-dev.lock -c requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
