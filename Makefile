@@ -51,6 +51,7 @@ bench: setup  ## benchmarks; tables and JSON under benchmarks/results
 docs: setup  ## make the generated documents and the reference file again
 	$(BIN)/python -m sqfd.cli.documents cli > docs/cli.md
 	$(BIN)/python -m sqfd.cli.documents settings > docs/settings.md
+	$(BIN)/sqfd exchanges --markdown > docs/exchanges.md
 	$(BIN)/sqfd config reference > sqfd.toml
 
 lock: setup  ## refresh requirements.lock (hashed, without index addresses)

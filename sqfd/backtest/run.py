@@ -162,6 +162,8 @@ class Backtest:
         self._papers = [Paper(plan.symbols, settings) for settings in (config.backtest, *also)]
         self._coverage = Coverage(plan.symbols)
         self._track = PriceTrack(len(plan.symbols))
+        self.engine: Engine | None = None
+        """The engine as a run left it."""
 
     def _alike(self, told: Told) -> bool:
         """Whether that live run is the one that is asked for: the same symbols under the same settings.
@@ -190,7 +192,7 @@ class Backtest:
                     paper.portfolio.keep_only(engine.book())
             signals += self._judge(engine, block)
             progress(block.last - plan.first, plan.last - plan.first)
-        elapsed_s = time.perf_counter() - began
+        elapsed_s, self.engine = time.perf_counter() - began, engine
         self._coverage.add_markets(self._store, plan.first - 1, plan.last - 1)
         return [self._result(paper, signals, elapsed_s) for paper in self._papers]
 

@@ -37,6 +37,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @state_option
 @file_option
 @set_option
+@click.option(
+    "--source",
+    type=click.Choice(["journal", "influx"]),
+    default="journal",
+    show_default=True,
+    help="influx: 1-second bars of the server that [influx] names.",
+)
 @click.option("--revised", is_flag=True, help="Use the newest revision of each second instead of what live saw.")
 @click.option("--json", "json_file", type=_FILE, help="Write signals, trades, statistics and coverage; - for stdout.")
 @click.option("--html", "html_file", type=_FILE, help="Write a report that needs nothing but a browser.")
@@ -48,6 +55,7 @@ def backtest(
     state: Path | None,
     path: Path | None,
     assignments: tuple[str, ...],
+    source: str,
     revised: bool,
     json_file: Path | None,
     html_file: Path | None,
@@ -68,8 +76,10 @@ def backtest(
     from sqfd.backtest.run import Backtest, planned
 
     config = configured(path, assignments).config
-    with journal(state, config) as store, plain_errors():
-        plan = planned(store, config, split(symbols), from_s, to_s, revised)
+    wanted = split(symbols)
+    opened = journal(state, config) if source == "journal" else _from_influx(config, wanted, from_s, to_s)
+    with plain_errors(), opened as store:
+        plan = planned(store, config, wanted, from_s, to_s, revised or source == "influx")
         charts = Charts(plan) if html_file is not None else None
         run = Backtest(store, config, plan)
         if charts is not None:
@@ -123,6 +133,41 @@ def journal(state: Path | None, config: Config) -> Iterator[JournalStore]:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def _from_influx(
+    config: Config, symbols: tuple[str, ...], from_s: int | None, to_s: int | None
+) -> Iterator[JournalStore]:
+    """A journal for this run only, filled from InfluxDB."""
+    import asyncio
+    import tempfile
+
+    from sqfd.backtest.influx import Stored, fetch
+    from sqfd.influx.client import Client, QueryError
+    from sqfd.journal import JournalStore
+    from sqfd.wiring import symbols_of
+
+    settings = config.influx
+    if settings is None:
+        raise click.ClickException("--source influx: no [influx] in the configuration")
+    before_s = config.strategy.history_s + 3 * config.strategy.memory_s
+
+    async def fill(store: JournalStore, progress: Progress) -> None:
+        async with Client(settings) as client:
+            stored = Stored(client, settings.database)
+            await fetch(stored, store, symbols or symbols_of(config), (from_s, to_s), before_s, progress)
+
+    with tempfile.TemporaryDirectory(prefix="sqfd-backtest-") as folder:
+        store = JournalStore(Path(folder), bulk=True)
+        try:
+            with shown_progress("reading InfluxDB") as progress:
+                asyncio.run(fill(store, progress))
+            yield store
+        except QueryError as error:
+            raise click.ClickException(f"InfluxDB: {error}") from error
+        finally:
+            store.close()
 
 
 @contextmanager

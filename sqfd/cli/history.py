@@ -16,6 +16,7 @@ from sqfd.cli.config import file_option
 from sqfd.cli.data import When, opened, state_option
 
 if TYPE_CHECKING:
+    from exchanges.api import Instrument
     from sqfd.history.formats import Bad
     from sqfd.history.importer import Counts
     from sqfd.journal import JournalStore
@@ -25,8 +26,8 @@ BAD_SHOWN = 20
 
 
 @click.command("import", context_settings=HELP)
-@click.argument("origin", type=click.Choice(["binance", "tardis", "aggr"]))
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("origin", type=click.Choice(["binance", "tardis", "aggr", "influx"]))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--market", required=True, help="The market that the files are of, as EXCHANGE:pair.")
 @state_option
 @file_option
@@ -37,6 +38,11 @@ BAD_SHOWN = 20
 @click.option("--quote", help="Where the name does not tell.")
 @click.option("--contract-size", type=click.FloatRange(0, min_open=True), help="Base coins, or quote units if inverse.")
 @click.option("--inverse/--linear", default=None, help="Contracts are worth quote units, or base coins.")
+@click.option("--from", "from_s", type=When(), help="influx: first second.")
+@click.option("--to", "to_s", type=When(), help="influx: second after the last; default: now.")
+@click.option(
+    "--source", default="aggr_1s.trades_1s", show_default=True, help="influx: POLICY.MEASUREMENT of the bars."
+)
 @click.option("--ship", is_flag=True, help="Let the daemon ship the imported bars to InfluxDB too.")
 @click.option("--again", is_flag=True, help="Read files that are in already once more.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -47,6 +53,9 @@ def import_(
     state: Path | None,
     path: Path | None,
     data: Any,
+    from_s: int | None,
+    to_s: int | None,
+    source: str,
     ship: bool,
     again: bool,
     as_json: bool,
@@ -58,6 +67,7 @@ def import_(
     binance  public data, trades or aggTrades, zip or CSV, spot, USD-M and COIN-M
     tardis   trades or liquidations, CSV or CSV.gz
     aggr     aggr-server's trade files, plain or gz
+    influx   1-second bars of the InfluxDB that [influx] names; no FILES, but --from
 
     \b
     The daemon of that journal must be stopped. An import may be repeated, or killed and
@@ -75,11 +85,15 @@ def import_(
         instrument = instrument_of(market, **known)
     except NoSuchMarket as error:
         raise click.ClickException(str(error)) from error
+    if (origin == "influx") == bool(files) or (origin == "influx") != (from_s is not None):
+        raise click.UsageError("name FILES; or, for influx, --from and no files")
     kinds = {data or _data_of(file) for file in files}
     started = time.monotonic()
     with _writable(state, path) as store, _Progress(files) as progress:
         told = _Told(progress)
         summaries = []
+        if from_s is not None:
+            summaries.append(_from_influx(path, store, instrument, from_s, to_s or int(time.time()), source))
         for kind in sorted(kinds, reverse=True):  # trades first: liquidations join their bars
             importer = Importer(store, instrument, origin, kind, bad=told.bad, read=progress.read)
             chosen = [file for file in files if (data or _data_of(file)) == kind]
@@ -90,6 +104,24 @@ def import_(
     _print(summaries, time.monotonic() - started, as_json)
     if any(summary.unreadable for summary in summaries):
         sys.exit(1)
+
+
+def _from_influx(
+    path: Path | None, store: JournalStore, instrument: Instrument, from_s: int, to_s: int, source: str
+) -> Counts:
+    import asyncio
+
+    from sqfd.config import load
+    from sqfd.history.stored import import_stored
+    from sqfd.influx.client import QueryError
+
+    settings = load(path).config.influx
+    if settings is None:
+        raise click.ClickException("no [influx] in the configuration: it says where the bars are")
+    try:
+        return asyncio.run(import_stored(store, instrument, settings, from_s, to_s, source))
+    except (QueryError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _data_of(file: Path) -> Any:

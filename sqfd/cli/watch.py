@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from sqfd.cli.data import When, state_option
 from sqfd.cli.remote import api_of, segment, url_option
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -115,17 +116,22 @@ def _market(market: Mapping[str, Any]) -> str:
 
 @click.command(context_settings=HELP)
 @click.argument("symbol")
+@click.option("--at", "at", type=When(), help="That second, from the journal, instead of the last one live.")
+@state_option
 @url_option
 @click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
-def explain(symbol: str, url: str | None, path: Path | None, as_json: bool) -> None:
+def explain(symbol: str, at: int | None, state: Path | None, url: str | None, path: Path | None, as_json: bool) -> None:
     """Say why SYMBOL gave a signal in the last second, or what stopped it and by how much.
 
     \b
     Example: sqfd explain BTC
+             sqfd explain BTC --at 2026-11-22T14:00:00 --state S
     """
     import orjson
 
-    found = api_of(url, path).get(f"/explain/{segment(symbol)}")
+    if at is None and state is not None:
+        raise click.UsageError("--state needs --at: without it the running daemon is asked")
+    found = api_of(url, path).get(f"/explain/{segment(symbol)}") if at is None else _past(symbol, at, state, path)
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
         return
@@ -134,6 +140,19 @@ def explain(symbol: str, url: str | None, path: Path | None, as_json: bool) -> N
         mark = click.style("✓", fg="green") if gate["passed"] else click.style("✗", fg="red")
         short = "" if gate["passed"] else f"  misses by {gate['missing']:.4g}: {gate['words']}"
         click.echo(f"  {mark} {gate['name']:<10} {gate['value']:>10.4g} of {gate['needed']:.4g}{short}")
+
+
+def _past(symbol: str, second: int, state: Path | None, path: Path | None) -> Mapping[str, Any]:
+    """The explanation of a second that the journal holds."""
+    import msgspec
+
+    from sqfd.backtest.explain import explain_at
+    from sqfd.cli.backtest import configured, journal, plain_errors
+
+    config = configured(path, ()).config
+    with journal(state, config) as store, plain_errors():
+        found: dict[str, Any] = msgspec.structs.asdict(explain_at(store, config, symbol, second))
+    return found
 
 
 @click.command(context_settings=HELP)

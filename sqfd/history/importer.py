@@ -207,7 +207,7 @@ class Importer:
         name = digest(path) if file.complete else f"cut short: {path.name}"
         done = ImportedFile(name, path.name, file.first_s, file.last_s, file.trades, file.malformed)
         whole = self._whole(file) if self._data == "trades" else None
-        with self._into.finish(done, whole):
+        with self._into.finish(done, *([whole] if whole else [])):
             span = whole or Span(file.first_s, file.last_s + 1)
             symbol = self._instrument.base
             from_s, to_s = min(span[0], file.first_s), max(span[1], file.last_s + 1)

@@ -18,8 +18,12 @@ _PRICES = frozenset({"open", "high", "low", "close"})
 class History:
     """Reads `trades_1s`, or a rollup, of one database."""
 
-    def __init__(self, client: Client, database: str) -> None:
+    def __init__(
+        self, client: Client, database: str, policy: str = BARS_RP, measurement: str = BARS_MEASUREMENT
+    ) -> None:
+        """`policy`, `measurement`: where the 1-second bars are."""
         self._client, self._database = client, database
+        self._policy, self._measurement = policy, measurement
 
     async def bars(self, market: str, from_s: int, to_s: int, timeframe: str = "1s") -> Bars:
         """Bars of `from_s <= second < to_s` by time, `market` 0; raises QueryError.
@@ -35,8 +39,8 @@ class History:
         return np.concatenate(parts) if parts else np.zeros(0, BAR)
 
     def _query(self, market: str, from_s: int, to_s: int, timeframe: str) -> str:
-        policy = BARS_RP if timeframe == "1s" else f"aggr_{timeframe}"
-        measurement = BARS_MEASUREMENT if timeframe == "1s" else f"trades_{timeframe}"
+        policy = self._policy if timeframe == "1s" else f"aggr_{timeframe}"
+        measurement = self._measurement if timeframe == "1s" else f"trades_{timeframe}"
         source = ".".join(quoted(name) for name in (self._database, policy, measurement))
         value = market.replace("\\", "\\\\").replace("'", "\\'")
         fields = ", ".join(quoted(name) for name in BAR_FIELDS)

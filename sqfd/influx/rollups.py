@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,14 @@ class Revised:
         """Note those `seconds` that were written at `now_s`, too late for the continuous queries."""
         late = seconds[seconds < now_s - SEEN_BY_QUERIES_S]
         self._minutes.update((np.unique(late // PIECE_S) * PIECE_S).tolist())
+
+    def minutes(self) -> list[int]:
+        """Beginnings of the minutes that are noted."""
+        return sorted(self._minutes)
+
+    def restore(self, minutes: Iterable[int]) -> None:
+        """Note what `minutes` gave."""
+        self._minutes.update(minutes)
 
     def take(self) -> list[tuple[int, int]]:
         """The ranges (from, to) in seconds, oldest first, and forget them.

@@ -21,8 +21,8 @@ from sqfd.clock import Clock
 from sqfd.influx import lines as protocol
 from sqfd.influx.client import Client, QueryError
 from sqfd.influx.quarantine import Quarantine
-from sqfd.influx.rollups import Revised
-from sqfd.influx.schema import BARS_RP, compare, create, inspect, rollup_queries, wanted
+from sqfd.influx.remake import Remaker
+from sqfd.influx.schema import BARS_RP, compare, create, inspect, wanted
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.verdict import Failure, Verdict, judge, needs_schema
 from sqfd.model import Bars
@@ -72,17 +72,14 @@ class Shipper:
         self._rng = rng or random.Random()
         self._heads: list[str | None] = []
         self._offered: deque[tuple[str, str]] = deque()
-        self._revised = Revised()
-        self._revised_at_s: float | None = None
         self._failures = 0
         self._resets = 0
         self._down: str | None = None
-        self._ranges: deque[tuple[int, int]] = deque()
-        self._rollups_from_ms = 0.0
         self._accepted: deque[tuple[float, int]] = deque(maxlen=10_000)
         self._again_from: int | None = None
         self.quarantine = Quarantine(folder)
         self.counters: Counter[str] = Counter()
+        self.remaker = Remaker(client, settings, clock, folder, self.counters)
         self.cursor = 0
         """Tick up to which everything is acknowledged."""
         self.state = "starting"
@@ -94,7 +91,7 @@ class Shipper:
         await self._advance(self.cursor)  # from now on retention knows that somebody waits for these bars
         await self._prepare()
         while True:
-            busy = [await self._ship_next(), await self._ship_offered(), await self._make_rollups()]
+            busy = [await self._ship_next(), await self._ship_offered(), await self.remaker.step()]
             if not any(busy):
                 await self._clock.sleep(self._settings.poll_s)
 
@@ -113,7 +110,7 @@ class Shipper:
             "cursor": self.cursor,
             "lag_s": max(0, self._source.written - self.cursor) if self.cursor else None,
             "quarantined": self.quarantine.count,
-            "revised_minutes": len(self._revised),
+            "revised_minutes": self.remaker.minutes,
             "counters": dict(self.counters),
         }
 
@@ -133,7 +130,7 @@ class Shipper:
             await self._advance(written)
             return False
         await self._settle(self._lines(bars), BARS_RP)
-        self._note_revised(bars["second"])
+        self.remaker.note(bars["second"])
         self.counters["bars"] += len(bars)
         await self._advance(self._safe(self.cursor, int(ticks[-1])))
         return True
@@ -244,7 +241,7 @@ class Shipper:
                 self._again_from = self._accepted[0][1]
         self._down, self._failures, self.state = None, 0, "ok"
 
-    # --- schema and rollups
+    # --- schema
 
     async def _prepare(self) -> None:
         """Wait for InfluxDB and create what is missing."""
@@ -273,48 +270,3 @@ class Shipper:
         if self._down is None:
             log.error("InfluxDB schema cannot be made", why=why)
         self._down = why
-
-    def _note_revised(self, seconds: NDArray[np.int64]) -> None:
-        now_s = self._clock.now_ms() / 1e3
-        if not self._settings.influxql:
-            return
-        self._revised.note(seconds, now_s)
-        if len(self._revised) and self._revised_at_s is None:
-            self._revised_at_s = now_s
-
-    async def _make_rollups(self) -> bool:
-        """Make the rollups of one revised range again, so that bars wait for no more than one; True: there are others."""
-        self._gather_revised()
-        if not self._ranges or self._clock.now_ms() < self._rollups_from_ms:
-            return False
-        start, end = self._ranges[0]
-        try:
-            for query in rollup_queries(self._settings, start, end):
-                await self._roll_up(query)
-        except QueryError as error:
-            self.counters["rollups_failed"] += 1
-            log.warning("rollups not made, tried again later", error=str(error))
-            self._rollups_from_ms = self._clock.now_ms() + self._settings.rollup_delay_s * 1e3
-            return False
-        self._ranges.popleft()
-        return bool(self._ranges)
-
-    async def _roll_up(self, query: str) -> None:
-        """One rollup of one range. What is older than the target keeps is left out, as it is for plain writes."""
-        try:
-            await self._client.ask(query)
-        except QueryError as error:
-            if BEYOND_RETENTION not in str(error):
-                raise
-            self.counters["rollups_beyond_retention"] += 1
-        self.counters["rollups"] += 1
-
-    def _gather_revised(self) -> None:
-        """Take what was noted a while ago, once the ranges before are done."""
-        due = (
-            self._revised_at_s is not None
-            and self._clock.now_ms() / 1e3 >= self._revised_at_s + self._settings.rollup_delay_s
-        )
-        if due and not self._ranges:
-            self._ranges.extend(self._revised.take())
-            self._revised_at_s = None

@@ -47,6 +47,14 @@ def close_open(db: sqlite3.Connection, at_s: int) -> None:
     db.execute("UPDATE gap SET state = 'lost', note = ? WHERE state = 'gap'", (STOPPED,))
 
 
+def fill(db: sqlite3.Connection, market: int, from_s: int, to_s: int) -> None:
+    """A file held everything of `from_s <= second < to_s`: gaps of the market within are recovered."""
+    db.execute(
+        "UPDATE gap SET state = 'recovered', note = 'imported' WHERE market = ? AND from_ms >= ? AND until_ms <= ?",
+        (market, from_s * 1000, to_s * 1000),
+    )
+
+
 def read(db: sqlite3.Connection, from_s: int, to_s: int) -> list[GapRecord]:
     """Gaps that touch `from_s <= second < to_s`, by their beginning; `market` is the journal's id."""
     query = (

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqfd.journal import bars as bar_rows
-from sqfd.journal import coverage, flows
+from sqfd.journal import coverage, flows, gaps
 from sqfd.journal.store import JournalStore
 from sqfd.model import Bars, Flow, Market
 
@@ -89,15 +89,18 @@ class MarketImport:
         return whole, lived
 
     @contextmanager
-    def finish(self, file: ImportedFile, whole: tuple[int, int] | None) -> Iterator[sqlite3.Connection]:
+    def finish(self, file: ImportedFile, *whole: tuple[int, int]) -> Iterator[sqlite3.Connection]:
         """Note that a file is in, all or nothing with what is done inside (making flow).
 
-        `whole`: the seconds (from, to) that it holds completely; None: it says nothing of that (liquidations).
+        `whole`: seconds (from, to) that it holds completely; none: it says nothing of that (liquidations).
         """
         with self._store.transaction() as db:
-            if whole is not None:
-                span = min(file.first_second, whole[0]), max(file.last_second + 1, whole[1])
-                coverage.load_imported(db, self._market, span, whole)
+            for from_s, to_s in whole:
+                alone = len(whole) == 1
+                first, end = (file.first_second, file.last_second + 1) if alone else (from_s, to_s)
+                span = min(first, from_s), max(end, to_s)
+                coverage.load_imported(db, self._market, span, (from_s, to_s))
+                gaps.fill(db, self._market, from_s, to_s)
             query = "INSERT OR REPLACE INTO imported_file VALUES (?, ?, ?, ?, ?, ?, ?)"
             db.execute(query, (self._market, *file))
             yield db

@@ -247,6 +247,10 @@ class Journal:
         """Note that `sink` has everything up to and including `tick`; raises sqlite3.Error where the disk refuses."""
         await self._call(self._store.move, sink, tick)
 
+    async def forget(self, sink: str) -> None:
+        """See `JournalStore.forget`."""
+        await self._call(self._store.forget, sink)
+
     async def bars_since(self, tick: int, limit: int) -> Ticked:
         """See `JournalStore.bars_since`."""
         return await self._call(self._store.bars_since, tick, limit)

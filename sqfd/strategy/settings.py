@@ -273,6 +273,17 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         return self.armed_s + max(self.armed_s, self.confirm_s + self.reset_hold_s)
 
 
+def differences(before: StrategySettings, after: StrategySettings) -> dict[str, tuple[Any, Any]]:
+    """(before, after) of each setting that differs, by name; those of a symbol as `per_symbol.SYMBOL.name`."""
+    plain = [name for name in before.__struct_fields__ if name != "per_symbol"]
+    changed = {name: (getattr(before, name), getattr(after, name)) for name in plain}
+    for symbol in sorted(before.per_symbol.keys() | after.per_symbol.keys()):
+        old, new = before.for_symbol(symbol), after.for_symbol(symbol)
+        named = sorted(before.per_symbol.get(symbol, {}).keys() | after.per_symbol.get(symbol, {}).keys())
+        changed |= {f"per_symbol.{symbol}.{name}": (getattr(old, name), getattr(new, name)) for name in named}
+    return {name: values for name, values in changed.items() if values[0] != values[1]}
+
+
 def _check_windows(settings: StrategySettings) -> None:
     for name in ("context_windows_s", "divergence_windows_s", "reset_windows_s"):
         windows = getattr(settings, name)

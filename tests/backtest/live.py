@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from exchanges.api import Instrument, Trade
@@ -14,6 +15,7 @@ from sqfd.engine import Engine
 from sqfd.journal import Batch, JournalStore
 from sqfd.model import Flow, Market
 from sqfd.strategy.settings import StrategySettings
+from sqfd.strategy.squeezeflow import SqueezeFlow
 from sqfd.wiring import engine_for, engine_note, journaled
 from tests.flows import START, noise
 from tests.test_engine import SHORT_WINDOWS
@@ -70,6 +72,13 @@ class Live:
         """Stop and start again."""
         self.engine = self._start()
 
+    def reload(self, strategy: StrategySettings) -> None:
+        """Other settings while it runs."""
+        self.config = msgspec.structs.replace(self.config, strategy=strategy)
+        self.engine.use(SqueezeFlow(strategy, self.symbols), strategy)
+        note = engine_note(self.config, markets_of(self.symbols), self.engine.positions())
+        self.store.note_engine(self.store.last_tick() + 1, note)
+
     def trade(self, market: int, ts_ms: int, price: float, notional: float, buy: bool) -> None:
         trade = Trade(INSTRUMENT, ts_ms, price, notional / price, buy)
         self.seconds.builder.trade(market, trade, float(ts_ms))
@@ -107,18 +116,30 @@ def trades_of(seconds: int, seed: int, late: float = 0.01) -> list[list[tuple[in
     return arriving
 
 
-def lived(folder: Path, chosen: Config, seconds: int, seed: int, restarts: Sequence[int] = (), down_s: int = 0) -> Live:
-    """A live run of `seconds`, restarted at each of `restarts` after `down_s` without a closed second."""
+def lived(
+    folder: Path,
+    chosen: Config,
+    seconds: int,
+    seed: int,
+    restarts: Sequence[int] = (),
+    down_s: int = 0,
+    reloads: Mapping[int, StrategySettings] | None = None,
+    late: float = 0.01,
+) -> Live:
+    """A live run of `seconds`, restarted at each of `restarts` after `down_s` without a closed second, with other settings
+    from each of `reloads` on."""
     live = Live(folder, chosen)
     rng = np.random.default_rng(seed)
     pause = {at + offset for at in restarts for offset in range(down_s)}
-    for at, trades in enumerate(trades_of(seconds, seed)):
+    for at, trades in enumerate(trades_of(seconds, seed, late)):
         if at in restarts:
             live.restart()
         if at in pause:
             if at + 1 not in pause:
                 live.seconds.builder.start(START + at + 1)
             continue
+        if reloads and at in reloads:
+            live.reload(reloads[at])
         for trade in trades:
             live.trade(*trade)
         live.close([bool(whole) for whole in rng.random(len(MARKETS)) > 0.0005])

@@ -6,13 +6,16 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 from click.testing import CliRunner
 
 from sqfd.cli.compare_live import compare_live
 from sqfd.journal import FILE_NAME, JournalStore
-from tests.backtest.live import Live
+from tests.backtest.live import Live, config, lived
+from tests.flows import START
+from tests.test_engine import SHORT_WINDOWS
 
 
 def test_a_live_run_equals_its_backtest(live: Live, toml: Path) -> None:
@@ -63,3 +66,18 @@ def test_a_range_without_seconds_is_refused(live: Live, option: str) -> None:
     result = CliRunner().invoke(compare_live, ["--state", str(live.store.path.parent), option, second])
     assert result.exit_code == 1
     assert "there is BTC 2023-11-14" in result.output
+
+
+def test_after_a_reload_the_new_settings_are_compared(tmp_path: Path) -> None:
+    """Signals since the settings changed are the same, open positions and memory included; what came before is left out."""
+    other = msgspec.structs.replace(SHORT_WINDOWS, min_entry_score=3.0, exit_flow=0.6)
+    run = lived(tmp_path, config(), 1_000, 1, reloads={600: other})
+    run.store.close()
+    seconds = [orjson.loads(line)["second"] for line in run.lines]
+    assert min(seconds) < START + 600
+    result = CliRunner().invoke(compare_live, ["--state", str(tmp_path), "--json"])
+    found = orjson.loads(result.output)
+    assert found["live"] == len([second for second in seconds if second >= START + 600])
+    assert found["live"] >= 3
+    assert (found["same"], found["differences"]) == (found["live"], [])
+    assert found["notes"] == ["runs with other symbols or settings are left out"]

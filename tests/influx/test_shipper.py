@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import Counter
 
 import numpy as np
 
 from sqfd.clock import ManualClock
-from sqfd.influx.client import Answer
+from sqfd.influx.client import Answer, QueryError
+from sqfd.influx.remake import Remaker
 from sqfd.influx.rollups import Revised
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
@@ -146,3 +148,42 @@ def test_late_seconds_become_few_ranges():
     ranges = revised.take()
     assert len(ranges) == 6
     assert (ranges[0][0], ranges[-1][1]) == (T0, T0 + 86_400 - 60)
+
+
+class Asked:
+    """An InfluxDB that is only asked."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.queries: list[str] = []
+        self.fails = fails
+
+    async def ask(self, query):
+        if self.fails:
+            self.fails -= 1
+            raise QueryError("away", 503)
+        self.queries.append(query)
+        return []
+
+
+async def test_rollups_that_are_due_survive_a_crash(tmp_path):
+    """Noted, and the process ends: the next one makes them, once; a failure is tried again; then nothing is due."""
+    clock, settings = ManualClock((T0 + 10_000) * 1e3), InfluxSettings(rollup_delay_s=5)
+    Remaker(Asked(), settings, clock, tmp_path, Counter()).note(np.array([T0, T0 + 61]))
+    clock.set((T0 + 10_010) * 1e3)
+    asked, counters = Asked(fails=1), Counter()
+    after = Remaker(asked, settings, clock, tmp_path, counters)
+    assert after.minutes == 2
+    for _ in range(5):
+        clock.set(clock.now_ms() + 6_000)
+        await after.step()
+    assert counters == {"rollups": 6, "rollups_failed": 1}
+    assert all(f">= {T0 // 60 * 60}s" in query or "GROUP BY" in query for query in asked.queries)
+    assert Remaker(asked, settings, clock, tmp_path, counters).minutes == 0
+
+
+async def test_a_damaged_note_of_rollups_is_told_and_keeps_nobody_from_shipping(tmp_path):
+    """What was due is not known then: counted, and the shipper runs."""
+    (tmp_path / "influx-rollups.json").write_text("{")
+    counters = Counter()
+    assert Remaker(Asked(), InfluxSettings(), ManualClock(), tmp_path, counters).minutes == 0
+    assert counters["rollups_forgotten"] == 1

@@ -45,7 +45,7 @@ class Running:
                 await asyncio.sleep(0.02)
 
     def states(self, exchange_id: str) -> list[str]:
-        feeds = [f for f in self.daemon._intake.markets.values() if f.instrument.exchange == exchange_id]
+        feeds = [f for f in self.daemon._collector.intake.markets.values() if f.instrument.exchange == exchange_id]
         return [i.state for feed in feeds for i in feed.ledger.intervals if i.from_ms > 0]
 
     def settled(self, exchange_id: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from sqfd.cli import cli
 from sqfd.cli.influx import influx
 from sqfd.clock import SystemClock
 from sqfd.influx.client import Client
@@ -18,7 +19,7 @@ from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
 from sqfd.influx.warm import DETAIL_S, FlowReader
 from sqfd.influx.watchdog import Watchdog
-from sqfd.journal import Journal
+from sqfd.journal import Journal, JournalStore
 from sqfd.model import BAR, FLOW_VALUES, PPM, PRICE_SCALE, Market
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, bars, flow
 
@@ -166,3 +167,33 @@ def test_check_tells_and_init_makes_it_so(influxd, database, tmp_path):
     assert run(influx, ["check", "-c", str(path)]).output.count("expected") == 1
     path.write_text("[influx]\nport = 1\n")
     assert "InfluxDB:" in run(influx, ["check", "-c", str(path)]).output
+
+
+async def test_bars_of_others_come_into_the_journal(influxd, database, settings, tmp_path):
+    """What another writer left in InfluxDB: its bars, coverage where bars are near, flow; twice changes nothing."""
+    market = MARKETS[0]
+    seconds = np.concatenate([np.arange(NOW - 5_000, NOW - 3_000, 7), np.arange(NOW - 1_000, NOW)])
+    rows = filled([market], seconds, np.random.default_rng(3))
+    async with Client(settings) as client:
+        await made(client, settings)
+        for block in blocks(bar_lines(rows, [series(market.name)]), 5_000, 1_000_000):
+            assert (await client.write(block, "aggr_1s")).status == 204
+    path = tmp_path / "sqfd.toml"
+    path.write_text(f'[influx]\nport = {influxd.port}\ndatabase = "{database}"\n')
+    arguments = ["import", "influx", "--market", market.name, "-c", str(path), "--state", str(tmp_path / "s")]
+    arguments += ["--from", str(NOW - 6_000), "--to", str(NOW)]
+    found = []
+    for _ in range(2):
+        done = await asyncio.to_thread(CliRunner().invoke, cli, arguments)
+        assert done.exit_code == 0, done.output
+        store = JournalStore(tmp_path / "s", read_only=True)
+        bars_now, whole = store.bars([market.name], 0, 2**40), store.coverage([market.name], NOW - 6_000, NOW)[0]
+        found.append((bars_now.tolist(), whole.tolist(), store.flow(market.base, 0, 2**40).rows.tolist()))
+        store.close()
+    assert found[0] == found[1]
+    assert found[0][0] == rows.tolist()
+    assert whole[1_000 - 30 : 3_000].all()
+    assert not whole[: 1_000 - 30].any()
+    assert not whole[3_000 + 40 : 5_000 - 30].any()
+    assert whole[5_000:].all()
+    assert len(found[0][2]) == np.count_nonzero(whole)

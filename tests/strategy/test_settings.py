@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sqfd.strategy.settings import StrategySettings
+from sqfd.strategy.settings import StrategySettings, differences
 
 
 def test_every_setting_has_a_sentence() -> None:
@@ -59,3 +59,11 @@ def test_defaults_read_a_day_and_the_longest_window() -> None:
     """28 h of price and CVDs, as the design says."""
     assert StrategySettings().history_s == 28 * 3600
     assert StrategySettings().detail_s <= 4 * 3600
+
+
+def test_what_changed_is_told_by_name() -> None:
+    """Only what differs, with both values; a symbol's own settings under its name."""
+    before = StrategySettings(cooldown_s=60, per_symbol={"BTC": {"ttl_s": 60}})
+    after = StrategySettings(cooldown_s=90, per_symbol={"BTC": {"ttl_s": 60, "min_entry_score": 5.0}})
+    assert differences(before, after) == {"cooldown_s": (60, 90), "per_symbol.BTC.min_entry_score": (4.0, 5.0)}
+    assert differences(after, after) == {}

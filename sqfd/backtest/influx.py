@@ -1,0 +1,112 @@
+"""Flow made from the 1-second bars of an InfluxDB, for backtests of what another host, or an older journal, collected.
+
+InfluxDB holds the newest revision of each bar and not when it came, nor which feeds were whole. So this is data as it is known
+now; a second counts as whole where any market of its symbol had a bar within the minute before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqfd.backtest.source import NoData, moment
+from sqfd.bars.blocks import FlowBlocks
+from sqfd.history.markets import NoSuchMarket, instrument_of
+from sqfd.influx.client import Client
+from sqfd.influx.history import CHUNK_S, History
+from sqfd.influx.lines import BARS_MEASUREMENT
+from sqfd.influx.schema import BARS_RP, quoted
+from sqfd.journal import JournalStore
+from sqfd.model import BAR, USD_LIKE, Bars, Market, market_of
+
+SILENT_S = 60
+
+
+class Stored:
+    """What a database has of some symbols."""
+
+    def __init__(self, client: Client, database: str) -> None:
+        self._client, self._history = client, History(client, database)
+        self._source = ".".join(quoted(name) for name in (database, BARS_RP, BARS_MEASUREMENT))
+        self._database = database
+
+    async def markets(self, symbols: Sequence[str]) -> dict[str, list[Market]]:
+        """By symbol, the markets whose names tell what they are. Raises QueryError."""
+        query = f'SHOW TAG VALUES ON {quoted(self._database)} FROM {quoted(BARS_MEASUREMENT)} WITH KEY = "market"'
+        (found,) = await self._client.ask(query)
+        known: dict[str, list[Market]] = {symbol: [] for symbol in symbols}
+        for series in found:
+            for _, name in series.values:
+                try:
+                    market = market_of(instrument_of(name))
+                except NoSuchMarket:
+                    continue
+                if market.base in known and market.quote in USD_LIKE:
+                    known[market.base].append(market)
+        return known
+
+    async def extent(self, markets: Sequence[Market]) -> tuple[int, int] | None:
+        """First and last second that any of the markets has. Raises QueryError."""
+        seconds = []
+        for end in ("first", "last"):
+            where = " OR ".join(f"market = '{market.name}'" for market in markets)
+            for field in ("close", "lbuy"):
+                query = f"SELECT {end}({quoted(field)}) FROM {self._source} WHERE {where}"
+                (found,) = await self._client.ask(query)
+                seconds += [int(series.values[0][0]) for series in found]
+        return (min(seconds), max(seconds)) if seconds else None
+
+    async def bars(self, markets: Sequence[Market], from_s: int, to_s: int) -> Bars:
+        """Of all markets, by (second, market); `market` is an index into them. Raises QueryError."""
+        parts = []
+        for index, market in enumerate(markets):
+            part = await self._history.bars(market.name, from_s, to_s)
+            part["market"] = index
+            parts.append(part)
+        bars = np.concatenate(parts) if parts else np.zeros(0, BAR)
+        return bars[np.lexsort((bars["market"], bars["second"]))]
+
+
+async def fetch(
+    stored: Stored,
+    store: JournalStore,
+    symbols: Sequence[str],
+    span: tuple[int | None, int | None],
+    before_s: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Copy the flow of `span` (seconds, None: all there is) and of `before_s` before it into an empty journal.
+
+    Raises NoData, naming what there is, and QueryError.
+    """
+    known = await stored.markets(symbols)
+    extents = {symbol: await stored.extent(markets) if markets else None for symbol, markets in known.items()}
+    there = [extent for extent in extents.values() if extent is not None]
+    if not there:
+        raise NoData(f"InfluxDB has no bars of {', '.join(symbols)}")
+    first = max(min(e[0] for e in there), -(1 << 62) if span[0] is None else span[0] - before_s)
+    last = min(max(e[1] for e in there) + 1, 1 << 62 if span[1] is None else span[1])
+    if first >= last:
+        told = ", ".join(f"{s} {moment(e[0])} to {moment(e[1] + 1)}" for s, e in extents.items() if e is not None)
+        raise NoData(f"InfluxDB has nothing in that range; there is {told}")
+    store.register([], symbols)
+    makers = [FlowBlocks(known[symbol]) for symbol in symbols]
+    for start in range(first // CHUNK_S * CHUNK_S, last, CHUNK_S):
+        end = min(start + CHUNK_S, -(-last // 60) * 60)
+        for index, (symbol, maker) in enumerate(zip(symbols, makers, strict=True)):
+            bars = await stored.bars(known[symbol], start, end)
+            rows = maker.close(start, bars, _whole(bars, len(known[symbol]), start, end))
+            rows["symbol"] = index
+            store.load_flow(rows[(rows["second"] >= first) & (rows["second"] < last)])
+        progress(end - first, last - first)
+
+
+def _whole(bars: Bars, markets: int, start: int, end: int) -> NDArray[np.bool_]:
+    """Markets × seconds: any bar of any market within the last `SILENT_S`."""
+    seconds = np.arange(end - start)
+    newest = np.full(end - start, -SILENT_S - 1)
+    newest[bars["second"] - start] = bars["second"] - start
+    recent = seconds - np.maximum.accumulate(newest) <= SILENT_S
+    return np.broadcast_to(recent, (markets, end - start))
