@@ -66,6 +66,7 @@ async def running(folder: Path, ids: tuple[str, ...] = IDS, **more: object) -> A
         "symbols.exchanges": list(ids),
         "feed.addresses": await venues.start(),
         "feed.stagger_s": 0.0,
+        "http.enabled": False,
         **more,
     }
     daemon = Daemon(load(environment={"HOME": str(folder)}, flags=flags).config, folder, clock=clock)
