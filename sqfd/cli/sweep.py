@@ -128,7 +128,7 @@ def _executor(workers: int | None, cluster: str | None, units: int) -> Iterator[
         try:
             distributed = import_module("distributed")
         except ImportError as error:
-            raise click.ClickException("--dask needs the package distributed: pip install distributed") from error
+            raise click.ClickException("--dask needs the optional packages: pip install 'sqfd[sweep]'") from error
         with distributed.Client(cluster) as client:
             yield client.get_executor()
         return
