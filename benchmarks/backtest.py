@@ -122,10 +122,24 @@ def slow_twin(folder: Path) -> dict[str, Any]:
     return {"ticks": TWIN_TICKS, "cpu_s": round(cpu, 3), "ticks_per_cpu_s": round(TWIN_TICKS / cpu, 1)}
 
 
+def sweeps(folder: Path, workers: int) -> float:
+    """Wall seconds of a sweep of 32 over two days of one symbol, start of the processes included."""
+    arguments = ["sweep", "--state", str(folder), "--symbol", SYMBOLS[0], "--workers", str(workers)]
+    arguments += ["--to", str(START + 2 * DAY_S), "--vary", "strategy.min_entry_score=1..9", "--random", "32"]
+    with tempfile.TemporaryDirectory(prefix="sqfd-sweep-") as out:
+        began = time.perf_counter()
+        run_sqfd = "from sqfd.cli import main; main()"
+        subprocess.run(
+            [sys.executable, "-c", run_sqfd, *arguments, "--out", out], check=True, stdout=subprocess.DEVNULL
+        )
+        return time.perf_counter() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=float, default=30.0)
     parser.add_argument("--keep", type=Path, help="make the journals there, or use those that are there")
+    parser.add_argument("--sweep", action="store_true", help="also time a sweep of 32 on one core and on two")
     parser.add_argument("--case", nargs=3, metavar=("FOLDER", "SYMBOLS", "BLOCK_S"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.case:
@@ -142,6 +156,9 @@ def main() -> None:
             f"1 symbol, {REVISED_SHARE:.0%} of ticks revise": in_process(folder / "late", SYMBOLS[:1]),
             "slow twin of the phases": slow_twin(folder / "long"),
         }
+        if chosen.sweep:
+            one, two = sweeps(folder / "long", 1), sweeps(folder / "long", 2)
+            print(f"sweep of 32 trials: {one:.1f} s on one core, {two:.1f} s on two: {one / two:.2f} times")
     print(f"{'':<32}{'ticks':>12}{'CPU s':>9}{'ticks/s':>12}{'RSS MB':>9}")
     for name, found in cases.items():
         shown = f"{found['ticks']:>12,}{found['cpu_s']:>9.2f}{found['ticks_per_cpu_s']:>12,.0f}"

@@ -19,7 +19,7 @@ import uvloop
 import exchanges
 from benchmarks.harness import report
 from sqfd import log
-from sqfd.cli.demo import SYMBOLS
+from sqfd.cli.demo import SYMBOLS, page_port
 from sqfd.config import Config, load
 from sqfd.daemon import Daemon, Status
 from sqfd.sim.clock import ScaledClock
@@ -39,7 +39,10 @@ async def measured(config: Config, state: Path, served: Ready, seconds: float) -
     """(status before, status after, CPU seconds, RSS in MB) of the daemon over `seconds`."""
     daemon = Daemon(config, state, clock=ScaledClock(served.anchor_ms, served.speed))
     running = asyncio.create_task(daemon.run())
-    await daemon.ready.wait()
+    ready = asyncio.create_task(daemon.ready.wait())
+    await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        running.result()
     await asyncio.sleep(WARM_S)
     before, cpu = daemon.status(), time.process_time()
     await asyncio.sleep(seconds)
@@ -64,6 +67,7 @@ def main() -> None:
                 "symbols.symbols": list(SYMBOLS),
                 "symbols.exchanges": chosen,
                 "feed.addresses": served.addresses,
+                "http.port": page_port(),
             }
             config = load(environment={"HOME": folder}, flags=flags).config
             before, after, cpu, memory = uvloop.run(measured(config, state, served, seconds))

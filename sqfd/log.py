@@ -48,6 +48,7 @@ def configure(level: str, form: Form, stream: TextIO | None = None, env: Mapping
     set_level(level)
     stages: list[Any] = [
         _filter,
+        _add_name,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         Repeats(),
@@ -61,7 +62,7 @@ def configure(level: str, form: Form, stream: TextIO | None = None, env: Mapping
     structlog.configure(
         processors=stages,
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=lambda name="sqfd": _Named(name, out),
         cache_logger_on_first_use=True,
     )
 
@@ -77,6 +78,19 @@ def set_level(level: str) -> None:
 def _filter(_: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if _LEVELS.get(method, 20) < _least[0]:
         raise structlog.DropEvent
+    return line
+
+
+class _Named(structlog.PrintLogger):
+    """Writes to a stream and knows its name."""
+
+    def __init__(self, name: str, out: TextIO) -> None:
+        super().__init__(out)
+        self.name = name
+
+
+def _add_name(logger: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    line.setdefault("logger", getattr(logger, "name", "sqfd"))
     return line
 
 
@@ -116,4 +130,4 @@ def _prefixed(_: Any, method: str, line: str | MutableMapping[str, Any]) -> str:
 
 def get(name: str) -> Any:
     """A logger that carries its name."""
-    return structlog.get_logger().bind(logger=name)
+    return structlog.get_logger(name)  # lazy: a logger may be made before `configure`

@@ -36,10 +36,9 @@ async def warm_up(
     earlier = await _before_journal(engine.symbols, seconds, journal, influx, config, since, int(time.now_ms() / 1e3))
     if earlier is not None:
         await journal.load_flow(np.concatenate(earlier.flow))  # a backtest must see what this run was warmed with
-    flows = []
-    for index, symbol in enumerate(engine.symbols):
-        flow = (await journal.flow(symbol, since, last + 1, index=index)).rows
-        flows.append(flow if earlier is None else np.concatenate([earlier.flow[index], flow]))
+    # The journal keeps what it had: read back, so that no second comes twice.
+    end = last + 1 if earlier is None else 1 << 40
+    flows = [(await journal.flow(symbol, since, end, index=index)).rows for index, symbol in enumerate(engine.symbols)]
     newest = [flow[-1:] for flow in flows]
     if flows:
         engine.warm(np.concatenate(flows))  # at once, as backtests do: what is remembered depends on it

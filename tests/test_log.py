@@ -88,3 +88,17 @@ def test_signals_are_never_repeats() -> None:
     """Two signals differ in their second or symbol."""
     lines = written("json", {}, *(("info", "signal", {"symbol": "BTCUSDT", "second": second}) for second in (1, 2)))
     assert len(lines) == 2
+
+
+def test_a_logger_may_be_older_than_the_configuration() -> None:
+    """Modules make theirs when they are imported; form and level hold for them, too."""
+    logger, plain = log.get("early"), structlog.get_logger("plain")
+    out = io.StringIO()
+    log.configure("warning", "logfmt", out, {"JOURNAL_STREAM": "8:1"})
+    logger.info("no")
+    logger.warning("yes")
+    plain.bind(exchange="OKEX").error("no")
+    assert out.getvalue().splitlines() == [
+        "<4>level=warning logger=early event=yes",
+        "<3>level=error logger=plain event=no exchange=OKEX",
+    ]

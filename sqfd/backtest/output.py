@@ -22,7 +22,8 @@ def head(result: Result, config: Config) -> dict[str, Any]:
         "symbols": plan.symbols,
         "from": plan.first - 1,
         "to": plan.last - 1,
-        "data": "revised" if plan.revised else "as seen",
+        "data": plan.data,
+        "revised": plan.revised,
         "coverage": result.coverage.told(plan.last - plan.first),
         "ticks": result.ticks,
         "elapsed_s": round(result.elapsed_s, 6),
@@ -59,8 +60,7 @@ def summary(result: Result, config: Config) -> str:
     """A screenful: coverage, speed, account, trades, buy-and-hold."""
     plan, stats = result.plan, result.stats()
     lines = [
-        f"{', '.join(plan.symbols)}  {moment(plan.first - 1)} to {moment(plan.last - 1)} UTC, "
-        + ("newest revisions (better data than live had)" if plan.revised else "as live saw it")
+        f"{', '.join(plan.symbols)}  {moment(plan.first - 1)} to {moment(plan.last - 1)} UTC, {plan.data}",
     ]
     for symbol, known in result.coverage.told(plan.last - plan.first).items():
         lines.append(

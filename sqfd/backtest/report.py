@@ -87,11 +87,6 @@ def _plot(figure: go.Figure) -> str:
 
 def _coverage(result: Result, config: Config) -> str:
     told = head(result, config)
-    data = (
-        "the newest revision of every second, which is better data than live had"
-        if result.plan.revised
-        else "as live saw it: late trades count from the second in which they came"
-    )
     rows = [
         (
             symbol,
@@ -104,7 +99,7 @@ def _coverage(result: Result, config: Config) -> str:
     ]
     table = _table(("", "seconds stored", "volume whole", "revisions", "markets"), rows)
     speed = f"{result.ticks:,} ticks in {result.elapsed_s:.2f} s ({result.ticks_per_second:,.0f} ticks/s)"
-    return _section("Data", f'<p class="note">Data {data}. {speed}.</p>{table}')
+    return _section("Data", f'<p class="note">The data are {result.plan.data}. {speed}.</p>{table}')
 
 
 def _cards(stats: dict[str, Any]) -> str:
@@ -172,14 +167,12 @@ def _groups(stats: dict[str, Any]) -> str:
 def _trades(trades: Sequence[Trade]) -> str:
     if not trades:
         return '<p class="note">No trade in this range.</p>'
-    columns = ("entry (UTC)", "", "side", "score", "lev.", "held", "entry", "exit", "net $", "net bps", "MAE", "MFE")
-    cells = "".join(f"<th>{name}</th>" for name in columns)
+    columns = ["entry (UTC)", "", "side", "score", "lev.", "held", "entry", "exit", "net $", "net bps", "MAE", "MFE"]
+    heads = [f"<th>{name}</th>" for name in columns]
+    heads.insert(3, '<th class="text">why it ended, and why it began</th>')
     rows = "".join(_trade(trade) for trade in trades[:MOST_TRADES])
     more = f'<p class="note">The first {MOST_TRADES:,}; --trades writes all.</p>' if len(trades) > MOST_TRADES else ""
-    return (
-        f'<div class="wide"><table><thead><tr>{cells}<th class="text">why it ended, and why it began</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>{more}"
-    )
+    return f'<div class="wide"><table><thead><tr>{"".join(heads)}</tr></thead><tbody>{rows}</tbody></table></div>{more}'
 
 
 def _trade(trade: Trade) -> str:
@@ -199,7 +192,7 @@ def _trade(trade: Trade) -> str:
         _share(trade.mfe),
     )
     tone = "good" if trade.net > 0 else "bad"
-    cells = "".join(f'<td class="{tone if place in (8, 9) else ""}">{value}</td>' for place, value in enumerate(values))
+    cells = [f'<td class="{tone if place in (8, 9) else ""}">{value}</td>' for place, value in enumerate(values)]
     parts = "\n".join(
         f"{name.replace('_', ' ')}: {value:.2f}" for name, value in trade.explain["score_breakdown"].items()
     )

@@ -77,6 +77,16 @@ class Plan(NamedTuple):
     first: int
     last: int
     revised: bool = False
+    """The newest revision of each second instead of what was known at its tick."""
+    lived: bool = True
+    """A daemon or a replay wrote this journal, it was not only imported."""
+
+    @property
+    def data(self) -> str:
+        """Which data that is, in words."""
+        if self.revised:
+            return "newest revisions (better data than live had)"
+        return "as live saw it" if self.lived else "as imported (nothing of it was seen live)"
 
 
 class Result(NamedTuple):
@@ -121,7 +131,8 @@ def planned(
     if unknown:
         chosen_of = (*unknown, *(name for name in store.symbol_names() if name not in unknown))
         span_of(source, chosen_of, from_s, to_s)  # raises, and names every symbol that there is
-    return Plan(chosen, *span_of(source, chosen, from_s, to_s), revised)
+    first, last = span_of(source, chosen, from_s, to_s)
+    return Plan(chosen, first, last, revised, any(told.tick < last for told in told_by(store)))
 
 
 class Paper:

@@ -24,6 +24,8 @@ DAILY_FROM_S = 20 * DAY_S
 """Ranges at least this long are judged by daily returns, shorter ones by hourly."""
 ANNUAL_FROM_S = 30 * DAY_S
 """Shorter ranges say nothing about a year: no CAGR, no Calmar."""
+FEWEST_PERIODS = 12
+"""Fewer returns have no spread to speak of: no volatility, Sharpe or Sortino."""
 RESAMPLES = 2_000
 DIGITS = 8
 
@@ -56,6 +58,9 @@ def statistics(curve: EquityCurve, trades: Sequence[Trade], still_open: Sequence
         "by_exit_reason": grouped(trades, lambda trade: trade.exit_reasons),
         "buy_and_hold": {**ratios(hold, YEAR_S / period_s), "max_drawdown": curve.hold_drawdown.depth},
     }
+    if len(returns) < FEWEST_PERIODS:
+        for account in (out, out["buy_and_hold"]):
+            account["volatility"] = account["sharpe"] = account["sortino"] = None
     if span_s < ANNUAL_FROM_S:
         for account in (out, out["buy_and_hold"]):
             account["cagr"] = account["calmar"] = None

@@ -67,19 +67,14 @@ def _run(state: Path, names: str, seed: int, speed: float, seconds: float | None
     log.configure("warning", "console")
     screen.say(f"simulating {len(chosen)} exchanges and a day of history for {', '.join(SYMBOLS)} …")
     with SimulatedExchanges(chosen, SYMBOLS, seed=seed, speed=speed, journal=state, timeout_s=READY_S) as simulated:
-        flags = {
-            "symbols.symbols": list(SYMBOLS),
-            "symbols.exchanges": list(chosen),
-            "feed.addresses": simulated.addresses,
-            "http.port": page_port() if port is None else port,
-        }
-        config = load(environment={"HOME": str(state)}, flags=flags).config
+        written = write_config(state, chosen, simulated.addresses, page_port() if port is None else page_port(port))
+        config = load(written, environment={"HOME": str(state)}).config
 
         def make() -> Daemon:
             clock = ScaledClock(simulated.anchor_ms, simulated.speed)
             return Daemon(config, state, clock=clock, on_signal=screen.signal)
 
-        return run_until_stopped(make, lambda daemon: screen.show(daemon, seconds))
+        return run_until_stopped(make, lambda daemon: screen.show(daemon, seconds, written))
 
 
 class Screen:
@@ -107,13 +102,14 @@ class Screen:
             soft_wrap=True,
         )
 
-    async def show(self, daemon: Daemon, seconds: float | None) -> None:
+    async def show(self, daemon: Daemon, seconds: float | None, config: Path) -> None:
         """Show the daemon's state until `seconds` are over (None: until cancelled), then sum up."""
         from rich.live import Live
 
         await daemon.ready.wait()
         self._started = time.monotonic()
         self.say(f"ready: live page at {daemon.url}  (Ctrl-C stops)")
+        self.say(f"       from another terminal: sqfd status -c {config}   (also top, explain BTC, markets, doctor)")
         try:
             if self._console.is_terminal:
                 with Live(console=self._console, refresh_per_second=4, transient=True) as live:
@@ -143,14 +139,37 @@ class Screen:
 
 
 def page_port(usual: int = 8686) -> int:
-    """The usual port, or 0 (any) where another program has it."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", usual))
-        except OSError:
-            return 0
-    return usual
+    """The usual port, or any free one where another program has it."""
+    for port in (usual, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise click.ClickException("no free port on 127.0.0.1 for the live page")
+
+
+def write_config(state: Path, exchanges: Sequence[str], addresses: Mapping[str, Mapping[str, str]], port: int) -> Path:
+    """The demo's configuration as a file, so that every other command can be pointed at it."""
+    from sqfd.settings import toml_value
+
+    lines = [
+        "# Written by `sqfd demo`: simulated exchanges on this machine.",
+        "[symbols]",
+        f"symbols = {toml_value(SYMBOLS)}",
+        f"exchanges = {toml_value(exchanges)}",
+        "[journal]",
+        f"state = {toml_value(str(state))}",
+        "[http]",
+        f"port = {port}",
+    ]
+    for exchange, named in addresses.items():
+        lines += [f"[feed.addresses.{exchange}]", *(f"{name} = {toml_value(url)}" for name, url in named.items())]
+    path = state / "sqfd.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
 
 
 def line(status: Status, trades_hz: float) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from exchanges.archives import ORIGINS
 from sqfd.cli.config import file_option
 from sqfd.cli.data import When, opened, state_option
 
@@ -26,7 +27,7 @@ BAD_SHOWN = 20
 
 
 @click.command("import", context_settings=HELP)
-@click.argument("origin", type=click.Choice(["binance", "tardis", "aggr", "influx"]))
+@click.argument("origin", type=click.Choice([*ORIGINS, "influx"]))
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--market", required=True, help="The market that the files are of, as EXCHANGE:pair.")
 @state_option

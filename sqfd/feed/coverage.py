@@ -85,20 +85,20 @@ class Ledger:
 
     def add(self, from_ms: float, until_ms: float, reason: str, missed: int | None = None) -> Interval:
         """A gap that was found after it ended. Gives the interval that speaks for it: a known one where it lies in one."""
-        self._make_room()
         at = next((n for n, i in enumerate(self.intervals) if i.from_ms > from_ms), len(self.intervals))
         earlier = self.intervals[at - 1] if at else None
         later = self.intervals[at] if at < len(self.intervals) else None
         if earlier is not None:
-            from_ms = max(from_ms, earlier.until_ms if earlier.until_ms is not None else until_ms)
+            if earlier.until_ms is None or earlier.until_ms >= until_ms:
+                return earlier
+            from_ms = max(from_ms, earlier.until_ms)
         if later is not None:
             until_ms = min(until_ms, later.from_ms)
-        if from_ms >= until_ms:
-            known = later or earlier
-            assert known is not None
-            return known
+        if later is not None and from_ms >= until_ms:
+            return later
         made = Interval(from_ms, until_ms, "gap", reason, missed)
-        self.intervals.insert(at, made)
+        at -= self._make_room()
+        self.intervals.insert(max(0, at), made)
         self.changed.append(made)
         return made
 
@@ -121,9 +121,12 @@ class Ledger:
         interval.missed = interval.missed if missed is None else missed
         self.changed.append(interval)
 
-    def _make_room(self) -> None:
-        if len(self.intervals) == self.intervals.maxlen:
-            self.intervals.popleft()
+    def _make_room(self) -> int:
+        """Forget the oldest interval where there is no room for another; says how many were forgotten."""
+        if len(self.intervals) < (self.intervals.maxlen or 0):
+            return 0
+        self.intervals.popleft()
+        return 1
 
     def _append(self, interval: Interval) -> None:
         self.intervals.append(interval)

@@ -14,6 +14,9 @@ from sqfd.feed.rest import Rest, RestFailed
 SHARE = 0.1
 """Its share of the exchange's REST limit."""
 
+FIRST_S = 10.0
+"""After the start, prices have to be there first."""
+
 
 class Interest(NamedTuple):
     """Open interest of one market, known both ways."""
@@ -49,9 +52,10 @@ class InterestPoller:
 
     async def run(self) -> None:
         """Until cancelled. A question that fails is asked again at the next interval."""
+        await self._clock.sleep(min(FIRST_S, self._interval_s))
         while True:
-            await self._clock.sleep(self._interval_s)
             await self.ask()
+            await self._clock.sleep(self._interval_s)
 
     async def ask(self) -> None:
         """All calls once; what each answers is told at once."""

@@ -219,6 +219,9 @@ class Link:
         if session.opened_ms is None:
             return None
         paces = [feed.pace for _, feed in self.feeds()]
+        if not paces:  # liquidations alone, of which there may be none for days: only its heartbeats tell
+            quiet_s = (now_ms - session.frame_ms) / 1e3
+            return f"no frame for {quiet_s:.1f} s" if quiet_s > settings.silence_max_s else None
         limit_s = connection_limit_s(paces, settings.silence_min_s, settings.silence_max_s)
         since_ms = session.data_ms
         if since_ms is None:

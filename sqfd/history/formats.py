@@ -1,16 +1,10 @@
 """Rows of trade archives as columns. Pure.
 
-Each layout is one regular expression over whole lines: it says exactly what is accepted (plain decimal numbers, known words),
-and reading a block of lines is one call. A line that does not match costs only itself.
-
-Sources: Binance public data (README of binance-public-data: spot, USD-M and COIN-M `trades` and `aggTrades`; spot is in
-microseconds since 2025), Tardis' downloadable CSV (`trades`, `liquidations`, microseconds), aggr-server's hourly files
-(`timestamp price size side [liquidation]`, base coins, side 1 = buy).
+`exchanges.archives` says how rows read; reading a block of lines is one call. A line that does not match costs only itself.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -18,19 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchanges.api import COUNT_MAX, NOTIONAL_MAX, PRICE_MAX, SIZE_MAX, TIME_MAX_MS
+from exchanges.archives import Layout
 
-Origin = Literal["binance", "tardis", "aggr"]
 Data = Literal["trades", "liquidations"]
 
 MICROSECONDS_FROM = 100_000_000_000_000
 """Times from here on are microseconds: as milliseconds they would be in the year 5138."""
 _BUY = frozenset({b"buy", b"1"})
 _TRUE = frozenset({b"true", b"True", b"TRUE", b"1"})
-
-_NUMBER = rb"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
-_FLAG = rb"([Tt]rue|TRUE|[Ff]alse|FALSE)"
-_TIME = rb"(\d{9,17})"
-
 
 TRADE = np.dtype(
     [
@@ -48,63 +37,8 @@ Trades = NDArray[np.void]
 """Rows of TRADE, in the order of the file."""
 
 
-class Layout(NamedTuple):
-    """How lines of one kind of file read: the groups of `line`, by name."""
-
-    origin: Origin
-    line: re.Pattern[bytes]
-    groups: tuple[str, ...]
-    base_coins: bool
-    """Sizes are base coins whatever the exchange's contracts are."""
-
-
-def _layout(origin: Origin, line: bytes, groups: str, base_coins: bool = False) -> Layout:
-    return Layout(origin, re.compile(rb"^" + line + rb"\r?$", re.MULTILINE), tuple(groups.split()), base_coins)
-
-
 Columns = dict[str, Sequence[bytes]]
 """The groups of all rows, by name."""
-
-LAYOUTS = (
-    _layout(
-        "binance",
-        rb"\d+,"
-        + _NUMBER
-        + rb","
-        + _NUMBER
-        + rb",\d+(?:\.\d*)?(?:[eE][-+]?\d+)?,"
-        + _TIME
-        + rb","
-        + _FLAG
-        + rb"(?:,\w+)?",
-        "price size time maker",
-    ),
-    _layout(
-        "binance",
-        rb"\d+," + _NUMBER + rb"," + _NUMBER + rb",(-?\d{1,19}),(-?\d{1,19})," + _TIME + rb"," + _FLAG + rb"(?:,\w+)?",
-        "price size first last time maker",
-    ),
-    _layout(
-        "tardis",
-        rb"[^,\n]*,([^,\n]*)," + _TIME + rb",\d*,[^,\n]*,(buy|sell|unknown)," + _NUMBER + rb"," + _NUMBER,
-        "symbol time side price size",
-    ),
-    _layout(
-        "aggr",
-        _TIME + rb" " + _NUMBER + rb" " + _NUMBER + rb" ([01])(?: ([01])?)?",
-        "time price size side forced",
-        True,
-    ),
-)
-"""Binance's trades and aggTrades are told apart by where the flag stands."""
-
-
-def layout_of(origin: Origin, line: bytes) -> Layout | None:
-    """The layout that a line has; None: it has none of this origin's."""
-    for layout in LAYOUTS:
-        if layout.origin == origin and layout.line.fullmatch(line):
-            return layout
-    return None
 
 
 class Bad(NamedTuple):

@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 
 from exchanges.api import Instrument
+from exchanges.archives import Layout, layout_of
 from sqfd.history.derive import derive
 from sqfd.history.files import Span, Unreadable, blocks, digest, named_span
-from sqfd.history.formats import Bad, Data, Layout, Origin, Trades, layout_of, read_block
+from sqfd.history.formats import Bad, Data, Trades, read_block
 from sqfd.history.seconds import bars_of, notional
 from sqfd.journal import JournalStore
 from sqfd.journal.imports import ImportedFile, MarketImport
@@ -79,7 +80,7 @@ class Importer:
         self,
         store: JournalStore,
         instrument: Instrument,
-        origin: Origin,
+        origin: str,
         data: Data = "trades",
         *,
         bad: Callable[[Path, Bad], None] = lambda path, row: None,
@@ -180,18 +181,18 @@ class Importer:
             trades = np.concatenate(self._waiting)
             over = np.ones(len(trades), bool) if before_s is None else trades["ts_ms"] < before_s * 1000
             self._waiting = [trades[~over]] if before_s is not None else []
-            self._write(trades[over])
+            self._write(trades[over], self._open[0].peek.layout.collected)
         self._written_to_s = self._newest_s + 1 if before_s is None else before_s
         for file in [file for file in self._open if before_s is None or file is not self._open[-1]]:
             if before_s is None or file.last_s < before_s:
                 self._open.remove(file)
                 self._finish(file)
 
-    def _write(self, trades: Trades) -> None:
+    def _write(self, trades: Trades, base_coins: bool) -> None:
         if not len(trades):
             return
         instrument = self._instrument
-        if self._origin == "aggr":
+        if base_coins:
             worth = notional(trades, 1.0, False)
         else:
             worth = notional(trades, instrument.contract_size, instrument.inverse)
@@ -215,7 +216,7 @@ class Importer:
 
     def _whole(self, file: _Open) -> Span:
         """What its name says, if its trades bear that out; else all but its first and last second, which may be cut."""
-        named = named_span(file.peek.path, file.first_s, local_time=self._origin == "aggr")
+        named = named_span(file.peek.path, file.first_s, local_time=file.peek.layout.collected)
         inside = Span(file.first_s + 1, max(file.last_s, file.first_s + 1))
         if named is None or not (named.from_s <= file.first_s and file.last_s < named.to_s):
             return inside

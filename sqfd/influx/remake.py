@@ -17,6 +17,7 @@ from sqfd.influx.schema import rollup_queries
 from sqfd.influx.settings import InfluxSettings
 
 FILE_NAME = "influx-rollups.json"
+BEYOND_RETENTION = "points beyond retention policy"
 
 log = structlog.get_logger("influx")
 
@@ -66,8 +67,7 @@ class Remaker:
         start, end = self._ranges[0]
         try:
             for query in rollup_queries(self._settings, start, end):
-                await self._client.ask(query)
-                self._counters["rollups"] += 1
+                await self._roll_up(query)
         except QueryError as error:
             self._counters["rollups_failed"] += 1
             log.warning("rollups not made, tried again later", error=str(error))
@@ -76,6 +76,16 @@ class Remaker:
         self._ranges.popleft()
         self._write()
         return bool(self._ranges)
+
+    async def _roll_up(self, query: str) -> None:
+        """One rollup of one range. What is older than the target keeps is left out, as it is for plain writes."""
+        try:
+            await self._client.ask(query)
+        except QueryError as error:
+            if BEYOND_RETENTION not in str(error):
+                raise
+            self._counters["rollups_beyond_retention"] += 1
+        self._counters["rollups"] += 1
 
     def _gather(self) -> None:
         """Take what was noted a while ago, once the ranges before are done."""

@@ -34,7 +34,6 @@ FIRST_SECOND = 1_230_768_000  # 2009-01-01: InfluxDB takes 1970 in silence
 FUTURE_S = 86_400
 UNSAFE_S = 30.0
 """VictoriaMetrics acknowledges from memory, and writes to disk seconds later; InfluxDB's 204 is durable."""
-BEYOND_RETENTION = "points beyond retention policy"
 
 log = structlog.get_logger("influx")
 

@@ -65,10 +65,19 @@ def read(db: sqlite3.Connection, from_s: int, to_s: int) -> list[GapRecord]:
 
 
 def pauses(db: sqlite3.Connection, from_s: int, to_s: int) -> list[tuple[int, int]]:
-    """(first, last + 1) of the stretches between two runs: no daemon, or a disk that refused."""
-    runs = db.execute("SELECT first_second, last_second FROM run ORDER BY first_second").fetchall()
-    pairs = itertools.pairwise(runs)
-    return [(one[1] + 1, two[0]) for one, two in pairs if two[0] > one[1] + 1 and two[0] > from_s and one[1] + 1 < to_s]
+    """(first, last + 1) of the stretches between two runs: no daemon, or a disk that refused.
+
+    What a file was imported over as a whole is left out.
+    """
+    lived = db.execute("SELECT first_second, last_second FROM run WHERE imported = 0 ORDER BY first_second").fetchall()
+    imported = db.execute("SELECT first_second, last_second FROM run WHERE imported = 1").fetchall()
+    found = []
+    for one, two in itertools.pairwise(lived):
+        first, end = one[1] + 1, two[0]
+        inside = first < end and end > from_s and first < to_s
+        if inside and not any(start <= first and last >= end - 1 for start, last in imported):
+            found.append((first, end))
+    return found
 
 
 def amend(

@@ -50,7 +50,7 @@ def test_signals_equal_what_the_journal_holds(live: Live) -> None:
     assert lines(backtest(live.store, live.config)) == stored
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(2, 10_000), restart=st.integers(350, 600), down_s=st.integers(1, 90))
 def test_signals_equal_for_any_run(
     tmp_path_factory: pytest.TempPathFactory, seed: int, restart: int, down_s: int

@@ -149,3 +149,23 @@ def test_markets_can_join_later() -> None:
     assert builder.add_markets(2) == range(1, 3)
     builder.trade(2, trade(2), 0.0)
     assert close(builder).bars["market"].tolist() == [0, 2]
+
+
+def test_recovered_trades_find_their_place() -> None:
+    """What was missing comes after what is known of its millisecond, or before it: open and close are as if it had come."""
+    builder = Builder()
+    builder.add_markets(1)
+    builder.start(START_MS // 1000)
+    builder.trade(0, trade(500, 10.0), 0.0)
+    builder.trade(0, trade(700, 20.0), 0.0)
+    builder.close(np.ones(1, np.bool_))
+    for ts_ms, price, first in ((500, 11.0, False), (700, 19.0, True), (600, 30.0, False)):
+        assert builder.recovered(0, trade(ts_ms, price), first)
+    bar = builder.close(np.ones(1, np.bool_)).bars[0]
+    assert (bar["open"], bar["high"], bar["close"], bar["cbuy"]) == (10.0, 30.0, 20.0, 5)
+    assert builder.recovered(0, trade(500, 9.0), True)
+    assert builder.recovered(0, trade(700, 21.0), False)
+    bar = builder.close(np.ones(1, np.bool_)).bars[0]
+    assert (bar["open"], bar["close"]) == (9.0, 21.0)
+    assert not builder.recovered(0, trade(-2_000_000), False)
+    assert builder.dropped["late"] == 1

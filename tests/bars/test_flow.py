@@ -144,3 +144,35 @@ def test_a_later_run_goes_on_with_prices_and_weights() -> None:
     resumed.trade(1, 61, 102.0, 1.0, True)
     mean = (300.0 * 100.0 + 102.0 * 102.0) / 402.0
     assert abs(resumed.close()["price"] - math.log(mean) * 1e9) < 2
+
+
+def test_coverage_that_is_learned_later_revises_its_seconds() -> None:
+    """A hole that is noticed late lowers the coverage of closed seconds, a filled one restores it; nothing else changes."""
+    stage = Stage()
+    for second in range(5):
+        stage.trade(0, second, 100.0, 1.0, True)
+        stage.trade(1, second, 100.0, 1.0, False)
+        stage.close()
+    before = dict(stage.newest[SECOND + 2, 0])
+    assert before["coverage_ppm"] == 1_000_000
+    seconds = np.arange(SECOND + 1, SECOND + 4)
+    stage.flow.cover(0, seconds, np.zeros(3, np.bool_))
+    stage.close()
+    lowered = stage.newest[SECOND + 2, 0]
+    assert 0 < lowered["coverage_ppm"] < 1_000_000
+    assert stage.newest[SECOND, 0]["coverage_ppm"] == 1_000_000
+    assert {**lowered, "coverage_ppm": 1_000_000} == before
+    stage.flow.cover(0, seconds, np.ones(3, np.bool_))
+    stage.close()
+    assert stage.newest[SECOND + 2, 0] == before
+
+
+def test_coverage_of_what_is_not_remembered_changes_nothing() -> None:
+    """Seconds that never closed, or closed too long ago, give no row."""
+    stage = Stage()
+    stage.trade(0, 0, 100.0, 1.0, True)
+    stage.close()
+    stage.flow.cover(0, np.array([SECOND - 500, SECOND + 50]), np.zeros(2, np.bool_))
+    stage.flow.cover(4, np.array([SECOND]), np.zeros(1, np.bool_))
+    rows = stage.flow.close(stage.builder.close(WHOLE))
+    assert set(rows["second"].tolist()) == {SECOND + 1}

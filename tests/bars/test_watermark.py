@@ -60,3 +60,14 @@ def test_offsets_grow_again_within_two_windows() -> None:
         mark.newest_over(T + window * Watermark.WINDOW_MS)
         mark.observe("A", 90.0)
     assert mark.offsets() == {"A": 90.0, "B": 10.0}
+
+
+def test_the_hosts_error_is_the_exchanges_median() -> None:
+    """One exchange with a wrong clock does not put the blame on the host; most of them do."""
+    watermark = Watermark()
+    assert watermark.host_error_ms() is None
+    for exchange, delay_ms in (("A", 60.0), ("B", 40.0), ("C", -5000.0)):
+        for jitter in range(200):
+            watermark.observe(exchange, delay_ms + jitter % 10)
+    assert watermark.host_error_ms() == 40.0
+    assert 2 < watermark.spreads()["A"] < 8

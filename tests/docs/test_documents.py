@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sqfd.cli import COMMANDS
 from sqfd.config import Config
 from sqfd.http.openapi import ENDPOINTS
 from sqfd.journal import FILE_NAME
 from sqfd.settings import all_keys
-from sqfd.signals.signal import Signal
+from sqfd.signals.signal import Signal, encode, iso_time, published, signal_id
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -61,3 +63,42 @@ def test_the_documented_acl_is_the_tested_one() -> None:
     assert places is not None
     given = {word for word in shlex.split(line) if word[0] in "+&~"}
     assert given == set(re.findall(r'"([^"]+)"', rights[1] + places[1]))
+
+
+def _signal(action: str, second: int, ttl: int = 600) -> bytes:
+    """A line as the publisher sends it."""
+    values: dict[str, Any] = {
+        name: {"str": "x", "float": 1.5, "int": 3, "dict": {}, "tuple": ()}[str(hint).partition("[")[0]]
+        for name, hint in Signal.__annotations__.items()
+    }
+    signal = Signal(
+        **values
+        | {
+            "signal_id": signal_id("squeezeflow", "BTCUSDT", second, action),
+            "action": action,
+            "base_symbol": "BTC",
+            "second": second,
+            "valid_until": iso_time(second + 1 + ttl),
+        }
+    )
+    return published(encode(signal), 1, iso_time(second + 1), 12.5)
+
+
+def test_the_freqtrade_strategy_reads_our_signals() -> None:
+    """The document's own code takes our lines: newest wins, expired ones are left, each is acted upon once."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "freqtrade.md").read_text(), re.S)
+    assert len(blocks) == 2
+    compile(blocks[1], "strategy", "exec")
+    names: dict[str, Any] = {}
+    exec(blocks[0], names)
+    signals, second = names["Signals"](), 1_790_000_000
+    now = datetime.fromtimestamp(second + 5, UTC)
+    signals.take(_signal("LONG", second))
+    assert signals.wanted("BTC", now) == "LONG"
+    assert signals.wanted("ETH", now) is None
+    signals.done("BTC")
+    assert signals.wanted("BTC", now) is None
+    signals.take(_signal("CLOSE", second + 3))
+    signals.take(_signal("SHORT", second + 1))
+    assert signals.wanted("BTC", now) == "CLOSE"
+    assert signals.wanted("BTC", datetime.fromtimestamp(second + 605, UTC)) is None

@@ -50,3 +50,41 @@ def test_forgotten_time_is_not_whole() -> None:
     assert len(ledger.intervals) == 4
     assert ledger.state_at(7) == "lost"
     assert ledger.whole(97)
+
+
+def test_gaps_that_are_found_late_take_their_place() -> None:
+    """A gap that is noticed after others began goes between them, without overlap; within a known one it is that one."""
+    ledger = Ledger()
+    ledger.close_gap(0)
+    for start in (10_000, 30_000):
+        ledger.open_gap(start, "cut")
+        ledger.close_gap(start + 5000)
+    made = ledger.add(14_000, 32_000, "trades missing")
+    assert (made.from_ms, made.until_ms) == (15_000, 30_000)
+    assert ledger.add(11_000, 12_000, "trades missing") is ledger.intervals[1]
+    bounds = [(i.from_ms, i.until_ms) for i in ledger.intervals][1:]
+    assert bounds == [(10_000, 15_000), (15_000, 30_000), (30_000, 35_000)]
+    assert not ledger.whole(20)
+
+
+def test_a_gap_can_end_in_two_ways() -> None:
+    """Cut in two, its parts have fates of their own."""
+    ledger = Ledger()
+    ledger.close_gap(0)
+    ledger.open_gap(10_000, "cut")
+    ledger.close_gap(20_000)
+    later = ledger.split(ledger.intervals[1], 15_000)
+    ledger.resolve(ledger.intervals[1], "lost")
+    ledger.resolve(later, "recovered", 5)
+    assert [ledger.state_at(second) for second in (12, 17, 25)] == ["lost", "recovered", "live"]
+
+
+def test_every_change_is_told_once() -> None:
+    """Whoever keeps the story hears of the beginning, the end and the fate of each gap."""
+    ledger = Ledger()
+    ledger.close_gap(0)
+    ledger.open_gap(10_000, "cut")
+    ledger.explain("refused")
+    ledger.close_gap(20_000)
+    ledger.resolve(ledger.intervals[1], "recovered")
+    assert [interval.reason for interval in ledger.changed] == ["not live yet", *["refused"] * 4]

@@ -42,3 +42,13 @@ def test_many_quiet_markets_make_a_busy_connection() -> None:
     """A connection's limit is that of its markets together."""
     paces = [watch(0.5, 600) for _ in range(20)]
     assert connection_limit_s(paces, 5, 300) < market_limit_s(paces[0], 5, 300)
+
+
+def test_silence_that_others_do_not_share_ends_sooner() -> None:
+    """Where the asset trades on three other exchanges meanwhile, fewer missing trades prove that the feed is broken."""
+    pace = watch(0.2, 1200)
+    alone, two, three = (market_limit_s(pace, 5, 300, others) for others in (0, 2, 3))
+    assert alone == two
+    assert 20 < three < 80 < alone
+    assert market_limit_s(Pace(), 5, 300, 9) == 300
+    assert market_limit_s(watch(50, 1200), 5, 300, 9) == 5

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sqfd.history.formats import layout_of, read_block
+from exchanges.archives import layout_of
+from sqfd.history.formats import read_block
 
 LINES = [
     ("binance", b"4000,61234.50000000,0.00100000,61.23450000,1723075200123,True,True", False, 1),

@@ -80,7 +80,7 @@ async def test_health_begins_as_starting_and_becomes_degraded(rig: Rig) -> None:
     assert "feed:BINANCE" in told["why"]
     _, detailed, _ = await ask(rig, "/health/detailed")
     names = [part["name"] for part in detailed["components"]]
-    assert names == ["seconds", "feed:BINANCE", "feed:KRAKEN", "journal", "loop"]
+    assert names == ["seconds", "feed:BINANCE", "feed:KRAKEN", "journal", "clock", "loop"]
 
 
 @pytest.mark.parametrize(

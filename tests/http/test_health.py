@@ -104,3 +104,14 @@ def test_since_is_when_the_state_changed() -> None:
     assert since.update([Component("x", "ok")], 100.0)[0].since_ms == 100.0
     assert since.update([Component("x", "ok", "other words")], 200.0)[0].since_ms == 100.0
     assert since.update([Component("x", "down")], 300.0)[0].since_ms == 300.0
+
+
+def test_a_wrong_host_clock_is_degraded_and_names_the_remedy() -> None:
+    """More than two seconds off either way is told with chrony; less, or no trade yet, is fine."""
+    from sqfd.http.health import clock
+
+    assert clock(None).state == clock(1900.0).state == clock(-1900.0).state == "ok"
+    ahead, behind = clock(3200.0), clock(-3_600_000.0)
+    assert ahead.state == behind.state == "degraded"
+    assert "3.2 s ahead of" in ahead.why
+    assert "chrony" in behind.why

@@ -153,14 +153,14 @@ def test_late_seconds_become_few_ranges():
 class Asked:
     """An InfluxDB that is only asked."""
 
-    def __init__(self, fails: int = 0) -> None:
+    def __init__(self, fails: int = 0, why: str = "away") -> None:
         self.queries: list[str] = []
-        self.fails = fails
+        self.fails, self.why = fails, why
 
     async def ask(self, query):
         if self.fails:
             self.fails -= 1
-            raise QueryError("away", 503)
+            raise QueryError(self.why, 503)
         self.queries.append(query)
         return []
 
@@ -179,6 +179,18 @@ async def test_rollups_that_are_due_survive_a_crash(tmp_path):
     assert counters == {"rollups": 6, "rollups_failed": 1}
     assert all(f">= {T0 // 60 * 60}s" in query or "GROUP BY" in query for query in asked.queries)
     assert Remaker(asked, settings, clock, tmp_path, counters).minutes == 0
+
+
+async def test_a_rollup_that_its_policy_no_longer_keeps_holds_up_none(tmp_path):
+    """InfluxDB refuses points older than the target keeps: that is no failure, the other rollups are made."""
+    clock, counters = ManualClock((T0 + 10_000) * 1e3), Counter()
+    asked = Asked(fails=1, why="partial write: points beyond retention policy dropped=6")
+    remaker = Remaker(asked, InfluxSettings(rollup_delay_s=1), clock, tmp_path, counters)
+    remaker.note(np.array([T0]))
+    clock.set(clock.now_ms() + 2_000)
+    await remaker.step()
+    assert counters == {"rollups": 6, "rollups_beyond_retention": 1}
+    assert remaker.minutes == 0
 
 
 async def test_a_damaged_note_of_rollups_is_told_and_keeps_nobody_from_shipping(tmp_path):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from sqfd.bars.seconds import Seconds
 from sqfd.cli import cli
 from sqfd.cli.influx import influx
-from sqfd.clock import SystemClock
+from sqfd.clock import ManualClock, SystemClock
+from sqfd.config import Config, SymbolsSettings
 from sqfd.influx.client import Client
 from sqfd.influx.lines import bar_lines, blocks, series
 from sqfd.influx.schema import compare, create, inspect, wanted
@@ -21,6 +24,8 @@ from sqfd.influx.warm import DETAIL_S, FlowReader
 from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import Journal, JournalStore
 from sqfd.model import BAR, FLOW_VALUES, PPM, PRICE_SCALE, Market
+from sqfd.warm import warm_up
+from sqfd.wiring import engine_for
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, bars, flow
 
 HOUR_S = 3600
@@ -197,3 +202,83 @@ async def test_bars_of_others_come_into_the_journal(influxd, database, settings,
     assert not whole[3_000 + 40 : 5_000 - 30].any()
     assert whole[5_000:].all()
     assert len(found[0][2]) == np.count_nonzero(whole)
+
+
+async def test_an_outage_is_caught_up_fast(influxd, database, settings, tmp_path):
+    """Ten minutes of 45 markets that waited are shipped at more than 20 times real time, live seconds among them."""
+    markets = [Market("BINANCE", f"m{number}usdt", "spot", "BTC", "USDT") for number in range(45)]
+    rows = filled(markets, np.arange(NOW, NOW + 600), np.random.default_rng(1))
+    journal = await Journal.open(tmp_path, bulk=True)
+    await journal.register(markets, SYMBOLS)
+    for tick in range(NOW + 1, NOW + 601):
+        journal.append(tick, rows[(tick - 1 - NOW) * 45 : (tick - NOW) * 45], flow())
+    await journal.flush()
+    async with Client(settings) as client:
+        shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
+        started = time.monotonic()
+        task = asyncio.create_task(shipper.run())
+        await until(lambda: shipper.cursor >= NOW + 600, 60)
+        assert time.monotonic() - started < 600 / 20
+        journal.append(NOW + 601, rows[-45:], flow())
+        await until(lambda: shipper.cursor == NOW + 601, 5)
+        task.cancel()
+    (count,) = influxd.ask('SELECT count(close) FROM "aggr_1s"."trades_1s"', database)
+    assert count["values"][0][1] == 600 * 45
+    await journal.close()
+
+
+async def test_replaying_any_part_of_the_journal_changes_nothing(influxd, database, settings, tmp_path):
+    """The cursor set back to anywhere, five times: every stored value is what it was, revisions included."""
+    rng = random.Random(1)
+    journal = await Journal.open(tmp_path, bulk=True)
+    await journal.register(MARKETS, SYMBOLS)
+    for tick in range(NOW + 1, NOW + 301):
+        late = [(2, tick - rng.randrange(2, 60))] if rng.random() < 0.2 else []
+        journal.append(tick, bars(*late, (0, tick - 1), (1, tick - 1), value=float(tick - NOW)), flow())
+    await journal.flush()
+    found = []
+    async with Client(settings) as client:
+        for _ in range(6):
+            shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
+            task = asyncio.create_task(shipper.run())
+            await until(lambda shipper=shipper: shipper.cursor == NOW + 300)
+            task.cancel()
+            await asyncio.wait([task])
+            found.append(influxd.ask('SELECT * FROM "aggr_1s"."trades_1s"', database))
+            await journal.move("influx", NOW + rng.randrange(300))
+    assert found == found[:1] * 6
+    truth = await journal.bars(list(NAMES), NOW - 100, NOW + 300)
+    assert sum(len(series["values"]) for series in found[0]) == len(truth)
+    await journal.close()
+
+
+@pytest.mark.parametrize("journaled_s", [0, 1_800])
+async def test_a_young_journal_is_completed_from_influxdb(settings, tmp_path, journaled_s):
+    """Whatever the journal has stays and comes once; what is before it comes from InfluxDB, is journaled, and is quick."""
+    config = Config(symbols=SymbolsSettings(symbols=("BTC",)), influx=settings)
+    markets = [market for market in MARKETS if market.base == "BTC"]
+    now = NOW + 120
+    coarse = filled(markets, np.arange(NOW - 28 * HOUR_S, NOW, 60), np.random.default_rng(1))
+    journal = await Journal.open(tmp_path, bulk=True)
+    await journal.register(markets, ["BTC"])
+    for tick in range(NOW - journaled_s + 1, NOW + 1 if journaled_s else 0):
+        journal.append(tick, bars((0, tick - 1)), flow((0, tick - 1), value=tick - NOW + 5_000))
+    await journal.flush()
+    own = (await journal.flow("BTC", 0, 1 << 40)).rows.tolist()
+    async with Client(settings) as client:
+        await made(client, settings)
+        heads = [series(market.name, "trades_1m") for market in markets]
+        for block in blocks(bar_lines(coarse, heads), 5_000, 1_000_000):
+            assert (await client.write(block, "aggr_1m")).status == 204
+        engine = engine_for(config, {"BTC": [market.name for market in markets]})
+        seconds = Seconds(["BTC"])
+        seconds.add_markets(markets)
+        started = time.perf_counter()
+        await warm_up(engine, seconds, journal, client, config, ManualClock(now * 1e3))
+        assert time.perf_counter() - started < 5.0
+    rows = (await journal.flow("BTC", 0, 1 << 40)).rows
+    assert np.all(np.diff(rows["second"]) == 1)
+    assert rows["second"][0] == max(NOW - 28 * HOUR_S, (NOW if journaled_s else now) - engine.history_s) // 60 * 60
+    assert [row for row in rows.tolist() if row[1] >= NOW - journaled_s][: len(own)] == own
+    assert engine.rings["BTC"].end_tick == rows["second"][-1] + 2
+    await journal.close()

@@ -34,7 +34,7 @@ def test_time_passes_only_when_nothing_can_run() -> None:
         run(asyncio.Event().wait())
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_cuts_of_every_kind(seed: int) -> None:
     """Whatever is cut: each second that is called whole equals the truth, nothing is counted twice, no limit is broken."""
     world = simulate(seed, 5)
@@ -200,3 +200,53 @@ def test_closing_codes_are_told() -> None:
 
     intervals = run(main()).intake.markets[0].ledger.intervals
     assert [interval.reason for interval in intervals][1:] == ["1012 service restart"]
+
+
+def test_a_market_that_is_silent_alone_is_noticed_sooner() -> None:
+    """One market goes silent while its asset trades on three other exchanges: it is asked for again, and the reason told."""
+
+    async def main(others: list[str]) -> World:
+        world = World(11, ["OKEX", *others])
+        world.rates = {market: 0.5 if market.startswith("OKEX:BTC-USDT-") else 4.0 for market in world.rates}
+        venue = world.venues["OKEX"]
+
+        async def mute() -> None:
+            await asyncio.sleep(300)
+            venue.mute = next(i for i in venue.past if i.kind == "perp")
+            await asyncio.sleep(60)
+            venue.mute = None
+
+        muting = asyncio.create_task(mute())
+        await world.run(420.0, [])
+        await muting
+        return world
+
+    together = run(main(["BINANCE", "BYBIT", "COINBASE"]))
+    alone = run(main([]))
+    told = [e for e in together.log.entries if e["event"] == "market is silent, asking again"]
+    assert told[0]["market"] == "OKEX:BTC-USDT-SWAP"
+    assert told[0]["other_exchanges_trading"] == 3
+    assert told[0]["silent_s"] < 20
+    assert all(e["silent_s"] > 25 for e in alone.log.entries if e["event"] == "market is silent, asking again")
+    assert any("3 others" in i.reason for feed in together.intake.markets.values() for i in feed.ledger.intervals)
+
+
+def test_a_refused_market_is_delisted_without_a_storm() -> None:
+    """A market that the exchange refuses stays out, is asked for again hours apart only, and the others trade."""
+
+    async def main() -> World:
+        world = World(12, ["OKEX"])
+        venue = world.venues["OKEX"]
+        gone = next(i for i in venue.past if i.kind == "perp")
+        venue.simulated.instruments = {k: i for k, i in venue.simulated.instruments.items() if i is not gone}
+        world.rates[gone.market] = 0.0
+        await world.run(1000.0, [])
+        states = {market.market: market.state for market in world.status.markets}
+        assert states == {gone.market: "delisted", "OKEX:BTC-USDT": "live"}
+        return world
+
+    world = run(main())
+    venue = world.venues["OKEX"]
+    assert len(venue.connects_ms) == 1
+    assert len(venue.every_wire[0].sent_ms) < 60
+    assert len([e for e in world.log.entries if e["event"] == "subscription rejected"]) <= 3

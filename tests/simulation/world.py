@@ -117,6 +117,7 @@ class World:
             self._tick()
         for fault in faults:
             await fault
+        self.status = self.supervisor.status()
         await self.supervisor.stop()
         await feeds
         while self.seconds.builder.unclosed:
@@ -143,7 +144,7 @@ class World:
             size = instrument.contract_size * self.random.randrange(1, 50) / price
         elif instrument.contract_size != 1.0:
             size = instrument.contract_size * self.random.randrange(1, 50)
-        id = identity(venue.exchange.id, number)
+        id = identity(venue.exchange.id, number, instrument.endpoint)
         return Trade(instrument, int(at_ms + venue.skew_ms), price, size, self.random.random() < 0.5, id)
 
     def _whole(self, second: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -1,0 +1,77 @@
+"""How trade archives write their rows. Pure.
+
+Each layout is one regular expression over whole lines: it says exactly what is accepted (plain decimal numbers, known words).
+
+Sources: Binance public data (README of binance-public-data: spot, USD-M and COIN-M `trades` and `aggTrades`; spot is in
+microseconds since 2025), Tardis' downloadable CSV (`trades`, `liquidations`, microseconds), aggr-server's hourly files
+(`timestamp price size side [liquidation]`, base coins, side 1 = buy).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_NUMBER = rb"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
+_FLAG = rb"([Tt]rue|TRUE|[Ff]alse|FALSE)"
+_TIME = rb"(\d{9,17})"
+
+
+class Layout(NamedTuple):
+    """How lines of one kind of file read: the groups of `line`, by name."""
+
+    origin: str
+    line: re.Pattern[bytes]
+    groups: tuple[str, ...]
+    collected: bool
+    """Written by a collector: sizes are base coins whatever the exchange's contracts are, files are named in local time."""
+
+
+def _layout(origin: str, line: bytes, groups: str, collected: bool = False) -> Layout:
+    return Layout(origin, re.compile(rb"^" + line + rb"\r?$", re.MULTILINE), tuple(groups.split()), collected)
+
+
+LAYOUTS = (
+    _layout(
+        "binance",
+        rb"\d+,"
+        + _NUMBER
+        + rb","
+        + _NUMBER
+        + rb",\d+(?:\.\d*)?(?:[eE][-+]?\d+)?,"
+        + _TIME
+        + rb","
+        + _FLAG
+        + rb"(?:,\w+)?",
+        "price size time maker",
+    ),
+    _layout(
+        "binance",
+        rb"\d+," + _NUMBER + rb"," + _NUMBER + rb",(-?\d{1,19}),(-?\d{1,19})," + _TIME + rb"," + _FLAG + rb"(?:,\w+)?",
+        "price size first last time maker",
+    ),
+    _layout(
+        "tardis",
+        rb"[^,\n]*,([^,\n]*)," + _TIME + rb",\d*,[^,\n]*,(buy|sell|unknown)," + _NUMBER + rb"," + _NUMBER,
+        "symbol time side price size",
+    ),
+    _layout(
+        "aggr",
+        _TIME + rb" " + _NUMBER + rb" " + _NUMBER + rb" ([01])(?: ([01])?)?",
+        "time price size side forced",
+        True,
+    ),
+)
+"""Binance's trades and aggTrades are told apart by where the flag stands."""
+
+
+def layout_of(origin: str, line: bytes) -> Layout | None:
+    """The layout that a line has; None: it has none of this origin's."""
+    for layout in LAYOUTS:
+        if layout.origin == origin and layout.line.fullmatch(line):
+            return layout
+    return None
+
+
+ORIGINS = tuple(dict.fromkeys(layout.origin for layout in LAYOUTS))
+"""Where archives come from."""
