@@ -24,6 +24,7 @@ from sqfd.influx.settings import InfluxSettings
 from sqfd.journal import JournalSettings
 from sqfd.settings import Layered, SettingsError, all_keys, build, nearest, read_toml, render, walk
 from sqfd.signals.settings import RedisSettings
+from sqfd.strategy.registry import names as strategies
 from sqfd.strategy.settings import StrategySettings
 
 
@@ -220,6 +221,9 @@ def _check(config: Config, layered: Layered) -> None:
     if not config.symbols.symbols and not config.symbols.markets:
         source = layered.sources.get("symbols.symbols", "default")
         raise SettingsError(f"{source}: symbols.symbols: empty, and symbols.markets too: nothing would be collected")
+    if config.strategy.name != StrategySettings().name and config.strategy.name not in strategies():
+        source, known = layered.sources.get("strategy.name", "default"), ", ".join(strategies())
+        raise SettingsError(f"{source}: strategy.name: no strategy {config.strategy.name!r}; known: {known}")
     for market in config.symbols.markets:
         exchange, colon, pair = market.partition(":")
         if not (exchange and colon and pair):

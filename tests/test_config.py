@@ -129,3 +129,11 @@ def test_contradictions_are_named(tmp_path: Path, text: str, message: str) -> No
         config(tmp_path, text)
     assert message in str(caught.value)
     assert str(caught.value).startswith("sqfd.toml:")
+
+
+def test_an_unknown_strategy_is_named_with_the_known_ones() -> None:
+    """A strategy must be installed before it can be chosen: the daemon does not start without it."""
+    with pytest.raises(
+        SettingsError, match=r"--strategy\.name: strategy\.name: no strategy 'other'; known: squeezeflow"
+    ):
+        load(environment={}, flags={"strategy.name": "other"})

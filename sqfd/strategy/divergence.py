@@ -10,7 +10,7 @@ import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
 from sqfd.strategy.baseline import Bools, Floats, Ints
-from sqfd.strategy.features import NEVER, Features, last_held
+from sqfd.strategy.features import NEVER, Features, distinct, last_held
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ def _require_ranks(features: Features, window: int, sides: Ints, moves: Ints, si
 
     def require(value: Ints | Floats, rank: Callable[[int], float], strict: bool = False) -> None:
         at = np.flatnonzero(sides)
-        minutes, inverse = np.unique(features.minute[at], return_inverse=True)
+        minutes, inverse = distinct(features.minute[at])
         least = np.array([rank(int(minute)) for minute in minutes])[inverse] if len(at) else np.zeros(0)
         passes = value[at] > least if strict else value[at] >= least
         sides[at[~passes]] = 0

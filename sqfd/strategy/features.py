@@ -168,6 +168,13 @@ def range_extreme(column: Ints, start: Ints, stop: Ints, pick: np.ufunc) -> Ints
     return out
 
 
+def distinct(ascending: Ints) -> tuple[Ints, Ints]:
+    """The distinct values, and for each element the place of its value: np.unique for what is sorted already."""
+    new = np.ones(len(ascending), np.bool_)
+    np.not_equal(ascending[1:], ascending[:-1], out=new[1:])
+    return ascending[new], np.cumsum(new) - 1
+
+
 class Held(NamedTuple):
     """Where something last held, up to each tick: `place` in the block, −1 where that was before the block."""
 

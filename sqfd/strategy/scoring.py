@@ -12,7 +12,7 @@ from sqfd.bars.ring import LIQ_BUY, LIQ_SELL, OPEN_INTEREST, PERP, PERP_VOLUME, 
 from sqfd.strategy.baseline import Bools, Floats, Ints
 from sqfd.strategy.candles import EARLIER, RECENT, absorption, breakdowns
 from sqfd.strategy.context import Context
-from sqfd.strategy.features import Features
+from sqfd.strategy.features import Features, distinct
 from sqfd.strategy.reset import SIDES, Reset
 
 PARTS = ("cvd_reset", "absorption", "failed_breakdown", "directional_bias", "evidence")
@@ -75,7 +75,7 @@ def _per_candle(
     ticks: Ints, width: int, first: int, find: Callable[[Ints], tuple[Ints | Bools, ...]], missing: tuple[int, ...]
 ) -> list[Ints]:
     """Columns that depend on the last complete candle only, found once per candle; `missing` where `first` is not reached."""
-    ends, inverse = np.unique(ticks // width * width, return_inverse=True)
+    ends, inverse = distinct(ticks // width * width)
     enough = ends >= first
     out = [np.full(len(ends), value, np.int64) for value in missing]
     if enough.any():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sqfd.bars.ring import FlowRing
-from sqfd.strategy.features import range_extreme
+from sqfd.strategy.features import distinct, range_extreme
 from sqfd.strategy.position import Position
 from sqfd.strategy.settings import StrategySettings
 from sqfd.strategy.squeezeflow import Evaluated, SqueezeFlow
@@ -128,3 +128,11 @@ def test_range_extremes_equal_plain_minima(count: int) -> None:
     stop = start + rng.integers(1, 10 + count, count).clip(max=500 - start)
     expected = [min(column[left:right]) for left, right in zip(start, stop, strict=True)]
     assert range_extreme(column, start, stop, np.minimum).tolist() == expected
+
+
+@pytest.mark.parametrize("values", [[], [3], [1, 1, 2, 5, 5, 5], [4, 4]])
+def test_distinct_is_unique_for_ascending_values(values: list[int]) -> None:
+    """The same values and places as numpy's, which sorts first."""
+    found, expected = distinct(np.array(values, np.int64)), np.unique(np.array(values, np.int64), return_inverse=True)
+    for one, other in zip(found, expected, strict=True):
+        assert one.tolist() == other.tolist()
