@@ -28,6 +28,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from sqfd.clock import Clock
 from sqfd.journal.records import JournaledSignal
 from sqfd.signals.settings import RedisSettings
+from sqfd.signals.signal import published
 
 SINK = "redis"
 STREAM = "sqfd:signals"
@@ -68,12 +69,8 @@ def with_envelope(signal: JournaledSignal, wall_ms: float, now_ms: float) -> byt
 
     `latency_ms` counts from the close of the signal's second, which is its tick.
     """
-    envelope = {
-        "seq": signal.seq,
-        "published_at": datetime.fromtimestamp(wall_ms / 1e3, UTC).isoformat(timespec="milliseconds"),
-        "latency_ms": round(now_ms - signal.tick * 1e3, 1),
-    }
-    return signal.line.rstrip()[:-1] + b"," + orjson.dumps(envelope)[1:]
+    at = datetime.fromtimestamp(wall_ms / 1e3, UTC).isoformat(timespec="milliseconds")
+    return published(signal.line, signal.seq, at, round(now_ms - signal.tick * 1e3, 1))
 
 
 class RedisPublisher:
