@@ -30,7 +30,7 @@ run: setup  ## the daemon with ./sqfd.toml
 	$(BIN)/sqfd run -c sqfd.toml
 
 servers:  # influxd, redis-server, victoria-metrics from Debian for the tests; nothing is started as a service
-	@missing=""; for pair in influxd:influxdb redis-server:redis-server victoria-metrics:victoria-metrics; do \
+	@missing=""; for pair in influxd:influxdb redis-server:redis-server victoria-metrics:victoria-metrics chromium:chromium; do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	[ -z "$$missing" ] || { echo "installing$$missing from Debian"; \
 	  $(SUDO) apt-get update -qq && \
