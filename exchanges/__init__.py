@@ -29,6 +29,7 @@ _REGISTRY: dict[str, str] = {
     "DERIBIT": "deribit:Deribit",
     "DYDX": "dydx:Dydx",
     "GATEIO": "gateio:Gateio",
+    "GEMINI": "gemini:Gemini",
     "HITBTC": "hitbtc:Hitbtc",
     "HUOBI": "huobi:Huobi",
     "HYPERLIQUID": "hyperliquid:Hyperliquid",

@@ -93,6 +93,7 @@ SYMBOLS: Mapping[str, Sequence[tuple[str, Kind]]] = {
         ("1000PEPE_USDT", "perp"),
         ("BTC_USD", "perp"),
     ],
+    "GEMINI": [("btcusd", "spot"), ("paxgusd", "spot"), ("btcgusdperp", "perp")],
     "HITBTC": [("BTCUSDT", "spot"), ("XMRETH", "spot"), ("BTCUSDT_PERP", "perp"), ("1000PEPEUSDT_PERP", "perp")],
     "HUOBI": [
         ("btcusdt", "spot"),
@@ -172,7 +173,7 @@ UNTIMED = frozenset({"BITMEX"})
 MARKED = frozenset({"BITMART", "DERIBIT", "DYDX", "KRAKEN"})
 """Exchanges whose liquidations are marks on trades rather than a feed."""
 
-ONLY_ACTIVE = frozenset({"BITFINEX", "BITHUMB", "UPBIT"})
+ONLY_ACTIVE = frozenset({"BITFINEX", "BITHUMB", "GEMINI", "UPBIT"})
 """Exchanges that leave out of their listings what does not trade."""
 
 LONG_PAGES = frozenset({"BITFINEX"})
