@@ -7,16 +7,19 @@ risk stats), autumn 2026, and recorded frames of both sockets.
 - `m` says that the buyer was the maker, so that the seller was the aggressor. The older socket's `side` is the taker's.
 - `q` is in coins, for perpetuals too.
 - `t` grows per market and is history's `tid`.
+- The listing has names only, history the next 500 trades after an id or a time.
 - Auctions and block trades have no aggressor: they are Excluded.
 
-Frames of the older socket (`/v2/marketdata`) are read as well, for archives; it begins with an image of past trades.
+Frames of the older socket (`/v2/marketdata`) are read as well, for archives: it begins with an image of past trades, and
+its symbols are capitals.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -54,10 +57,11 @@ from exchanges.api import (
 from exchanges.image import past
 from exchanges.numbers import lax
 
-QUOTES = ("RLUSD", "USDT", "USDC", "USD", "EUR", "GBP", "SGD", "DAI", "BTC", "ETH", "BCH", "LTC", "FIL")
-AGAINST_GUSD = frozenset({"BTC", "ETH", "USDT", "USDC"})
+QUOTES = ("RLUSD", "USDT", "USDC", "USD", "EUR", "GBP", "SGD", "AUD", "CAD", "DAI", "BTC", "ETH", "BCH", "LTC", "FIL")
+AGAINST_GUSD = frozenset({"BTC", "ETH", "SOL", "USDT", "USDC"})
 """What trades on spot against GUSD: of `paxgusd` the spelling alone would say PAX against GUSD."""
 PERPETUAL = "PERP"
+OK = 200
 PAGE_ROWS = 500
 TOPICS_PER_FRAME = 100
 NS_PER_MS = 1_000_000
@@ -82,7 +86,7 @@ class OldDeal(msgspec.Struct, gc=False):
     timestamp: int
     price: float
     quantity: float
-    side: str = ""
+    side: Literal["buy", "sell"] | None = None
 
 
 class Refusal(msgspec.Struct, gc=False):
@@ -98,13 +102,12 @@ class Message(msgspec.Struct, gc=False):
     error: Refusal | None = None
     type: str = ""
     trades: list[msgspec.Raw] = []
-    t: msgspec.Raw = msgspec.Raw()
-    """Only a trade that could not be read has one."""
 
 
 _deal = lax(Deal)
 _old_deal = lax(OldDeal)
 _message = lax(Message)
+_topics = re.compile(r"\w+@\w+")
 
 
 class GeminiDecoder(Decoder):
@@ -117,56 +120,53 @@ class GeminiDecoder(Decoder):
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
             row = _deal.decode(frame)
-        except msgspec.ValidationError:
-            message = _message.decode(frame)
-            if len(message.t):
-                raise
-            return self.other(message, frame)
+        except msgspec.ValidationError as error:
+            return self.other(frame, error)
         return (self.trade(row.s, row.E // NS_PER_MS, row.p, row.q, not row.m, row.t),)
 
-    def other(self, message: Message, frame: Buffer) -> Sequence[Event]:
-        """What is no trade of the current socket."""
+    def other(self, frame: Buffer, error: msgspec.ValidationError) -> Sequence[Event]:
+        """What is no trade of the current socket, or a damaged one."""
+        message = _message.decode(frame)
         if message.type == "trade":
             return (self.old(_old_deal.decode(frame)),)
         if message.type == "l2_updates":  # its trades are those before the subscription; none in later ones
             return past(rows(message.trades, _old_deal, self.old)) if message.trades else ALIVE
         if message.type == "heartbeat":
             return ALIVE
-        if message.status is not None or message.error is not None:
-            return self.answer(message)
+        if message.id is not None:
+            return (self.answer(message),)
         if message.type:
-            return (Unknown(message.type[:40]),)
-        raise BadMessage("neither a trade nor an answer")
+            return (Unknown(f"type {message.type[:40]}"),)
+        raise BadMessage(str(error)[:200]) from error
 
     def old(self, row: OldDeal) -> Event:
-        """A trade of the older socket."""
-        if row.side not in ("buy", "sell"):
-            return Excluded("no aggressor")
-        return self.trade(row.symbol, row.timestamp, row.price, row.quantity, row.side == "buy", row.event_id)
+        """A trade of the older socket, whose capitals may be the small letters that we asked for."""
+        if row.side is None:
+            return Excluded("auction or block, which has no aggressor")
+        symbol = row.symbol if self.instruments.get(row.symbol) is not None else row.symbol.lower()
+        return self.trade(symbol, row.timestamp, row.price, row.quantity, row.side == "buy", row.event_id)
 
-    def answer(self, message: Message) -> Sequence[Event]:
-        """An answer to a subscription; to a ping or to an unsubscription it says only that the connection works."""
-        topics = self._asked.pop(str(message.id), None)
-        if message.error is not None or message.status != 200:
-            error = message.error or Refusal(message.status or 0)
-            return (Rejected(topics or (), f"{error.code} {error.msg}"[:160]),)
-        return ALIVE if topics is None else (Acked(topics),)
+    def answer(self, message: Message) -> Event:
+        """The answer to a request, whose id may come back as text. A refusal may name one topic of several."""
+        topics = self._asked.pop(str(message.id), ())
+        if message.error is None and message.status in (None, OK):
+            return Acked(topics)
+        reason = f"{message.error.code} {message.error.msg}" if message.error else f"status {message.status}"
+        named = {*_topics.findall(reason)}
+        return Rejected(tuple(topic for topic in topics if topic in named) or topics, reason[:160])
 
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
         frames = []
         for part in chunks(topics, TOPICS_PER_FRAME):
-            frames.append(self._ask({"method": "SUBSCRIBE", "params": part}))
+            frames.append(self._ask("SUBSCRIBE", part))
             self._asked[str(self.request_id)] = tuple(part)
         return frames
 
     def unsubscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
-        return [self._ask({"method": "UNSUBSCRIBE", "params": part}) for part in chunks(topics, TOPICS_PER_FRAME)]
+        return [self._ask("UNSUBSCRIBE", part) for part in chunks(topics, TOPICS_PER_FRAME)]
 
-    def ping(self, now_ms: int) -> Frame:
-        return self._ask({"method": "ping"})
-
-    def _ask(self, request: dict[str, object]) -> Frame:
-        return msgspec.json.encode({"id": str(self.next_id()), **request}).decode()
+    def _ask(self, method: str, topics: Sequence[str]) -> Frame:
+        return msgspec.json.encode({"method": method, "params": topics, "id": self.next_id()}).decode()
 
 
 class Past(msgspec.Struct):
@@ -181,9 +181,10 @@ class Past(msgspec.Struct):
 
 
 class RiskStats(msgspec.Struct):
-    """What is open of one perpetual, in coins."""
+    """What is open of one perpetual, in coins and dollars."""
 
     open_interest: float
+    open_interest_notional: float | None = None
 
 
 _symbols = msgspec.json.Decoder(list[str])
@@ -198,22 +199,23 @@ class Gemini(Exchange):
     endpoints: ClassVar[tuple[Endpoint, ...]] = (
         Endpoint(
             name="market",
-            url="wss://ws.gemini.com",
-            streams_per_connection=100,
+            url="wss://ws.gemini.com/?snapshot=-1",
+            streams_per_connection=200,
             topics_per_frame=TOPICS_PER_FRAME,
+            frames=Rate(2, 1),
             ping_s=20,
         ),
     )
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.gemini.com"}
-    limits: ClassVar[Limits] = Limits(connects=Rate(1, 1), rest=Rate(120, 60), connections=20)
+    limits: ClassVar[Limits] = Limits(connects=Rate(60, 60), rest=Rate(120, 60), connections=20)
     kinds: ClassVar[tuple[Kind, ...]] = ("spot", "perp")
     usual: ClassVar[tuple[str, ...]] = ("{lower}usd",)
     recovery: ClassVar[Recovery] = "exact"
-    recovery_note: ClassVar[str] = "by id, seven days"
+    recovery_note: ClassVar[str] = "by id, the last seven days"
     has_open_interest: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
-        "Auctions and block trades have no aggressor and are left out.",
-        "The listing has names only: base and quote follow from the spelling.",
+        "The list of symbols holds names only: base, quote and whether it is a perpetual are read from the spelling.",
+        "Auctions and block trades have no aggressor and are not counted.",
     )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
@@ -263,7 +265,7 @@ class Gemini(Exchange):
             for row in found
             if row.type in ("buy", "sell") and not row.broken
         )
-        if not found or found[-1].tid <= after_id or _reached(gap, found[-1]):
+        if len(found) < PAGE_ROWS or found[-1].tid <= after_id or _reached(gap, found[-1]):
             return Page(trades)
         return Page(trades, self._history(gap, f"since_tid={found[-1].tid}", found[-1].tid))
 
@@ -296,4 +298,5 @@ def _reached(gap: Gap, last: Past) -> bool:
 
 
 def _read_risk(of: Instrument, body: bytes) -> Page[OpenInterest]:
-    return Page([OpenInterest(of, None, _risk.decode(body).open_interest)])
+    row = _risk.decode(body)
+    return Page([OpenInterest(of, None, row.open_interest, row.open_interest_notional)])

@@ -14,23 +14,17 @@ PAGE_ROWS_MAX = 500
 
 
 class Connection(SimulatedConnection):
-    """SUBSCRIBE, UNSUBSCRIBE, ping; `symbol@trade`."""
+    """SUBSCRIBE, UNSUBSCRIBE; `symbol@trade`. Answers name the request by text, whatever it was."""
 
     def receive(self, frame: Frame, now_ms: int) -> Sequence[Frame]:
         request = msgspec.json.decode(frame)
-        topics = request.get("params", [])
-        unknown = [topic for topic in topics if not self._exists(topic)]
-        if unknown:
-            return (
-                text({"id": request["id"], "status": 400, "error": _error(-1121, f"Invalid symbol: {unknown[0]}")}),
-            )
-        if request["method"] == "SUBSCRIBE":
-            self.topics.update(topics)
-        elif request["method"] == "UNSUBSCRIBE":
-            self.topics.difference_update(topics)
-        elif request["method"] != "ping":
-            return (text({"id": request["id"], "status": 400, "error": _error(-1020, "Unsupported method")}),)
-        return (text({"id": request["id"], "status": 200, "result": {}}),)
+        number, topics = str(request["id"]), request["params"]
+        for topic in topics:
+            if not self._exists(topic):
+                refusal = {"code": -1121, "msg": f"Invalid stream {topic}"}
+                return (text({"id": number, "status": 400, "error": refusal}),)
+        self.topics = self.topics | {*topics} if request["method"] == "SUBSCRIBE" else self.topics - {*topics}
+        return (text({"id": number, "status": 200}),)
 
     def _exists(self, topic: str) -> bool:
         symbol, _, stream = topic.partition("@")
@@ -97,7 +91,3 @@ class Simulated(SimulatedExchange):
             "exchange": "gemini",
             "type": "buy" if trade.buy else "sell",
         }
-
-
-def _error(code: int, message: str) -> dict[str, object]:
-    return {"code": code, "msg": message}
