@@ -7,7 +7,7 @@ import json
 import pytest
 
 import exchanges
-from exchanges.api import Alive, Excluded, Gap, Kind, Past, Trade, Unknown
+from exchanges.api import Acked, Alive, Excluded, Gap, Kind, Past, Rejected, Trade, Unknown
 from tests.exchanges.support import NOW_MS
 
 OLD = {"type": "trade", "symbol": "BTCUSD", "event_id": 7, "timestamp": NOW_MS, "price": "60000.5", "quantity": "0.25"}
@@ -52,6 +52,39 @@ def test_the_older_socket_is_read_too() -> None:
     assert [type(e) for e in read(OLD)] == [Excluded]
     assert read({"type": "heartbeat", "timestamp": NOW_MS}) == [Alive()]
     assert [type(e) for e in read({"type": "candles_1m_updates"})] == [Unknown]
+
+
+def test_a_refusal_costs_only_the_topic_that_it_names() -> None:
+    """Of names that hold one another the right one is refused, all of the request where none is named."""
+    decoder = exchanges.get("GEMINI").decoder("market", {})
+    topics = ("btcusd@trade", "wbtcusd@trade")
+    answers = [
+        {"status": 400, "error": {"code": -1121, "msg": "Invalid stream wbtcusd@trade"}},
+        {"status": 400, "error": {"code": -1000, "msg": "Bad request"}},
+        {"status": 200},
+    ]
+    events = []
+    for answer in answers:
+        (frame,) = decoder.subscribe(topics, NOW_MS)
+        number = str(json.loads(frame)["id"])
+        events += decoder.decode(json.dumps(answer | {"id": number}).encode(), NOW_MS)
+    assert events == [
+        Rejected(topics[1:], "-1121 Invalid stream wbtcusd@trade"),
+        Rejected(topics, "-1000 Bad request"),
+        Acked(topics),
+    ]
+
+
+def test_history_that_does_not_go_on_ends() -> None:
+    """A full page that leads no further than the one before is the last: paging cannot go round for ever."""
+    exchange = exchanges.get("GEMINI")
+    call = exchange.recover(Gap(exchange.assume("btcusd"), NOW_MS, NOW_MS + 9, after_id=1000))
+    assert call is not None
+    row = {"timestampms": NOW_MS + 1, "price": "1", "amount": "1", "type": "sell"}
+    same = json.dumps([row | {"tid": 1001 + n} for n in range(500)]).encode()
+    following = call.read(same).next
+    assert following is not None
+    assert following.read(same).next is None
 
 
 def test_history_leaves_out_what_is_no_market_trade() -> None:
