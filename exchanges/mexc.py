@@ -170,7 +170,8 @@ class MexcDecoder(Decoder):
             return (Acked((named,) if named else ()),)
         if message.channel == "rs.error":
             reason = bytes(message.data).decode(errors="replace")
-            topics = tuple(topic for topic in self._unanswered if topic.removeprefix(CONTRACT_DEALS) in reason)
+            words = {word.strip("[]'\",.:;()") for word in reason.split()}  # whole words: BTC_USDT is in WBTC_USDT
+            topics = tuple(topic for topic in self._unanswered if topic.removeprefix(CONTRACT_DEALS) in words)
             for topic in topics:
                 del self._unanswered[topic]
             return (Rejected(topics, reason[:160]),)

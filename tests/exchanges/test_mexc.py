@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 import exchanges
-from exchanges.api import Acked, Alive, BadMessage, Decoder, Malformed, Rejected, Trade, Unknown
+from exchanges.api import Acked, Alive, BadMessage, Decoder, Malformed, Rejected, Stream, Trade, Unknown
 from exchanges.mexc import DEALS
 from exchanges.mexc_protobuf import Wrapper
 from tests.exchanges.support import NOW_MS
@@ -104,3 +105,18 @@ def test_older_futures_frames_hold_one_deal() -> None:
     (trade,) = decoder("futures").decode(old, NOW_MS)
     assert isinstance(trade, Trade)
     assert (trade.size, trade.buy) == (pytest.approx(0.0007), False)
+
+
+def test_a_refusal_names_whole_contracts() -> None:
+    """A refused WBTC_USDT leaves the subscription to BTC_USDT alone."""
+    futures = exchanges.get("MEXC").decoder("futures", {})
+    wanted = [stream.topic for one in ("BTC_USDT", "WBTC_USDT") for stream in _streams(one)]
+    futures.subscribe(wanted, NOW_MS)
+    (refused,) = futures.decode(b'{"channel":"rs.error","data":"Contract [WBTC_USDT] does not exist"}', NOW_MS)
+    assert isinstance(refused, Rejected)
+    assert refused.topics == (wanted[1],)
+
+
+def _streams(symbol: str) -> Sequence[Stream]:
+    exchange = exchanges.get("MEXC")
+    return exchange.streams(exchange.assume(symbol, "perp"), False)
