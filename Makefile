@@ -36,8 +36,9 @@ servers:  # influxd, redis-server, victoria-metrics from Debian for the tests; n
 	  $(SUDO) apt-get update -qq && \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 
-test: dev servers  ## everything but soaks and fuzzing
-	$(BIN)/python -m pytest -q
+test: dev servers  ## everything but soaks and fuzzing; the daemons of tests/real get a fresh interpreter
+	$(BIN)/python -m pytest -q --ignore=tests/real
+	$(BIN)/python -m pytest -q tests/real
 
 soak: dev servers  ## what is too long for `make test`: hundreds of rounds of faults against InfluxDB
 	SQFD_NEMESIS_ROUNDS=$${ROUNDS:-500} $(BIN)/python -m pytest -q -x tests/real/test_nemesis.py
