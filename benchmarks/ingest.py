@@ -218,12 +218,14 @@ async def daemon(addresses: dict[str, str], count: int, exchange_id: str, folder
     from sqfd.config import Config, SymbolsSettings
     from sqfd.daemon import Daemon
     from sqfd.feed.settings import FeedSettings
+    from sqfd.http.settings import HttpSettings
 
     log.configure("error", "logfmt")
     markets = tuple(exchanges.get(exchange_id).assume(symbol).market for symbol in SYMBOLS)
     config = Config(
         symbols=SymbolsSettings(symbols=("BTC", "ETH", "SOL", "BNB"), markets=markets),
         feed=FeedSettings(addresses={exchange_id: addresses}, liquidations=False),
+        http=HttpSettings(enabled=False),
     )
     running = Daemon(config, folder)
     task = asyncio.get_running_loop().create_task(running.run())
