@@ -47,3 +47,15 @@ def test_an_unknown_exchange_lists_the_known_ones() -> None:
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30)
     assert result.returncode == 2
     assert "no exchange NYSE; known: " in result.stderr
+
+
+def test_a_reader_that_goes_away_ends_it() -> None:
+    """`sqfd demo | head` ends with one line within seconds, rather than hanging without a reader."""
+    command = [sys.executable, "-m", "sqfd", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == 1
+        assert process.stderr.read().splitlines()[-1] == "sqfd: the output was closed"

@@ -83,7 +83,13 @@ class Screen:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(highlight=False)
+        class Piped(Console):
+            """On a closed pipe rich would raise SystemExit, which leaves the loop with its tasks in the middle of things."""
+
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError("the output was closed")
+
+        self._console = Piped(highlight=False)
         self._started = 0.0
         self.signals = 0
 
