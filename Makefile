@@ -63,8 +63,8 @@ docs: setup  ## make the generated documents and the reference file again
 	$(BIN)/sqfd exchanges --markdown > docs/exchanges.md
 	$(BIN)/sqfd config reference > sqfd.toml
 
-COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
-  --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate --extra build
+COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-options \
+  --no-header --no-annotate --extra build
 lock: setup  ## refresh the lock files (hashed, without index addresses)
 	$(PIP) pip-tools
 	$(COMPILE) -o requirements.lock pyproject.toml

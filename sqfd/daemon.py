@@ -85,6 +85,8 @@ class Daemon:
         """Set when the loops run: the configuration is valid and markets are known (not: when every market trades)."""
         self.revisions = 0
         """Bars that were stored again because trades came late."""
+        self.ticks = 0
+        """Seconds that were closed."""
         self._state = state
         self._clock = clock or SystemClock()
         self._on_signal = on_signal
@@ -236,6 +238,7 @@ class Daemon:
         sinks.tell_mind(closed.tick, self._minds(), signals)
         bars = closed.second.bars
         revisions = int(np.count_nonzero(bars["second"] < closed.second.second))
+        self.ticks += 1
         self._bars += len(bars)
         self.revisions += revisions
         self._signals += len(signals)
@@ -346,6 +349,10 @@ class Daemon:
     def counts(self) -> Counts:
         """What became of all trades received."""
         return self._collector.intake.totals()
+
+    def excluded(self) -> dict[str, int]:
+        """Rows that were left out, by reason."""
+        return self._collector.intake.excluded()
 
     def markets(self) -> list[str]:
         """Names of the collected markets."""

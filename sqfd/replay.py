@@ -174,14 +174,11 @@ class Replay:
         self._batches.clear()
 
     def _summary(self) -> Summary:
-        excluded: Counter[str] = Counter()
-        for counts in self._intake.exchanges.values():
-            excluded.update(counts.excluded)
         return Summary(
             self._count["frames"],
             self._count["unreadable"],
             self._intake.totals(),
-            dict(excluded),
+            self._intake.excluded(),
             self._count["ticks"],
             self._count["bars"],
             self._count["revisions"],

@@ -7,6 +7,7 @@ not a live trade of a collected market (excluded rows, images, unknown messages)
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -288,6 +289,13 @@ class Intake:
             if source.least_delay_ms is None or delay_ms < source.least_delay_ms:
                 source.least_delay_ms = delay_ms
             self._offsets.observe(source.exchange, delay_ms)
+
+    def excluded(self) -> dict[str, int]:
+        """Rows of all exchanges that are no trades of collected markets, by reason."""
+        summed: Counter[str] = Counter()
+        for counts in self.exchanges.values():
+            summed.update(counts.excluded)
+        return dict(summed)
 
     def totals(self, exchange: str | None = None) -> Counts:
         """Sums over markets, of one exchange or of all, with what belongs to no market."""
