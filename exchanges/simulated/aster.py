@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from exchanges.api import Instrument
@@ -13,6 +13,7 @@ class Simulated(binance.Simulated):
     """exchangeInfo, aggTrades and openInterest of both products. The sockets are Binance's."""
 
     endpoints: ClassVar[Mapping[str, str]] = {"fapi": "perp", "sapi": "spot"}
+    markets_are_asked_for: ClassVar[Sequence[str]] = ("aggTrades", "openInterest")
 
     def symbol(self, instrument: Instrument) -> dict[str, Any]:
         row = {

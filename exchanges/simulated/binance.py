@@ -100,6 +100,8 @@ class Simulated(SimulatedExchange):
 
     endpoints: ClassVar[Mapping[str, str]] = {"rest": "spot"}
     """What each REST address speaks of."""
+    markets_are_asked_for: ClassVar[Sequence[str]] = ("aggTrades",)
+    """Last parts of the paths that take a symbol."""
 
     def connection(self, endpoint: str) -> SimulatedConnection:
         return Connection(self, endpoint)
@@ -114,18 +116,18 @@ class Simulated(SimulatedExchange):
         history: History,
         now_ms: int,
     ) -> tuple[int, bytes]:
-        listed = self.listed(self.endpoints[name])
-        if path.endswith("/exchangeInfo"):
+        listed, asked = self.listed(self.endpoints[name]), path.rpartition("/")[2]
+        if asked == "exchangeInfo":
             return 200, msgspec.json.encode({"symbols": [self.symbol(instrument) for instrument in listed]})
-        found = next((i for i in listed if i.symbol == query.get("symbol")), None)
+        if asked not in self.markets_are_asked_for:
+            return 404, msgspec.json.encode({"code": -1, "msg": f"no {path}"})
+        found = next((i for i in listed if i.symbol == query["symbol"]), None)
         if found is None:
             return 400, msgspec.json.encode({"code": -1121, "msg": "Invalid symbol."})
-        if path.endswith("/aggTrades"):
+        if asked == "aggTrades":
             return 200, self._aggregates(found, query, history, now_ms)
-        if path.endswith("/openInterest") and found.kind != "spot":
-            row = {"symbol": found.symbol, "openInterest": repr(OPEN_UNITS), "time": now_ms}
-            return 200, msgspec.json.encode(row)
-        return 404, msgspec.json.encode({"code": -1, "msg": f"no {path}"})
+        row = {"symbol": found.symbol, "openInterest": repr(OPEN_UNITS), "time": now_ms}
+        return 200, msgspec.json.encode(row)
 
     def symbol(self, instrument: Instrument) -> dict[str, Any]:
         """A row of exchangeInfo."""

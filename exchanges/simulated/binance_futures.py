@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from exchanges.api import Instrument
@@ -14,6 +14,7 @@ class Simulated(binance.Simulated):
     """exchangeInfo, aggTrades and openInterest of both products. The sockets are as spot's."""
 
     endpoints: ClassVar[Mapping[str, str]] = {"fapi": "usdm", "dapi": "coinm"}
+    markets_are_asked_for: ClassVar[Sequence[str]] = ("aggTrades", "openInterest")
 
     def symbol(self, instrument: Instrument) -> dict[str, Any]:
         row: dict[str, Any] = {"symbol": instrument.symbol, "quoteAsset": instrument.quote}
