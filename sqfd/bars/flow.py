@@ -171,7 +171,6 @@ class FlowBuilder:
         rows = [self._rows[at % self.revisable_s, symbol] for at, symbol in sorted(touched)]
         return np.array(rows, FLOW) if rows else np.zeros(0, FLOW)
 
-
     def _price_again(self, touched: set[tuple[int, int]], second: int) -> set[tuple[int, int]]:
         """Make index prices of revised seconds again, and of those that look back at them; gives which changed."""
         changed: set[tuple[int, int]] = set()

@@ -43,7 +43,9 @@ def test_healthy_markets_are_left_in_peace(rate_hz: float, others: int) -> None:
     assert false_alarms(rate_hz, 1.0, others, seed=int(rate_hz * 1e3) + others) <= 1
 
 
-@pytest.mark.parametrize(("rate_hz", "low", "high"), [(50, 5, 5), (6, 5, 6), (2, 10, 20), (0.5, 40, 60), (0.1, 200, 330)])
+@pytest.mark.parametrize(
+    ("rate_hz", "low", "high"), [(50, 5, 5), (6, 5, 6), (2, 10, 20), (0.5, 40, 60), (0.1, 200, 330)]
+)
 def test_busy_markets_are_noticed_soon(rate_hz: float, low: float, high: float) -> None:
     """5 s for the busiest, minutes for quiet ones: about twenty seconds with trades that did not come."""
     assert low <= market_proof_s(watch(rate_hz, 3600), 5) <= high
