@@ -31,9 +31,7 @@ class Samples:
     too short, and so is what lies before the oldest sample.
     """
 
-    def __init__(
-        self, ring: FlowRing, windows: tuple[int, ...], ranked: tuple[int, ...], step: int, keep: int
-    ) -> None:
+    def __init__(self, ring: FlowRing, windows: tuple[int, ...], ranked: tuple[int, ...], step: int, keep: int) -> None:
         self._ring, self.step, self.keep = ring, step, keep
         self._windows = np.array(windows)
         self.row = {window: row for row, window in enumerate(windows)}

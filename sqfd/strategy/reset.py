@@ -233,7 +233,10 @@ def _remembered(sides: tuple[Side, ...]) -> ResetState:
     return ResetState(
         window_tick,
         convergence,
-        *((int(one[-1]), int(two[-1])) for one, two in zip(*((s.held.ticks, s.low, s.high, s.confirmed.ticks) for s in sides), strict=True)),
+        *(
+            (int(one[-1]), int(two[-1]))
+            for one, two in zip(*((s.held.ticks, s.low, s.high, s.confirmed.ticks) for s in sides), strict=True)
+        ),
     )
 
 
