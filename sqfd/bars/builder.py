@@ -178,6 +178,7 @@ class Builder:
         """Trades that were refused, by reason: `late` or `ahead`."""
         self.late = 0
         """Trades that revised a closed second."""
+        self._floor = 0
         self._newest: list[Newest] = []
         self._open: dict[int, dict[int, Bar]] = {}
         self._revised: dict[tuple[int, int], Bar] = {}
@@ -196,6 +197,10 @@ class Builder:
     def start(self, second: int) -> None:
         """Let `second` be the oldest open one. Earlier trades revise nothing: they are late."""
         self.next_second = second
+
+    def resume(self, second: int) -> None:
+        """Seconds before `second` belong to an earlier run, whose bars are not known here: nothing revises them."""
+        self._floor = second
 
     def adder(self, market: int) -> Callable[[Trade], bool]:
         """What adds a trade of that market to its bar; False when it is too late or too far ahead, which is counted here."""
@@ -220,7 +225,7 @@ class Builder:
     @property
     def oldest_ms(self) -> int:
         """Trades before this are too late to count."""
-        return 0 if self.next_second is None else (self.next_second - self.revisable_s) * 1000
+        return 0 if self.next_second is None else max(self._floor, self.next_second - self.revisable_s) * 1000
 
     def liquidation(self, market: int, liquidation: Liquidation) -> bool:
         """Add a forced order to its second (not to volume); False when it is too late to count."""
@@ -237,7 +242,7 @@ class Builder:
     def bar(self, market: int, second: int) -> Bar | None:
         """The bar of that second, made where there is none; None when it is too late or too far ahead, which is counted."""
         if self.next_second is None:
-            self.next_second = second
+            self.next_second = max(second, self._floor)
         if second < self.next_second:
             return self._revise(market, second)
         if second > self.next_second + self.ahead_s:
@@ -251,7 +256,7 @@ class Builder:
 
     def _revise(self, market: int, second: int) -> Bar | None:
         assert self.next_second is not None
-        if second < self.next_second - self.revisable_s:
+        if second < max(self._floor, self.next_second - self.revisable_s):
             self.dropped["late"] += 1
             return None
         self.late += 1

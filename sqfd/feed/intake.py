@@ -24,6 +24,7 @@ from sqfd.feed.session import Heard, prove
 REASONS = 64
 """Reasons that are told apart per exchange; any more are counted together."""
 OTHER = "other reasons"
+DOWN = "sqfd was down"
 _NUMBER = re.compile(r"\d+")
 
 
@@ -146,6 +147,14 @@ class MarketFeed:
         )
 
     # --- whether it can be trusted
+
+    def resume(self, from_ms: float, lead_ms: int) -> None:
+        """An earlier run closed everything before `from_ms`: what happened since is missing. Only before the first trade.
+
+        `lead_ms`: how long before that it last traded.
+        """
+        self.watch.resume(self.ledger.resume(from_ms, DOWN), self.instrument, lead_ms)
+        self.seen = self.watch.seen
 
     def lose(self, from_ms: float, reason: str) -> None:
         """The feed is not trusted from `from_ms` (exchange time) on; in an open gap that goes on.

@@ -98,7 +98,7 @@ class Link:
         """All that was read together is taken."""
         if self._frames:
             self.source.settle(self._now_ms)
-            self.session.heard(self._frames, self.source.data_ms, self._now_ms)
+            self.session.heard(self._frames, self.source.data_ms == self._now_ms, self._now_ms)
             self._frames = 0
 
     def _flush(self, now_ms: float) -> None:

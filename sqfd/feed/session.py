@@ -1,7 +1,7 @@
 """One connection's protocol without any I/O: what to send when, what an answer means, when to be replaced. Pure.
 
-A shell drives it: `opened`, then `received` for each frame and `tick` a few times a second; after each of them it sends
-what `to_send` gives. Data events come out of `received`; everything about the connection itself stays in here and is told
+A shell drives it: `opened`, then `received` and `handle` for each frame and `tick` a few times a second; after each of them
+it sends what `to_send` gives. Data events come out; everything about the connection itself stays in here and is told
 by `state`, `topics`, `replace` and `take_notices`.
 """
 
@@ -199,12 +199,12 @@ class Session:
             data.append(event)
         return data
 
-    def heard(self, frames: int, data_ms: float | None, now_ms: float) -> None:
-        """So many frames were read at once; a trade last arrived at `data_ms`."""
+    def heard(self, frames: int, trades: bool, now_ms: float) -> None:
+        """So many frames were read at once, with trades in them or without."""
         self.frames += frames
         self.frame_ms = now_ms
-        if data_ms is not None:
-            self.data_ms = data_ms
+        if trades:
+            self.data_ms = now_ms
 
     def proven(self, topic: Heard, now_ms: float) -> None:
         """A market's first trade came, after the start or a renewed subscription."""
