@@ -176,8 +176,8 @@ def test_seconds_of_an_earlier_run_are_left_alone() -> None:
     builder, first = Builder(), START_MS // 1000
     builder.add_markets(1)
     builder.resume(first)
-    assert not builder.trade(0, trade(-1), 0.0)  # as the first trade of the run, too
-    assert builder.trade(0, trade(5000), 0.0)
+    assert not builder.trade(0, trade(-1))  # as the first trade of the run, too
+    assert builder.trade(0, trade(5000))
     assert builder.next_second == first
     close(builder)
     assert not builder.recovered(0, trade(-1), False)
