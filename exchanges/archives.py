@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_NUMBER = rb"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
+NUMBER = rb"\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
+_NUMBER = rb"(" + NUMBER + rb")"
 _FLAG = rb"([Tt]rue|TRUE|[Ff]alse|FALSE)"
 _TIME = rb"(\d{9,17})"
 
@@ -38,15 +39,7 @@ def _layout(origin: str, line: bytes, groups: str, collected: bool = False, cell
 LAYOUTS = (
     _layout(
         "binance",
-        rb"\d+,"
-        + _NUMBER
-        + rb","
-        + _NUMBER
-        + rb",\d+(?:\.\d*)?(?:[eE][-+]?\d+)?,"
-        + _TIME
-        + rb","
-        + _FLAG
-        + rb"(?:,\w+)?",
+        rb"\d+," + _NUMBER + rb"," + _NUMBER + rb"," + NUMBER + rb"," + _TIME + rb"," + _FLAG + rb"(?:,\w+)?",
         "price size time maker",
         cells=":digits price:number size:number :number time:time maker:flag :word",
     ),

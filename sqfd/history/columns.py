@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from exchanges.archives import Layout
+from exchanges.archives import NUMBER, Layout
 
 Column = Sequence[bytes] | NDArray[np.int64] | NDArray[np.float64]
 """Numbers as an array, everything else as it stands."""
 
 _DIGITS = b"0123456789"
 _TWO_POINTS = re.compile(rb"\.\d*\.")
+_WITH_EXPONENTS = re.compile(rb",(?:" + NUMBER + rb",)*+")
 _WORD = re.compile(rb"\w+", re.ASCII)
 _TIME_DIGITS, _ID_DIGITS = (9, 17), (1, 18)
 _WORDS: Mapping[str, frozenset[bytes]] = {
@@ -80,8 +81,10 @@ def _integers(kind: str, joined: bytes, cells: Sequence[bytes]) -> Column | None
 
 
 def _numbers(joined: bytes, count: int) -> NDArray[np.float64] | None:
-    """Digits with at most one point, which does not stand first. Exponents are left to the pattern."""
+    """Digits with at most one point, which does not stand first; where there is more than that, the pattern of a number decides."""
     around = b"," + joined + b","
-    if joined.translate(None, _DIGITS + b".") != b"," * (count - 1) or b",," in around or b",." in around:
-        return None
-    return None if _TWO_POINTS.search(joined) else np.fromstring(joined, np.float64, sep=",")
+    if joined.translate(None, _DIGITS + b".") == b"," * (count - 1):
+        right = b",," not in around and b",." not in around and not _TWO_POINTS.search(joined)
+    else:
+        right = _WITH_EXPONENTS.fullmatch(around) is not None
+    return np.fromstring(joined, np.float64, sep=",") if right else None

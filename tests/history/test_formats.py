@@ -126,7 +126,7 @@ def test_columns_read_what_the_pattern_reads(given_line, rows, edits, joints, us
 @pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout.cells])
 def test_good_lines_are_read_by_columns(layout):
     """The quick way is taken for every layout with commas, and names the same groups as the pattern."""
-    (line,) = [line for _, line, _, _ in LINES if layout.line.fullmatch(line) and b"e-3" not in line][:1]
+    (line,) = [line for _, line, _, _ in LINES if layout.line.fullmatch(line)][-1:]
     found = columns_of(layout, line + b"\n" + line + b"\n")
     assert found is not None
     assert set(found) == set(layout.groups)
