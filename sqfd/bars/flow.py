@@ -80,15 +80,22 @@ class FlowBuilder:
         self._whole[slot[changed], market] = whole[changed]
         self._recovered.update((second, symbol) for second in seconds[changed].tolist())
 
-    def resume(self, flow: Flow, bars: Bars) -> None:
-        """Go on where an earlier run ended: newest prices of symbols, and the notional of the last hour's bars."""
+    def resume(self, flow: Flow) -> None:
+        """Go on where an earlier run ended: newest prices of symbols."""
         for row in flow[np.argsort(flow["second"], kind="stable")]:
             self._price[row["symbol"]] = row["price"]
-        notional = bars["vbuy"] + bars["vsell"]
-        np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, bars["market"]), notional)
-        if len(bars):
-            self._minute = int(bars["second"].max()) // 60
-            self._weights = self._minutes.sum(axis=0)
+
+    def recall(self, bars: Bars) -> None:
+        """Bars of the earlier run's last hour, by second, a stretch at a time: what markets are weighed by, and their last prices."""
+        if not len(bars):
+            return
+        cents, market = _cents(bars), bars["market"]
+        np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, market), (cents[:, 0] + cents[:, 1]) / CENTS)
+        priced = bars[~np.isnan(bars["close"])]
+        self._last[priced["market"]] = priced["close"] / self._units[priced["market"]]  # of several, the last stays
+        self._traded[priced["market"]] = priced["second"]
+        self._minute = int(bars["second"].max()) // 60
+        self._weights = self._minutes.sum(axis=0)
 
     def close(self, closed: ClosedSecond) -> Flow:
         """Rows of every symbol for `closed.second`, preceded by the rows of earlier seconds that it revises."""

@@ -137,7 +137,8 @@ def test_a_later_run_goes_on_with_prices_and_weights() -> None:
     bars = stage.builder.close(WHOLE)
     flow = stage.flow.close(bars)
     resumed = Stage()
-    resumed.flow.resume(flow, bars.bars)
+    resumed.flow.recall(bars.bars)
+    resumed.flow.resume(flow)
     resumed.builder.start(SECOND + 60)
     assert resumed.close()["price"] == flow[0]["price"]
     resumed.trade(0, 61, 100.0, 1.0, True)
