@@ -107,9 +107,9 @@ def test_signals_go_on_after_kill_9(market: tuple[Ready, Path], tmp_path: Path) 
 def test_signals_are_those_of_an_undisturbed_daemon(tmp_path: Path) -> None:
     """Two daemons on one market, one killed three times: the same entries and exits in the same order, save while it was down."""
     states = tmp_path / "killed", tmp_path / "twin"
-    with SimulatedExchanges(EXCHANGES, SYMBOLS, seed=3, speed=10.0, journal=states[0]) as served:
+    with SimulatedExchanges(EXCHANGES, SYMBOLS, seed=3, speed=5.0, journal=states[0]) as served:
         shutil.copytree(states[0], states[1])
-        path = configured(tmp_path, served, "")
+        path = configured(tmp_path, served, "[strategy]\nmin_coverage = 0.5\n")
         killed, twin = (DaemonProcess(path, state, served) for state in states)
         began, rng = killed.last_tick() + 1, random.Random(7)
         try:
