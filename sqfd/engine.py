@@ -29,7 +29,6 @@ from sqfd.strategy.baseline import Ints
 from sqfd.strategy.position import CLOSE, LONG, SHORT, Book, Decision, Evaluation, Limits, Position, decide
 from sqfd.strategy.settings import StrategySettings
 
-
 WARM_BLOCK = 600
 """Ticks that are judged at once while warming: less memory than all at once, for the same result."""
 
