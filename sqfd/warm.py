@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -46,8 +46,7 @@ async def warm_up(
     newest = await _fill(engine, journal, since, end)
     if not await _recall(seconds, journal, last) and earlier is not None:
         seconds.flow.recall(earlier.notional)
-    if newest:
-        seconds.flow.resume(np.concatenate(newest))
+    seconds.resume(last, np.concatenate(newest) if newest else np.zeros(0, FLOW))
     if (state := await journal.positions()) is not None:
         engine.restore(state)
     if last > 0:
@@ -80,6 +79,18 @@ async def _recall(seconds: Seconds, journal: Journal, last: int) -> bool:
         seconds.flow.recall(bars)
         found |= bool(len(bars))
     return found
+
+
+async def missed_by(journal: Journal) -> Mapping[str, int]:
+    """The markets that the last run collected in its last hour, with the second in which each last traded (or that hour's
+    first): what happened on them since the journal's last tick was missed. Empty for a new journal."""
+    last = journal.written
+    if last == 0:
+        return {}
+    names = journal.names()
+    coverage = await journal.coverage(names, last - HOUR_S, last)
+    known = {name: last - HOUR_S for name, whole in zip(names, coverage, strict=True) if whole.any()}
+    return known | await journal.last_traded(last - HOUR_S)
 
 
 async def _before_journal(
