@@ -19,12 +19,11 @@ from sqfd.feed.intake import Intake
 from sqfd.feed.interest import Interest, InterestBook
 from sqfd.feed.limits import FILE_NAME as LIMITS_FILE
 from sqfd.feed.record import Recorder
-from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
 from sqfd.journal import GapRecord
 from sqfd.model import Market, market_of
-from sqfd.wiring import exchanges_of, gap_records, symbols_of
+from sqfd.wiring import Outside, exchanges_of, gap_records, symbols_of
 
 INTEREST_ROUNDS = 10
 """Open interest that was not confirmed for so many intervals is no longer counted."""
@@ -54,7 +53,14 @@ class Collector:
     """The feeds of the configured markets, and the seconds that they fill."""
 
     def __init__(
-        self, config: Config, state: Path, clock: Clock, record: Path | None, register: Register, tell: TellInterest
+        self,
+        config: Config,
+        state: Path,
+        clock: Clock,
+        record: Path | None,
+        register: Register,
+        tell: TellInterest,
+        outside: Outside = Outside(),  # noqa: B008  # immutable
     ) -> None:
         """`state`: folder of what is remembered over restarts. `record`: keep received frames there."""
         self.symbols = symbols_of(config)
@@ -65,7 +71,7 @@ class Collector:
         self.missing: set[str] = set()
         """Exchanges whose listing is not there yet."""
         self._config, self._clock, self._register = config, clock, register
-        self._rests = {id: Rest(exchange, config.feed, clock) for id, exchange in self.exchanges.items()}
+        self._rests = {id: outside.rest(exchange, config.feed, clock) for id, exchange in self.exchanges.items()}
         self.supervisor = Supervisor(
             self.exchanges,
             config.feed,
@@ -74,6 +80,7 @@ class Collector:
             log.get("feed"),
             _recorder(config, record),
             self._rests,
+            outside.connector,
             limits=state / LIMITS_FILE,
             on_interest=self._take_interest,
         )
