@@ -182,7 +182,7 @@ def _exchange(kind: FaultKind, *, cut: bool, more: dict[str, Any]) -> Callable[[
 for _kind in FaultKind:
     _cut = _kind in (FaultKind.REFUSE_CONNECT, FaultKind.DUPLICATE, FaultKind.REFUSE_REST)
     _more: dict[str, Any] = {"seconds": 1.5} if _kind in (FaultKind.DELAY, FaultKind.DUPLICATE) else {}
-    _more |= {"seconds": 0.0} if _cut and not _more else {}
+    _more |= {"seconds": 0.0, "code": 503} if _cut and not _more else {}  # 429 would keep us away for a minute
     if _kind is not FaultKind.REFUSE_SYMBOL:  # takes a market away for an hour: tests/real/test_feeds.py
         FAULTS[f"exchange: {_kind}"] = contextmanager(_exchange(_kind, cut=_cut, more=_more))
 

@@ -222,9 +222,11 @@ class Sqfd:
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
     def well(self) -> bool:
-        """Every market trades, and every sink has what there is."""
-        told = self.ask()
-        if told is None or not 0 < told["markets"] == told["live"]:
+        """Every market that ever traded is live, on every exchange, and every sink has what there is."""
+        told, markets = self.ask(), self.ask("/markets")
+        if told is None or markets is None or {one["exchange"] for one in markets if one["state"] == "live"} != {*IDS}:
+            return False
+        if any(one["state"] != "live" for one in markets if one["last_trade_ms"]):
             return False
         journal, influx, redis = (told["sinks"][name] for name in ("journal", "influx", "redis"))
         shipped = influx["state"] == "ok" and influx["cursor"] and influx["cursor"] >= journal["written"] - 2
@@ -255,6 +257,7 @@ backoff_max_s = 1.0
 stagger_s = 0.0
 silence_min_s = 2.0
 first_trade_s = 8.0
+listing_retry_s = 1.0
 [strategy]
 name = "blinker"
 warmup_s = 1
@@ -283,8 +286,12 @@ heartbeat_s = 0.3
     return text
 
 
-def whole_seconds_are_as_they_happened(store: JournalStore, truth: World) -> int:
-    """P6: every bar of a second that the journal calls whole is as it happened; how many there were."""
+def whole_seconds_are_as_they_happened(store: JournalStore, truth: World, *, ordered: bool = True) -> int:
+    """P6: every bar of a second that the journal calls whole is as it happened; how many there were.
+
+    Not `ordered`: an exchange sent trades out of order, and within one millisecond the last to arrive makes the close.
+    """
+    compared = BAR_FIELDS[:-2] if ordered else [name for name in BAR_FIELDS[:-2] if name not in ("open", "close")]
     names = [instrument.market for instrument in truth.instruments]
     bars = store.bars(names, 0, 1 << 40)
     if not len(bars):
@@ -302,6 +309,6 @@ def whole_seconds_are_as_they_happened(store: JournalStore, truth: World) -> int
         one, other = expected.get(key), stored.get(key)
         assert (one is None) == (other is None), (names[key[0]], key[1], one, other)
         if one is not None and other is not None:
-            for field in BAR_FIELDS[:-2]:  # forced orders are not recovered
+            for field in compared:  # forced orders are not recovered
                 assert other[field] == pytest.approx(one[field], rel=1e-9), (names[key[0]], key[1], field)
     return len(keys)
