@@ -88,6 +88,8 @@ class Collector:
         self._tell_interest = tell
         self._catalog = Catalog(self.exchanges, self._rests, state / "listings", config.feed, clock, log.get("catalog"))
         self._adding = asyncio.Lock()
+        self._down_since: int | None = None
+        self._missed: Mapping[str, int] = {}
 
     # --- which markets
 
@@ -115,6 +117,24 @@ class Collector:
             markets = [market_of(instrument) for instrument in instruments]
             await self._register([*self.seconds.markets, *markets])
             self.supervisor.add(instruments, self.seconds.add_markets(markets))
+            self._resume(instruments)
+
+    def resume(self, second: int, missed: Mapping[str, int]) -> None:
+        """An earlier run closed everything before `second`. `missed`: when each of its markets last traded.
+
+        What happened on them since is a gap, and is asked for.
+        """
+        self._down_since, self._missed = second, missed
+        self._resume([feed.instrument for feed in self.intake.markets.values()])
+
+    def _resume(self, instruments: Sequence[Instrument]) -> None:
+        if self._down_since is None:
+            return
+        chosen = {instrument.market for instrument in instruments} & self._missed.keys()
+        for feed in self.intake.markets.values():
+            if feed.instrument.market in chosen:
+                lead_s = self._down_since - self._missed[feed.instrument.market]
+                feed.resume(self._down_since * 1e3, max(1, lead_s) * 1000)
 
     def _wanted(self) -> Wanted:
         settings = self._config.symbols

@@ -40,7 +40,7 @@ from sqfd.notify import Notifier
 from sqfd.settings import SettingsError
 from sqfd.signals.signal import Signal
 from sqfd.sinks import Sinks, open_journal
-from sqfd.warm import warm_up
+from sqfd.warm import missed_by, warm_up
 from sqfd.wiring import Outside, engine_for, engine_note, strategy_of
 
 MINUTE_S = 60
@@ -173,6 +173,8 @@ class Daemon:
         known, state = await warm_up(
             engine, collector.seconds, sinks.journal, sinks.influx, self.config, collector.time
         )
+        if missed := await missed_by(sinks.journal):
+            collector.resume(sinks.journal.written, missed)
         await self._note_engine(known + 1, state)
 
     async def _note_engine(self, tick: int, state: bytes | None) -> None:

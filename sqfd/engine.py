@@ -175,6 +175,7 @@ class Engine:
     def _take(self, order: int, symbol: str, span: Span) -> None:
         ring = self.rings[symbol]
         if len(span.revisions):
+            ring.extend_to(span.first - 1)  # after a restart they may speak of seconds that nobody closed
             changed = ring.amend(span.revisions[span.revisions["symbol"] == order])
             if changed is not None:
                 self._watches[symbol].revised(changed)

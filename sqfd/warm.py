@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from sqfd.engine import Engine
 from sqfd.influx.client import Client, QueryError
 from sqfd.influx.warm import Earlier, FlowReader
 from sqfd.journal import Journal
+from sqfd.model import FLOW
 
 HOUR_S = 3600
 WARM_S = 10.0
@@ -45,13 +46,28 @@ async def warm_up(
     bars = await journal.bars([market.name for market in seconds.markets], last - HOUR_S, last)
     if earlier is not None and not len(bars):
         bars = earlier.notional
-    if newest:
-        seconds.flow.resume(np.concatenate(newest), bars)
+    ended = np.concatenate(newest) if newest else np.zeros(0, FLOW)
+    if last > 0:
+        seconds.resume(last, ended, bars)
+    else:
+        seconds.flow.resume(ended, bars)
     if (state := await journal.positions()) is not None:
         engine.restore(state)
     if last > 0:
         _log.info("warm", ticks_until=last, symbols=len(engine.symbols))
     return max([last, *(int(rows["second"][0]) + 1 for rows in newest if len(rows))]), state
+
+
+async def missed_by(journal: Journal) -> Mapping[str, int]:
+    """The markets that the last run collected in its last hour, with the second in which each last traded (or that hour's
+    first): what happened on them since the journal's last tick was missed. Empty for a new journal."""
+    last = journal.written
+    if last == 0:
+        return {}
+    names = journal.names()
+    coverage = await journal.coverage(names, last - HOUR_S, last)
+    known = {name: last - HOUR_S for name, whole in zip(names, coverage, strict=True) if whole.any()}
+    return known | await journal.last_traded(last - HOUR_S)
 
 
 async def _before_journal(

@@ -68,6 +68,12 @@ class Ledger:
             return
         self._append(Interval(max(from_ms, last.until_ms), None, "gap", reason))
 
+    def resume(self, from_ms: float, reason: str) -> Interval:
+        """An earlier run knew everything before `from_ms`. Only before the first trade."""
+        gap = self.intervals[-1] = Interval(from_ms, None, "gap", reason)
+        self.changed.append(gap)
+        return gap
+
     def explain(self, reason: str) -> None:
         """More is known of why the open gap goes on."""
         gap = self.open

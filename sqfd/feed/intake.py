@@ -22,6 +22,7 @@ from sqfd.feed.liveness import Pace
 REASONS = 64
 """Reasons that are told apart per exchange; any more are counted together."""
 OTHER = "other reasons"
+DOWN = "sqfd was down"
 _NUMBER = re.compile(r"\d+")
 
 
@@ -134,6 +135,14 @@ class MarketFeed:
         )
 
     # --- whether it can be trusted
+
+    def resume(self, from_ms: float, lead_ms: int) -> None:
+        """An earlier run closed everything before `from_ms`: what happened since is missing. Only before the first trade.
+
+        `lead_ms`: how long before that it last traded.
+        """
+        self.watch.resume(self.ledger.resume(from_ms, DOWN), self.instrument, lead_ms)
+        self.seen = self.watch.seen
 
     def lose(self, from_ms: float, reason: str) -> None:
         """The feed is not trusted from `from_ms` (exchange time) on; in an open gap that goes on.

@@ -222,7 +222,7 @@ def _feed(exchange: str, feeds: Sequence[MarketFeed], listed: bool, age_s: float
     gap = stale[0].ledger.open if stale else None
     reason = gap.reason if gap is not None else ""
     names = tuple(feed.instrument.market for feed in stale)
-    never = sum(feed.ledger.open is not None and math.isinf(feed.ledger.open.from_ms) for feed in stale)
+    never = sum(feed.first_ms is None for feed in stale)
     return parts_of.Feed(exchange, len(feeds), names, reason, listed, never, age_s)
 
 

@@ -30,8 +30,23 @@ IDS = ("BINANCE", "OKEX")
 class Running:
     """A daemon on venues, and what really happened there."""
 
-    def __init__(self, folder: Path, truth: World, venues: Venues, clock: ScaledClock, daemon: Daemon) -> None:
-        self.folder, self.truth, self.venues, self.clock, self.daemon = folder, truth, venues, clock, daemon
+    def __init__(
+        self, folder: Path, truth: World, venues: Venues, clock: ScaledClock, flags: dict[str, object]
+    ) -> None:
+        self.folder, self.truth, self.venues, self.clock, self._flags = folder, truth, venues, clock, flags
+
+    async def start(self) -> None:
+        """A daemon, until every market is live."""
+        config = load(environment={"HOME": str(self.folder)}, flags=self._flags).config
+        self.daemon = daemon = Daemon(config, self.folder, clock=self.clock)
+        self._task = asyncio.create_task(daemon.run())
+        await self.until(lambda: daemon.ready.is_set() and daemon.status().live == daemon.status().markets, 120)
+
+    async def stop(self) -> None:
+        """End the daemon as SIGTERM does."""
+        self.daemon.stop()
+        await self._task
+        assert self.daemon.counts().conserved()
 
     async def sleep(self, seconds: float) -> None:
         """Simulated seconds."""
@@ -68,17 +83,13 @@ async def running(folder: Path, ids: tuple[str, ...] = IDS, **more: object) -> A
         "http.enabled": False,
         **more,
     }
-    daemon = Daemon(load(environment={"HOME": str(folder)}, flags=flags).config, folder, clock=clock)
-    task = asyncio.create_task(daemon.run())
-    it = Running(folder, truth, venues, clock, daemon)
+    it = Running(folder, truth, venues, clock, flags)
     try:
-        await it.until(lambda: daemon.ready.is_set() and daemon.status().live == daemon.status().markets, 120)
+        await it.start()
         yield it
     finally:
-        daemon.stop()
-        await task
+        await it.stop()
         await venues.stop()
-    assert daemon.counts().conserved()
 
 
 def assert_truth(it: Running) -> int:
@@ -115,6 +126,31 @@ async def test_a_five_minute_cut_over_sockets(tmp_path: Path) -> None:
     assert answer.exit_code == 0, answer.output
     assert "Recovered:" in answer.output
     assert "nothing is missing" in answer.output
+
+
+async def test_what_was_missed_while_the_daemon_was_down(tmp_path: Path) -> None:
+    """Stopped for two minutes and started again: the gap is asked for from the last journalled second on, and told."""
+    async with running(tmp_path) as it:
+        await it.sleep(30)
+        await it.stop()
+        ended = JournalStore(tmp_path, read_only=True).last_tick()
+        await it.sleep(120)
+        await it.start()
+        await it.until(lambda: it.settled("BINANCE") and it.settled("OKEX"), 150)
+        await it.sleep(12)
+        assert set(it.states("BINANCE")) == set(it.states("OKEX")) == {"recovered"}
+        assert it.daemon.counts().recovered > 200
+    assert assert_truth(it) > 300
+    store = JournalStore(tmp_path, read_only=True)
+    names = store.market_names()
+    assert store.coverage(names, ended, ended + 120).all()
+    flow = store.flow("BTC", ended, 1 << 40).rows
+    down = flow[(flow["second"] >= ended) & (flow["second"] < ended + 110)]
+    assert len(np.unique(down["second"])) == 110, "every second of the pause has a row"
+    assert np.count_nonzero(down["spot_volume"]) > 50
+    answer = CliRunner().invoke(cli, ["gaps", "--state", str(tmp_path)])
+    assert "sqfd was down. Recovered:" in answer.output, answer.output
+    assert "did not run" not in answer.output
 
 
 @pytest.mark.parametrize("exchange_id", IDS)
