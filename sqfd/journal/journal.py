@@ -337,5 +337,7 @@ def claim(folder: Path, instance: str) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(handle)
-        raise JournalBusy(f"{folder}: another sqfd writes this journal (instance {instance} cannot)") from error
+        raise JournalBusy(
+            f"{folder}: another sqfd writes this journal: stop it, or give {instance} its own journal.state"
+        ) from error
     return handle
