@@ -19,12 +19,12 @@ from sqfd.cli import cli
 from sqfd.config import load
 from sqfd.daemon import Daemon
 from sqfd.journal import JournalStore
-from sqfd.model import BAR_FIELDS
 from sqfd.sim.clock import ScaledClock
 from sqfd.sim.faults import Fault, FaultKind
 from sqfd.sim.history import World, world
 from sqfd.sim.source import Synthetic
 from sqfd.sim.venues import Venues
+from tests.real.whole import whole_seconds_are_as_they_happened
 
 SPEED = 10.0
 IDS = ("BINANCE", "OKEX")
@@ -106,29 +106,8 @@ async def gaps_over_http(it: Running) -> list[dict[str, Any]]:
 def assert_truth(it: Running) -> int:
     """Every bar of a second that the journal calls whole is as it happened; returns how many there were."""
     store = JournalStore(it.folder, read_only=True)
-    instruments = it.truth.instruments
-    names = [instrument.market for instrument in instruments]
-    bars = store.bars(names, 0, 1 << 40)
-    first, last = int(bars["second"].min()) + 5, int(bars["second"].max()) - 5
-    whole = store.coverage(names, first, last)
-    true_bars, offset = [], 0
-    for tape in it.truth.tapes:
-        true_bars.append(tape.bars(first, last, offset))
-        offset += len(tape.listings)
-    order = [(int(b["second"]), int(b["market"])) for b in np.concatenate(true_bars)]
-    expected = dict(zip(order, np.concatenate(true_bars), strict=True))
-    stored = {(int(b["second"]), int(b["market"])): b for b in bars}
-    checked = 0
-    for second in range(first, last):
-        for market in range(len(names)):
-            if not whole[market, second - first]:
-                continue
-            one, other = expected.get((second, market)), stored.get((second, market))
-            assert (one is None) == (other is None), f"{names[market]} {second}: {one} and {other}"
-            if one is not None and other is not None:
-                for field in BAR_FIELDS[:-2]:  # forced orders are not recovered
-                    assert other[field] == pytest.approx(one[field], rel=1e-9), f"{names[market]} {second} {field}"
-                checked += 1
+    checked = whole_seconds_are_as_they_happened(store, it.truth)
+    store.close()
     return checked
 
 
