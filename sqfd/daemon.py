@@ -31,6 +31,7 @@ from sqfd.collector import Collector
 from sqfd.config import LIVE, Config, changes, is_secret
 from sqfd.engine import Engine
 from sqfd.feed.intake import Counts
+from sqfd.heap import give_back
 from sqfd.http.api import Server
 from sqfd.http.health import Health
 from sqfd.http.view import View
@@ -40,7 +41,7 @@ from sqfd.notify import Notifier
 from sqfd.settings import SettingsError
 from sqfd.signals.signal import Signal
 from sqfd.sinks import Sinks, open_journal
-from sqfd.warm import warm_up
+from sqfd.warm import missed_by, warm_up
 from sqfd.wiring import Outside, engine_for, engine_note, strategy_of
 
 MINUTE_S = 60
@@ -173,7 +174,10 @@ class Daemon:
         known, state = await warm_up(
             engine, collector.seconds, sinks.journal, sinks.influx, self.config, collector.time
         )
+        if missed := await missed_by(sinks.journal):
+            collector.resume(sinks.journal.written, missed)
         await self._note_engine(known + 1, state)
+        give_back()
 
     async def _note_engine(self, tick: int, state: bytes | None) -> None:
         """Tell the journal what the engine was told, so that a backtest can repeat the run from `tick` on."""

@@ -44,6 +44,8 @@ class FlowBuilder:
         self._open_interest: _Ints = np.zeros(len(self.symbols), np.int64)
         self._resumed: _Ints = self._index.price.copy()
         """Prices before the first second."""
+        self._next_second: int | None = None
+        """Where an earlier run left off, until the first second is closed."""
 
     def add_markets(self, markets: Sequence[Market]) -> None:
         """Append markets, in the order of their indices. Those in other quotes than dollars have no part in flow."""
@@ -76,19 +78,32 @@ class FlowBuilder:
         self._whole[slot[changed], market] = whole[changed]
         self._recovered.update((second, symbol) for second in seconds[changed].tolist())
 
-    def resume(self, flow: Flow, bars: Bars) -> None:
-        """Go on where an earlier run ended: newest prices of symbols, and the notional of the last hour's bars."""
+    def resume(self, flow: Flow, second: int | None = None) -> None:
+        """Go on where an earlier run ended: newest prices and open interest of symbols.
+
+        `second`: the first that it did not close. What lies between it and the first close can be recovered.
+        """
+        self._next_second = second
         for row in flow[np.argsort(flow["second"], kind="stable")]:
             self._index.price[row["symbol"]] = self._resumed[row["symbol"]] = row["price"]
-        notional = bars["vbuy"] + bars["vsell"]
-        np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, bars["market"]), notional)
-        if len(bars):
-            self._minute = int(bars["second"].max()) // 60
-            self._weights = self._minutes.sum(axis=0)
+            self._open_interest[row["symbol"]] = row["open_interest"]
+
+    def recall(self, bars: Bars) -> None:
+        """Bars of the earlier run's last hour, by second, a stretch at a time: what markets are weighed by, and their last prices."""
+        if not len(bars):
+            return
+        cents, market = _cents(bars), bars["market"]
+        np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, market), (cents[:, 0] + cents[:, 1]) / CENTS)
+        self._index.recall(bars)
+        self._minute = int(bars["second"].max()) // 60
+        self._weights = self._minutes.sum(axis=0)
 
     def close(self, closed: ClosedSecond) -> Flow:
         """Rows of every symbol for `closed.second`, preceded by the rows of earlier seconds that it revises."""
         second = closed.second
+        if self._next_second is not None:
+            self._carry(max(self._next_second, second - self.revisable_s + 1), second)
+        self._next_second = None
         self._turn_minute(second)
         self._cents[second % self.revisable_s] = 0
         of_now = closed.bars["second"] == second
@@ -96,6 +111,28 @@ class FlowBuilder:
         rows = self._row(second, closed.bars[of_now], closed.whole)
         self._rows[second % self.revisable_s] = rows
         return np.concatenate([revised, rows])
+
+    def _carry(self, first: int, end: int) -> None:
+        """Rows of seconds in which sqfd was down, as rings carry them: the last price, no flow, no coverage."""
+        seconds = np.arange(first, end, dtype=np.int64)
+        if not len(seconds):
+            return
+        slots = seconds % self.revisable_s
+        rows = np.zeros((len(seconds), len(self.symbols)), FLOW)
+        rows["symbol"], rows["second"] = np.arange(len(self.symbols)), seconds[:, None]
+        rows["price"] = rows["high"] = rows["low"] = self._index.price
+        rows["open_interest"] = self._open_interest
+        self._rows[slots] = rows
+        self._cents[slots], self._whole[slots] = 0, False
+        self._shares[seconds // 60 % len(self._shares)] = self._known_shares()
+        self._index.carry(seconds, self._weights)
+
+    def _known_shares(self) -> _Floats:
+        """Each market's share of what is expected of its symbol."""
+        known = self._symbol >= 0
+        shares = np.zeros(len(known))
+        shares[known] = share(self._weights[known], self._symbol[known], len(self.symbols))
+        return shares
 
     def _turn_minute(self, second: int) -> None:
         minute = second // 60
@@ -119,10 +156,7 @@ class FlowBuilder:
         self._fill_amounts(rows, market, cents)
         rows["open_interest"] = self._open_interest
         self._whole[second % self.revisable_s] = whole
-        known = self._symbol >= 0
-        shares = self._shares[self._minute % len(self._shares)]
-        shares[:] = 0.0
-        shares[known] = share(self._weights[known], self._symbol[known], len(self.symbols))
+        self._shares[self._minute % len(self._shares)] = self._known_shares()
         rows["coverage_ppm"] = self._coverage(second)
         return rows
 
