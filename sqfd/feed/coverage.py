@@ -61,7 +61,8 @@ class Ledger:
             return
         last = self.intervals[-1]
         assert last.until_ms is not None
-        if from_ms <= last.until_ms and last.state == "gap":
+        begun = last.from_ms > float("-inf")  # what came before the first trade is nobody's story, and stays closed
+        if begun and from_ms <= last.until_ms and last.state == "gap":
             last.until_ms, last.reason = None, reason  # it never really came back
             self.changed.append(last)
             return

@@ -35,6 +35,7 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 
 from exchanges.api import Frame
+from exchanges.numbers import SMALL_BYTES
 from sqfd.feed.frames import Assembler, Refused
 
 
@@ -195,7 +196,7 @@ class _Picows(WSListener):
         plain = (kind is _TEXT or kind is _BINARY) and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
         if plain and not self._assembler.busy:
             data = frame.get_payload_as_bytes()
-            if kind is _BINARY or data.isascii():  # nearly all frames: nothing is left to check
+            if len(data) <= SMALL_BYTES and (kind is _BINARY or data.isascii()):  # nearly all: nothing is left to check
                 self._on_frame(data, kind is _TEXT, frame.last_in_buffer)
                 return
         try:
