@@ -290,5 +290,5 @@ async def test_a_good_certificate_is_taken(authority: Path, name: Name) -> None:
 async def test_a_bad_certificate_is_refused(authority: Path, name: Name, fault: str) -> None:
     """Whoever cannot prove to be the exchange gets no connection, and the reason says so."""
     refused: Awaitable[Closed] = over_tls(certificate(authority, *CERTIFICATES[fault]), name)
-    with pytest.raises(ConnectFailed, match="(?i)certificate"):
+    with pytest.raises(ConnectFailed, match=r"(?i)certificate"):
         await refused
