@@ -31,6 +31,7 @@ from sqfd.collector import Collector
 from sqfd.config import LIVE, Config, changes, is_secret
 from sqfd.engine import Engine
 from sqfd.feed.intake import Counts
+from sqfd.heap import give_back
 from sqfd.http.api import Server
 from sqfd.http.health import Health
 from sqfd.http.view import View
@@ -187,6 +188,7 @@ class Daemon:
         if missed := await missed_by(sinks.journal):
             collector.resume(sinks.journal.written, missed)
         await self._note_engine(known + 1, state)
+        give_back()
 
     async def _note_engine(self, tick: int, state: bytes | None) -> None:
         """Tell the journal what the engine was told, so that a backtest can repeat the run from `tick` on."""

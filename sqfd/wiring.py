@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,15 +14,13 @@ from sqfd.bars.ring import HEADROOM_S
 from sqfd.clock import Clock
 from sqfd.config import Config
 from sqfd.engine import Engine
-from sqfd.feed.coverage import Interval
-from sqfd.feed.intake import MarketFeed
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Connector, connect
 from sqfd.influx.client import Client
 from sqfd.influx.lines import open_interest_line
 from sqfd.influx.settings import InfluxSettings
-from sqfd.journal import GapRecord, JournaledSignal
+from sqfd.journal import JournaledSignal
 from sqfd.signals.redis import connect as connect_redis
 from sqfd.signals.settings import RedisSettings
 from sqfd.signals.signal import Signal, cvd_record, encode
@@ -99,15 +96,6 @@ def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:
         line=encode(signal),
         cvd=cvd_record(signal),
     )
-
-
-def gap_records(feed: MarketFeed, interval: Interval) -> list[GapRecord]:
-    """A gap as the journal keeps it; none for the time before a market's first trade."""
-    if not math.isfinite(interval.from_ms):
-        return []
-    until_ms = None if interval.until_ms is None else math.ceil(interval.until_ms)
-    told = (interval.state, interval.reason, interval.missed, interval.recovered, interval.note)
-    return [GapRecord(feed.market, int(interval.from_ms), until_ms, *told)]
 
 
 def exchanges_of(config: Config) -> dict[str, Exchange]:

@@ -78,8 +78,8 @@ class FlowBuilder:
         self._whole[slot[changed], market] = whole[changed]
         self._recovered.update((second, symbol) for second in seconds[changed].tolist())
 
-    def resume(self, flow: Flow, bars: Bars, second: int | None = None) -> None:
-        """Go on where an earlier run ended: newest prices and open interest of symbols, and the notional of the last hour.
+    def resume(self, flow: Flow, second: int | None = None) -> None:
+        """Go on where an earlier run ended: newest prices and open interest of symbols.
 
         `second`: the first that it did not close. What lies between it and the first close can be recovered.
         """
@@ -87,11 +87,16 @@ class FlowBuilder:
         for row in flow[np.argsort(flow["second"], kind="stable")]:
             self._index.price[row["symbol"]] = self._resumed[row["symbol"]] = row["price"]
             self._open_interest[row["symbol"]] = row["open_interest"]
-        notional = bars["vbuy"] + bars["vsell"]
-        np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, bars["market"]), notional)
-        if len(bars):
-            self._minute = int(bars["second"].max()) // 60
-            self._weights = self._minutes.sum(axis=0)
+
+    def recall(self, bars: Bars) -> None:
+        """Bars of the earlier run's last hour, by second, a stretch at a time: what markets are weighed by, and their last prices."""
+        if not len(bars):
+            return
+        cents, market = _cents(bars), bars["market"]
+        np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, market), (cents[:, 0] + cents[:, 1]) / CENTS)
+        self._index.recall(bars)
+        self._minute = int(bars["second"].max()) // 60
+        self._weights = self._minutes.sum(axis=0)
 
     def close(self, closed: ClosedSecond) -> Flow:
         """Rows of every symbol for `closed.second`, preceded by the rows of earlier seconds that it revises."""

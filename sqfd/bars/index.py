@@ -52,6 +52,12 @@ class Index:
         self._recent = np.concatenate([self._recent, empty], axis=1)
         self._weights = np.concatenate([self._weights, np.zeros((len(self._weights), count))], axis=1)
 
+    def recall(self, bars: Bars) -> None:
+        """Bars of an earlier run, by second: the last prices of their markets."""
+        bars = bars[~np.isnan(bars["close"])]
+        self._last[bars["market"]] = bars["close"] / self._units[bars["market"]]  # of several, the last stays
+        self._traded[bars["market"]] = bars["second"]
+
     def carry(self, seconds: _Ints, weights: _Floats) -> None:
         """Seconds in which nothing was heard."""
         self._recent[seconds % self._revisable_s] = np.nan

@@ -340,9 +340,13 @@ class Intake:
 
     def _past(self, source: Source, event: Past) -> None:
         """What an exchange sends on subscribing serves markets with a hole, and shows where it reaches across."""
-        feed = source.feeds.get(event.trades[0].instrument.symbol) if event.trades else None
-        if feed is not None and feed.watch.holes:
-            feed.watch.holes[-1].show(event.trades)
+        by_symbol: dict[str, list[Trade]] = {}
+        for trade in event.trades:  # one image may be of several markets
+            by_symbol.setdefault(trade.instrument.symbol, []).append(trade)
+        for symbol, trades in by_symbol.items():
+            feed = source.feeds.get(symbol)
+            if feed is not None and feed.watch.holes:
+                feed.watch.holes[-1].show(trades)
 
     def merge(self, feed: MarketFeed, hole: Hole, trades: Sequence[Trade]) -> int:
         """Put trades that were missing into their bars, oldest first; returns how many were new."""
