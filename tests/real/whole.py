@@ -41,8 +41,8 @@ from tests.real.servers import free_port
 ROOT = Path(__file__).resolve().parents[2]
 IDS = ("BINANCE", "BINANCE_FUTURES", "OKEX")
 SYMBOLS = ("BTC", "ETH")
-LIMIT_S = 60.0
-"""P1: what is closed is in InfluxDB within this time of InfluxDB being well."""
+LIMIT_S = 60.0 * float(os.environ.get("SQFD_PATIENCE", "1"))
+"""P1: what is closed is in InfluxDB within 60 s of InfluxDB being well. On a host that is starved of CPU, have patience."""
 
 
 def until(condition: Callable[[], object], why: str, limit_s: float = LIMIT_S) -> None:
