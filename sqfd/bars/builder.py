@@ -19,6 +19,8 @@ from sqfd.bars.recent import Recent, Times
 from sqfd.model import BAR, BAR_FIELDS, Bars, ClosedSecond
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from exchanges.api import Liquidation, Trade
 
 _NEVER = 1 << 62
@@ -51,6 +53,31 @@ class Bar:
         self.first_ms = _NEVER
         self.last_ms = -1
 
+    def put(self, trade: Trade, first: bool = False) -> None:
+        """Add a trade. Within its millisecond it comes after what is known, or with `first` before it."""
+        price, ts_ms = trade.price, trade.ts_ms
+        notional = price * trade.size
+        if trade.buy:
+            self.vbuy += notional
+            self.cbuy += trade.count
+        else:
+            self.vsell += notional
+            self.csell += trade.count
+        self.high, self.low = max(self.high, price), min(self.low, price)
+        if ts_ms > self.last_ms or (ts_ms == self.last_ms and not first):
+            self.last_ms, self.close = ts_ms, price
+        if ts_ms < self.first_ms or (ts_ms == self.first_ms and first):
+            self.first_ms, self.open = ts_ms, price
+        if trade.forced is not None:
+            self.force(notional, trade.forced)
+
+    def force(self, notional: float, buy: bool) -> None:
+        """Add a forced order, which is not volume."""
+        if buy:
+            self.lbuy += notional
+        else:
+            self.lsell += notional
+
     def remembered(self) -> tuple[float | int, ...]:
         """Its fields as in BAR, and the times of its first and last trade. A second with liquidations only has no prices."""
         traded = self.last_ms >= 0
@@ -71,14 +98,60 @@ def _recall(known: Bars, times: Times) -> Bar:
     return bar
 
 
-class _Newest:
-    """The bar that a market's last trade went to: nearly always the bar of the next one as well."""
+class Newest:
+    """A market's way into the bars, and the bar that its newest trade went to: nearly always the bar of the next one too."""
 
-    __slots__ = ("bar", "second")
+    __slots__ = ("_bar", "_builder", "_market", "_second")
 
-    def __init__(self) -> None:
-        self.second = -1
-        self.bar = Bar()
+    def __init__(self, builder: Builder, market: int) -> None:
+        self._builder = builder
+        self._market = market
+        self._second = -1
+        self._bar = Bar()
+        """Of that second. It holds at least one trade while `_second` is not -1."""
+
+    def add(self, trade: Trade) -> bool:
+        """Add a trade to its bar; False when it is too late (or too far ahead) to count, which the builder counts."""
+        ts_ms = trade.ts_ms
+        if ts_ms // 1000 != self._second:
+            return self._elsewhere(trade)
+        bar = self._bar
+        price = trade.price
+        if trade.buy:
+            bar.vbuy += price * trade.size
+            bar.cbuy += trade.count
+        else:
+            bar.vsell += price * trade.size
+            bar.csell += trade.count
+        if price > bar.high:
+            bar.high = price
+        elif price < bar.low:
+            bar.low = price
+        if ts_ms >= bar.last_ms:
+            bar.last_ms = ts_ms
+            bar.close = price
+        elif ts_ms < bar.first_ms:
+            bar.first_ms = ts_ms
+            bar.open = price
+        if trade.forced is not None:
+            bar.force(price * trade.size, trade.forced)
+        return True
+
+    def _elsewhere(self, trade: Trade) -> bool:
+        """Another second's: the next one's first trade, or an earlier one's."""
+        second = trade.ts_ms // 1000
+        bar = self._builder.bar(self._market, second)
+        if bar is None:
+            return False
+        bar.put(trade)
+        if second > self._second and self._builder.is_open(second):
+            self._second, self._bar = second, bar
+        return True
+
+    def closed(self, second: int) -> None:
+        """From now on that second's trades are revisions."""
+        if self._second == second:
+            self._second = -1
 
 
 class Builder:
@@ -96,7 +169,7 @@ class Builder:
         self.late = 0
         """Trades that revised a closed second."""
         self._floor = 0
-        self._newest: list[_Newest] = []
+        self._newest: list[Newest] = []
         self._open: dict[int, dict[int, Bar]] = {}
         self._revised: dict[tuple[int, int], Bar] = {}
         self._closed = Recent(revisable_s)
@@ -104,7 +177,7 @@ class Builder:
     def add_markets(self, count: int) -> range:
         """Make room for `count` more markets and return their indices."""
         first = len(self._newest)
-        self._newest += [_Newest() for _ in range(count)]
+        self._newest += [Newest(self, first + number) for number in range(count)]
         return range(first, first + count)
 
     def start(self, second: int) -> None:
@@ -115,38 +188,13 @@ class Builder:
         """Seconds before `second` belong to an earlier run, whose bars are not known here: nothing revises them."""
         self._floor = second
 
-    def trade(self, market: int, trade: Trade, recv_ms: float) -> bool:
-        """Add a trade to its bar; False when it is too late (or too far ahead) to count, which is counted here."""
-        ts_ms = trade.ts_ms
-        newest = self._newest[market]
-        if ts_ms // 1000 == newest.second:
-            bar = newest.bar
-        else:
-            found = self._bar(market, ts_ms // 1000)
-            if found is None:
-                return False
-            bar = found
-        price = trade.price
-        notional = price * trade.size
-        if trade.buy:
-            bar.vbuy += notional
-            bar.cbuy += trade.count
-        else:
-            bar.vsell += notional
-            bar.csell += trade.count
-        if price > bar.high:
-            bar.high = price
-        if price < bar.low:
-            bar.low = price
-        if ts_ms >= bar.last_ms:
-            bar.last_ms = ts_ms
-            bar.close = price
-        if ts_ms < bar.first_ms:
-            bar.first_ms = ts_ms
-            bar.open = price
-        if trade.forced is not None:
-            _add_forced(bar, notional, trade.forced)
-        return True
+    def adder(self, market: int) -> Callable[[Trade], bool]:
+        """What adds a trade of that market to its bar; False when it is too late or too far ahead, which is counted here."""
+        return self._newest[market].add
+
+    def trade(self, market: int, trade: Trade) -> bool:
+        """As `adder`, for once."""
+        return self._newest[market].add(trade)
 
     def recovered(self, market: int, trade: Trade, first: bool) -> bool:
         """Add a trade that was missing; False when it is too late to count, which is counted here.
@@ -154,24 +202,10 @@ class Builder:
         Open and close are decided as if it had come in time: within its millisecond it comes after what is known, or with
         `first` before it.
         """
-        bar = self._bar(market, trade.ts_ms // 1000)
+        bar = self.bar(market, trade.ts_ms // 1000)
         if bar is None:
             return False
-        price, ts_ms = trade.price, trade.ts_ms
-        notional = price * trade.size
-        if trade.buy:
-            bar.vbuy += notional
-            bar.cbuy += trade.count
-        else:
-            bar.vsell += notional
-            bar.csell += trade.count
-        bar.high, bar.low = max(bar.high, price), min(bar.low, price)
-        if ts_ms > bar.last_ms or (ts_ms == bar.last_ms and not first):
-            bar.last_ms, bar.close = ts_ms, price
-        if ts_ms < bar.first_ms or (ts_ms == bar.first_ms and first):
-            bar.first_ms, bar.open = ts_ms, price
-        if trade.forced is not None:
-            _add_forced(bar, notional, trade.forced)
+        bar.put(trade, first)
         return True
 
     @property
@@ -179,15 +213,20 @@ class Builder:
         """Trades before this are too late to count."""
         return 0 if self.next_second is None else max(self._floor, self.next_second - self.revisable_s) * 1000
 
-    def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
+    def liquidation(self, market: int, liquidation: Liquidation) -> bool:
         """Add a forced order to its second (not to volume); False when it is too late to count."""
-        bar = self._bar(market, liquidation.ts_ms // 1000)
+        bar = self.bar(market, liquidation.ts_ms // 1000)
         if bar is None:
             return False
-        _add_forced(bar, liquidation.price * liquidation.size, liquidation.buy)
+        bar.force(liquidation.price * liquidation.size, liquidation.buy)
         return True
 
-    def _bar(self, market: int, second: int) -> Bar | None:
+    def is_open(self, second: int) -> bool:
+        """Whether that second's bars are still to be closed."""
+        return self.next_second is not None and second >= self.next_second
+
+    def bar(self, market: int, second: int) -> Bar | None:
+        """The bar of that second, made where there is none; None when it is too late or too far ahead, which is counted."""
         if self.next_second is None:
             self.next_second = max(second, self._floor)
         if second < self.next_second:
@@ -199,9 +238,6 @@ class Builder:
         bar = bars.get(market)
         if bar is None:
             bar = bars[market] = Bar()
-        newest = self._newest[market]
-        if second > newest.second:
-            newest.second, newest.bar = second, bar
         return bar
 
     def _revise(self, market: int, second: int) -> Bar | None:
@@ -227,8 +263,7 @@ class Builder:
         self.next_second = second + 1
         bars = {(second, market): bar for market, bar in self._open.pop(second, {}).items()}
         for _, market in bars:
-            if self._newest[market].second == second:
-                self._newest[market].second = -1
+            self._newest[market].closed(second)
         revised, self._revised = self._revised, {}
         rows = []
         for (row_second, market), bar in (revised | bars).items():
@@ -241,10 +276,3 @@ class Builder:
             self._closed.amend(made[at], times[at : at + 1])
         self._closed.put(second, made[len(revised) :], times[len(revised) :])
         return ClosedSecond(second + 1, made, whole)
-
-
-def _add_forced(bar: Bar, notional: float, buy: bool) -> None:
-    if buy:
-        bar.lbuy += notional
-    else:
-        bar.lsell += notional
