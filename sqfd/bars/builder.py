@@ -15,23 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sqfd.model import BAR, ClosedSecond
+from sqfd.bars.recent import Recent, Times
+from sqfd.model import BAR, BAR_FIELDS, Bars, ClosedSecond
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exchanges.api import Liquidation, Trade
-
-_CLOSED = np.dtype(
-    [
-        *((name, np.float64) for name in ("open", "high", "low", "close", "vbuy", "vsell")),
-        *((name, np.int64) for name in ("cbuy", "csell")),
-        *((name, np.float64) for name in ("lbuy", "lsell")),
-        ("first_ms", np.int64),
-        ("last_ms", np.int64),
-    ]
-)
-"""A bar as it is remembered after its second closed: with what a late trade needs to find its place."""
 
 _NEVER = 1 << 62
 
@@ -89,22 +79,22 @@ class Bar:
             self.lsell += notional
 
     def remembered(self) -> tuple[float | int, ...]:
-        """The values of `_CLOSED`. A second with liquidations only has no prices."""
+        """Its fields as in BAR, and the times of its first and last trade. A second with liquidations only has no prices."""
         traded = self.last_ms >= 0
         high, low = (self.high, self.low) if traded else (self.open, self.open)
         volumes = (self.vbuy, self.vsell, self.cbuy, self.csell, self.lbuy, self.lsell)
         return (self.open, high, low, self.close, *volumes, self.first_ms, self.last_ms)
 
 
-_FIELDS = ("open", "high", "low", "close", "vbuy", "vsell", "cbuy", "csell", "lbuy", "lsell", "first_ms", "last_ms")
-
-
-def _recall(row: np.void) -> Bar:
+def _recall(known: Bars, times: Times) -> Bar:
+    """The bar as it was when its second closed; an empty one where there was none."""
     bar = Bar()
-    for name, value in zip(_FIELDS, row.tolist(), strict=True):
-        setattr(bar, name, value)
-    if bar.last_ms < 0:
-        bar.high, bar.low = float("-inf"), float("inf")
+    for row, (first_ms, last_ms) in zip(known, times.tolist(), strict=True):
+        for name in BAR_FIELDS:
+            setattr(bar, name, row[name].item())
+        bar.first_ms, bar.last_ms = first_ms, last_ms
+        if bar.last_ms < 0:
+            bar.high, bar.low = float("-inf"), float("inf")
     return bar
 
 
@@ -182,16 +172,12 @@ class Builder:
         self._newest: list[Newest] = []
         self._open: dict[int, dict[int, Bar]] = {}
         self._revised: dict[tuple[int, int], Bar] = {}
-        self._closed = np.zeros((revisable_s, 0), _CLOSED)
-        self._closed_second = np.full((revisable_s, 0), -1, np.int64)
+        self._closed = Recent(revisable_s)
 
     def add_markets(self, count: int) -> range:
         """Make room for `count` more markets and return their indices."""
         first = len(self._newest)
         self._newest += [Newest(self, first + number) for number in range(count)]
-        shape = (self.revisable_s, count)
-        self._closed = np.concatenate([self._closed, np.zeros(shape, _CLOSED)], axis=1)
-        self._closed_second = np.concatenate([self._closed_second, np.full(shape, -1, np.int64)], axis=1)
         return range(first, first + count)
 
     def start(self, second: int) -> None:
@@ -262,9 +248,7 @@ class Builder:
         self.late += 1
         bar = self._revised.get((second, market))
         if bar is None:
-            slot = second % self.revisable_s
-            known = self._closed_second[slot, market] == second
-            bar = self._revised[second, market] = _recall(self._closed[slot, market]) if known else Bar()
+            bar = self._revised[second, market] = _recall(*self._closed.find(second, market))
         return bar
 
     @property
@@ -284,9 +268,11 @@ class Builder:
         rows = []
         for (row_second, market), bar in (revised | bars).items():
             values = bar.remembered()
-            slot = row_second % self.revisable_s
-            self._closed[slot, market] = values
-            self._closed_second[slot, market] = row_second
-            rows.append((market, row_second, *values[:10]))
+            rows.append((market, row_second, *values))
         rows.sort(key=itemgetter(1, 0))
-        return ClosedSecond(second + 1, np.array(rows, BAR), whole)
+        made = np.array([row[:12] for row in rows], BAR)
+        times = np.array([row[12:] for row in rows], np.int64).reshape(-1, 2)
+        for at in range(len(revised)):
+            self._closed.amend(made[at], times[at : at + 1])
+        self._closed.put(second, made[len(revised) :], times[len(revised) :])
+        return ClosedSecond(second + 1, made, whole)

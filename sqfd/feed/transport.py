@@ -328,6 +328,10 @@ async def _open_picows(
 # --- websockets -----------------------------------------------------------------------------------------------------
 
 
+SLICE_BYTES = 16_384
+"""The library parses all that it is given before we see a frame of it: 256 kB of empty ones would cost 8 MB."""
+
+
 class _Connect(websockets_connect):
     """Without redirects: a feed's address is the one that was configured."""
 
@@ -368,7 +372,10 @@ class _Client(ClientConnection):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        for start in range(0, len(data), SLICE_BYTES):
+            if self.end is not None:
+                return
+            super().data_received(data[start : start + SLICE_BYTES])
         # After its answer to a close frame or an offence, nothing more is read: the library would go on for a while.
         if self.end is None and self.response is not None and self.protocol.state is not State.OPEN:
             self.transport.close()
