@@ -3,6 +3,7 @@
 Sources: the exchange's API documentation (web-socket-streams, rest-api/public-api-endpoints), autumn 2026.
 `@aggTrade` is used rather than `@trade`: the REST history holds the same aggregates under the same ids, so that a gap
 is filled exactly; `f` and `l` give the number of matches. Frames of `@trade` are read too (older captures).
+`Binance` is also the base of the exchanges that speak its protocol.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ def socket(name: str, url: str, frames_per_s: float) -> Endpoint:
 
 
 class Binance(Exchange):
-    """https://binance.com spot, by way of its market-data-only hosts. Also the base of those that speak its protocol."""
+    """https://binance.com spot, by way of its market-data-only hosts."""
 
     id: ClassVar[str] = "BINANCE"
     endpoints: ClassVar[tuple[Endpoint, ...]] = (socket("spot", "wss://data-stream.binance.vision:9443/stream", 4),)

@@ -25,7 +25,7 @@ from sqfd.journal import JournalSettings
 from sqfd.settings import Layered, SettingsError, all_keys, build, nearest, read_toml, render, walk
 from sqfd.signals.settings import RedisSettings
 from sqfd.strategy.registry import names as strategies
-from sqfd.strategy.settings import StrategySettings
+from sqfd.strategy.settings import StrategySettings, differences
 
 
 class SymbolsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -253,9 +253,12 @@ LIVE = ("strategy.", "log.level")
 
 
 def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
-    """Key → (old value, new value) of every setting that differs."""
-    old, new = ({key: value_of(config, key) for key, _, _ in walk(Config)} for config in (before, after))
-    return {key: (old[key], new[key]) for key in old if old[key] != new[key]}
+    """Key → (old value, new value) of every setting that differs; of a symbol as `strategy.per_symbol.SYMBOL.name`."""
+    keys = [key for key, _, _ in walk(Config) if not key.startswith("strategy.")]
+    plain = {key: (value_of(before, key), value_of(after, key)) for key in keys}
+    strategy = differences(before.strategy, after.strategy)
+    changed = plain | {f"strategy.{name}": values for name, values in strategy.items()}
+    return {key: (old, new) for key, (old, new) in changed.items() if old != new}
 
 
 def value_of(config: Config, key: str) -> Any:

@@ -27,7 +27,7 @@ from sqfd.signals.signal import (
 from sqfd.strategy.api import Gate, Judged, Report, Strategy
 from sqfd.strategy.baseline import Ints
 from sqfd.strategy.position import CLOSE, LONG, SHORT, Book, Decision, Evaluation, Limits, Position, decide
-from sqfd.strategy.settings import StrategySettings, differences
+from sqfd.strategy.settings import StrategySettings
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -105,8 +105,8 @@ class Engine:
         """Seconds of history that `warm` should be given so that a restart changes nothing."""
         return self._history_s
 
-    def use(self, strategy: Strategy, settings: StrategySettings) -> dict[str, tuple[Any, Any]]:
-        """Change the strategy or its settings from the next tick on; positions stay. Gives what changed: (before, after) by name.
+    def use(self, strategy: Strategy, settings: StrategySettings) -> None:
+        """Change the strategy or its settings from the next tick on; positions stay.
 
         Raises ValueError when it reads more history than the rings keep; then nothing has changed.
         """
@@ -115,10 +115,8 @@ class Engine:
             or strategy.detail_s + strategy.memory_s > self._detail_s
         ):
             raise ValueError(f"{strategy.name} reads more history than is kept: restart to apply")
-        changed = differences(self.settings, settings)
         self._employ(strategy, settings)
         self._remember()
-        return changed
 
     def warm(self, flow: Flow) -> None:
         """Fill the rings with history, ascending seconds per symbol; earlier seconds that come later are revisions."""

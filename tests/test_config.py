@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from sqfd.config import ALIASES, Config, load, reference, shown
+from sqfd.config import ALIASES, Config, changes, load, reference, shown
 from sqfd.settings import SettingsError, bare, walk
+from sqfd.strategy.settings import StrategySettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -137,3 +138,16 @@ def test_an_unknown_strategy_is_named_with_the_known_ones() -> None:
         SettingsError, match=r"--strategy\.name: strategy\.name: no strategy 'other'; known: squeezeflow"
     ):
         load(environment={}, flags={"strategy.name": "other"})
+
+
+def test_a_reload_tells_each_setting_that_changed() -> None:
+    """By key, with both values, a symbol's own settings one by one; what stayed is not named."""
+    before = Config(strategy=StrategySettings(cooldown_s=60, per_symbol={"BTC": {"ttl_s": 60}}))
+    other = StrategySettings(cooldown_s=90, per_symbol={"BTC": {"ttl_s": 60}, "ETH": {"min_entry_score": 5.0}})
+    after = msgspec.structs.replace(before, strategy=other, log=msgspec.structs.replace(before.log, level="debug"))
+    assert changes(before, after) == {
+        "log.level": (before.log.level, "debug"),
+        "strategy.cooldown_s": (60, 90),
+        "strategy.per_symbol.ETH.min_entry_score": (4.0, 5.0),
+    }
+    assert changes(after, after) == {}

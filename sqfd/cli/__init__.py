@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("sqfd.cli.watch:explain", "Say why a symbol gave a signal, or what stopped it."),
     "export": ("sqfd.cli.history:export", "Write stored bars as CSV or Parquet."),
     "gaps": ("sqfd.cli.gaps:gaps", "Tell when feeds were not whole, and what became of it."),
+    "habits": ("sqfd.cli.habits:habits", "Show the simulated market's habits beside those of a capture."),
     "import": ("sqfd.cli.history:import_", "Read trade archives, or bars of an InfluxDB, into the journal."),
     "influx": ("sqfd.cli.influx:influx", "Compare InfluxDB with what sqfd expects, and make it so."),
     "markets": ("sqfd.cli.watch:markets", "List collected markets with rate, lag and coverage."),

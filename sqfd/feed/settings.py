@@ -31,7 +31,10 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(description="Silence of the busiest feeds that is taken for a dead one.", ge=1, le=300)
     ] = 5.0
     silence_max_s: Annotated[
-        float, Meta(description="Silence of the quietest feeds that is taken for a dead one.", ge=5, le=3600)
+        float,
+        Meta(
+            description="Feeds too quiet for silence to prove anything are asked for again this often.", ge=5, le=3600
+        ),
     ] = 300.0
     first_trade_s: Annotated[
         float,

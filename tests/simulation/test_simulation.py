@@ -226,8 +226,8 @@ def test_a_market_that_is_silent_alone_is_noticed_sooner() -> None:
     told = [e for e in together.log.entries if e["event"] == "market is silent, asking again"]
     assert told[0]["market"] == "OKEX:BTC-USDT-SWAP"
     assert told[0]["other_exchanges_trading"] == 3
-    assert told[0]["silent_s"] < 20
-    assert all(e["silent_s"] > 25 for e in alone.log.entries if e["event"] == "market is silent, asking again")
+    assert told[0]["silent_s"] < 45
+    assert all(e["silent_s"] > 45 for e in alone.log.entries if e["event"] == "market is silent, asking again")
     assert any("3 others" in i.reason for feed in together.intake.markets.values() for i in feed.ledger.intervals)
 
 
