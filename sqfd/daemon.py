@@ -173,6 +173,7 @@ class Daemon:
         known, state = await warm_up(
             engine, collector.seconds, sinks.journal, sinks.influx, self.config, collector.time
         )
+        collector.seconds.builder.follow(known)
         await self._note_engine(known + 1, state)
 
     async def _note_engine(self, tick: int, state: bytes | None) -> None:

@@ -105,6 +105,7 @@ class Builder:
         """Trades that were refused, by reason: `late` or `ahead`."""
         self.late = 0
         """Trades that revised a closed second."""
+        self._first = 0
         self._newest: list[_Newest] = []
         self._open: dict[int, dict[int, Bar]] = {}
         self._revised: dict[tuple[int, int], Bar] = {}
@@ -119,6 +120,10 @@ class Builder:
         self._closed = np.concatenate([self._closed, np.zeros(shape, _CLOSED)], axis=1)
         self._closed_second = np.concatenate([self._closed_second, np.full(shape, -1, np.int64)], axis=1)
         return range(first, first + count)
+
+    def follow(self, second: int) -> None:
+        """An earlier run closed everything before `second`: trades of then are late, lest they replace a bar that has more."""
+        self._first = second
 
     def start(self, second: int) -> None:
         """Let `second` be the oldest open one. Earlier trades revise nothing: they are late."""
@@ -186,7 +191,7 @@ class Builder:
     @property
     def oldest_ms(self) -> int:
         """Trades before this are too late to count."""
-        return 0 if self.next_second is None else (self.next_second - self.revisable_s) * 1000
+        return 0 if self.next_second is None else max(self.next_second - self.revisable_s, self._first) * 1000
 
     def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
         """Add a forced order to its second (not to volume); False when it is too late to count."""
@@ -198,7 +203,7 @@ class Builder:
 
     def _bar(self, market: int, second: int) -> Bar | None:
         if self.next_second is None:
-            self.next_second = second
+            self.next_second = max(second, self._first)
         if second < self.next_second:
             return self._revise(market, second)
         if second > self.next_second + self.ahead_s:
@@ -215,7 +220,7 @@ class Builder:
 
     def _revise(self, market: int, second: int) -> Bar | None:
         assert self.next_second is not None
-        if second < self.next_second - self.revisable_s:
+        if second < max(self.next_second - self.revisable_s, self._first):
             self.dropped["late"] += 1
             return None
         self.late += 1

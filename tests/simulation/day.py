@@ -98,13 +98,13 @@ class QuietStalls(Stalls):
 class Day:
     """Make it within a virtual loop."""
 
-    def __init__(self, seed: int, folder: Path, rate_hz: float = 0.7) -> None:
+    def __init__(self, seed: int, folder: Path, rate_hz: float = 0.5) -> None:
         self.seed, self.random = seed, Random(seed)
         random_module.seed(seed)  # the daemon's own jitter
         self.loop: VirtualLoop = asyncio.get_running_loop()  # type: ignore[assignment]  # it is one
         self.loop.job_s = lambda: self.random.uniform(0.0002, 0.008) + self.slow_disk_s
         self.slow_disk_s = 0.0
-        self.clock = VirtualClock(self.random.choice([0.05, 0.1, 0.25, 0.25, 0.25, 0.25]))
+        self.clock = VirtualClock(self.random.choice([0.05, 0.25, 0.5, 0.5, 0.5, 0.5]))
         chosen = self._chosen()
         self.venues = {id: Venue(id, self.random, self.clock) for id in chosen}
         self.instruments: list[Instrument] = []
@@ -139,6 +139,7 @@ class Day:
         """How long it all took, in its own time."""
         self._over = asyncio.Event()
         self._ending = False
+        self._failed: BaseException | None = None
         self._started_s = 0.0
 
     def _chosen(self) -> list[str]:
@@ -254,6 +255,8 @@ class Day:
         def appended(journal: Journal, tick: int, bars: Any, flow: Any, signals: Any = (), positions: Any = None, whole: Any = None, gaps: Any = ()) -> None:
             assert day.seen is not None and day.daemon is not None and PROCESS.get() is day.process
             conserved(day.daemon.counts())
+            if not day.seen.appended:
+                day.seen.first = journal.written
             day.seen.append(tick, day.loop.time(), day.daemon.markets(), bars, signals, whole)
             day.counts["bars"] += len(bars)
             day.counts["signals"] += len(signals)
@@ -280,6 +283,7 @@ class Day:
 
     async def run(self, seconds: float, plan: Any) -> None:
         """`seconds` with faults as `plan(day)` strikes, and then a while without any, in which all must become well."""
+        self.loop.set_exception_handler(self._broken)
         with self._watched():
             tasks = [asyncio.create_task(one) for one in (self._keep(), self._trade(), self._look())]
             faults = asyncio.create_task(plan(self))
@@ -295,6 +299,16 @@ class Day:
             for task in [*tasks, faults]:
                 if task.done():
                     task.result()
+            self._check_callbacks()
+
+    def _broken(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        """A callback failed, of the world or of the daemon: neither may."""
+        if "was never retrieved" not in context["message"]:
+            self._failed = context.get("exception") or RuntimeError(context["message"])
+
+    def _check_callbacks(self) -> None:
+        if self._failed is not None:
+            raise self._failed
 
     async def _recovers(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         off_s = self.loop.time()
@@ -369,6 +383,7 @@ class Day:
 
     def check(self) -> dict[str, Any]:
         """Everything that must hold in the end. Gives figures of the run."""
+        self._check_callbacks()
         bad = [told for told in self.events if "unexpectedly" in told or "could not be processed" in told or "append failed" in told]
         assert not bad, bad
         store = JournalStore(self.disk.folder, read_only=True)

@@ -51,6 +51,8 @@ class Seen:
         """Trades that came by websocket."""
         self.maybe: defaultdict[Key, dict[Any, Trade]] = defaultdict(dict)
         """Trades that REST or an image told of: those that were missing are taken."""
+        self.first = 0
+        """The first second that is this process' to close; an earlier one closed those before."""
         self._touched: set[Key] = set()
 
     def deliver(self, trades: Sequence[Trade]) -> None:
@@ -74,7 +76,7 @@ class Seen:
         for key, row in rows.items():
             self._check(key, row)
         late = {key for key in self._touched if key[1] < tick}
-        missing = [key for key in late if key not in rows]
+        missing = [key for key in late if key not in rows and key[1] >= self.first]
         assert not missing, f"tick {tick}: trades reached it, but there is no bar: {missing[:3]}"
         self._touched -= late
         for signal in signals:
@@ -83,6 +85,7 @@ class Seen:
         self.appended.append(Appended(tick, at_s, rows, signals, covered))
 
     def _check(self, key: Key, row: tuple[Any, ...]) -> None:
+        assert key[1] >= self.first, f"{key} was closed by an earlier process"
         reached, maybe = self.reached.get(key, {}), self.maybe.get(key, {})
         count = row[6] + row[7]
         every = reached if not maybe else {**maybe, **reached}

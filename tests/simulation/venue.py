@@ -143,7 +143,7 @@ class Wire:
         loop.call_at(self._last_s, self._deliver, frames, trades)
 
     def _deliver(self, frames: Sequence[Frame], trades: Sequence[Trade]) -> None:
-        if not self._dead and not self.closed.done():
+        if not self.dead and not self.closed.done():
             self.venue.delivered(trades)
         for frame in frames:
             if not self.dead and not self.closed.done():
