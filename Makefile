@@ -43,10 +43,12 @@ test: dev servers  ## everything but soaks and fuzzing; the daemons of tests/rea
 soak: dev servers  ## what is too long for `make test`: hundreds of rounds of faults against InfluxDB
 	SQFD_NEMESIS_ROUNDS=$${ROUNDS:-500} $(BIN)/python -m pytest -q -x tests/real/test_nemesis.py
 
-SEEDS ?= 0:170
+SEEDS ?= 0:60
+HOURS ?= 1
 CUTS  ?= 6
-sim: dev  ## feeds in virtual time under SEEDS × CUTS cuts of every kind; a failing seed is named
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --cuts $(CUTS)
+sim: dev  ## the whole daemon in virtual time, SEEDS × HOURS with faults of every kind; feeds alone; a failing seed is named
+	$(BIN)/python -m tests.simulation day --seeds $(SEEDS) --hours $(HOURS)
+	$(BIN)/python -m tests.simulation feeds --seeds $(SEEDS) --cuts $(CUTS)
 
 lint: dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import random as random_module
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -104,6 +105,8 @@ class Day:
         self.loop: VirtualLoop = asyncio.get_running_loop()  # type: ignore[assignment]  # it is one
         self.loop.job_s = lambda: self.random.uniform(0.0002, 0.008) + self.slow_disk_s
         self.slow_disk_s = 0.0
+        self.kill_after_signal_s: float | None = None
+        self.world = copy_context()
         self.clock = VirtualClock(self.random.choice([0.05, 0.25, 0.5, 0.5, 0.5, 0.5]))
         chosen = self._chosen()
         self.venues = {id: Venue(id, self.random, self.clock) for id in chosen}
@@ -262,6 +265,9 @@ class Day:
             day.counts["signals"] += len(signals)
             day.counts["gaps told"] += len(gaps)
             append(journal, tick, bars, flow, signals, positions, whole, gaps)
+            if signals and day.kill_after_signal_s is not None:
+                day.loop.call_later(day.kill_after_signal_s, day.kill, context=day.world)
+                day.kill_after_signal_s = None
 
         with ExitStack() as stack:
             stack.enter_context(self.disk.in_place())

@@ -354,6 +354,17 @@ def kill_9_twice(day: Day, random: Random) -> End | None:
     return None
 
 
+@fault("host", 20.0, 120.0)
+def kill_9_with_a_signal(day: Day, random: Random) -> End:
+    """A signal is on its way, and the disk takes a moment: it is in the journal, or in Redis, or in both, or in none."""
+    day.kill_after_signal_s, day.slow_disk_s = random.uniform(0.0, 0.03), 0.02
+
+    def end() -> None:
+        day.kill_after_signal_s, day.slow_disk_s = None, 0.0
+
+    return end
+
+
 @fault("host")
 def power_cut(day: Day, random: Random) -> End | None:
     """What was not synced is gone, in part or as a whole."""

@@ -61,7 +61,8 @@ class Seen:
             key = (trade.instrument.market, trade.ts_ms // 1000)
             if trade.id not in self.reached[key]:
                 self.reached[key][trade.id] = trade
-                self._touched.add(key)
+                if trade.id not in self.maybe.get(key, ()):  # else it may have been filled in before
+                    self._touched.add(key)
 
     def offer(self, trades: Sequence[Trade]) -> None:
         """These may reach it."""
@@ -203,6 +204,11 @@ class Oracle:
                 assert late_s <= PUNCTUAL_S + 1.3, f"{entry.signal_id} came {late_s:.1f} s after its second"
         self._check_order(redis)
         self._check_pairs([msgspec.json.decode(signal.line) for signal in store.signals(limit=1_000_000)], "journal")
+        kept = {signal.signal_id for signal in store.signals(limit=1_000_000)}
+        for entry in redis.every:
+            if entry.signal_id not in kept:
+                signal, one, life = given[entry.signal_id]
+                assert self._disk_refused(one.at_s, life.ended_s or one.at_s), f"{entry.signal_id} was told, and no journal has it"
 
     def _check_order(self, redis: FakeRedis) -> None:
         ticks = [entry.id for entry in redis.every]
