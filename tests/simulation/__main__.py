@@ -10,14 +10,14 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import msgspec
 
-from tests.simulation.faults import FAULTS
-from tests.simulation.hours import live
+from tests.simulation.hours import LIVENESS_S, SETTLE_S, live
 from tests.simulation.plan import simulate
 
 
@@ -30,6 +30,8 @@ def main() -> None:
     day = kinds.add_parser("day", help="the whole daemon under faults of every kind")
     day.add_argument("--seeds", default="0:60", help="one seed, or FIRST:END")
     day.add_argument("--hours", type=float, default=1.0, help="hours of each run")
+    day.add_argument("--settle", type=float, default=SETTLE_S, help="seconds before the first fault")
+    day.add_argument("--liveness", type=float, default=LIVENESS_S, help="seconds after the last fault")
     day.add_argument("--faults", default="", help="names of faults, by comma; none: all of them")
     day.add_argument("--out", type=Path, help="add a line of JSON for each seed to this file")
     options = parser.parse_args()
@@ -38,17 +40,23 @@ def main() -> None:
     if options.kind == "feeds":
         run_feeds(seeds, options.cuts)
     else:
-        names = [name for name in FAULTS if not options.faults or name in options.faults.split(",")]
-        sys.exit(run_days(seeds, options.hours, names, options.out))
+        names = options.faults.split(",") if options.faults else None
+        sys.exit(
+            run_days(
+                seeds,
+                lambda seed: live(seed, options.hours, names, settle_s=options.settle, liveness_s=options.liveness),
+                options.out,
+            )
+        )
 
 
-def run_days(seeds: Sequence[int], hours: float, names: Sequence[str], out: Path | None) -> int:
+def run_days(seeds: Sequence[int], lived: Callable[[int], dict[str, Any]], out: Path | None) -> int:
     """One line per seed; goes on after a failure, and gives how many there were."""
     struck: Counter[str] = Counter()
     total_hours, failed = 0.0, 0
     for seed in seeds:
         try:
-            figures = live(seed, hours, names)
+            figures = lived(seed)
             struck.update(figures["struck"])
             total_hours += figures["hours"]
             words = f"{figures['starts']} starts, {figures['faults']} faults, {figures['bars']} bars, {figures['stream']} signals"

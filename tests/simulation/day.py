@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from pathlib import Path
@@ -17,10 +17,8 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import structlog
 
-import exchanges
 from exchanges.api import Exchange, Instrument, Trade
 from sqfd.config import Config, SymbolsSettings
 from sqfd.daemon import Daemon
@@ -36,14 +34,13 @@ from sqfd.strategy.settings import StrategySettings
 from sqfd.wiring import Outside
 from tests.simulation.disk import Disk
 from tests.simulation.influx import FakeInflux, InfluxClient
-from tests.simulation.loop import PROCESS, START_MS, Process, VirtualClock, VirtualLoop
+from tests.simulation.loop import PROCESS, Process, VirtualClock, VirtualLoop
 from tests.simulation.oracle import Oracle, Seen, conserved
 from tests.simulation.orders import Orders
 from tests.simulation.redis import FakeRedis, RedisClient
 from tests.simulation.venue import MemoryRest, Venue
 
 STEP_S = 0.4
-LIVENESS_S = 300.0
 HEALTHY_S = 150.0
 """After the last fault everything is well again this soon: back-off goes up to a minute, and a quiet market proves itself."""
 QUIET_S = 120.0
@@ -147,7 +144,9 @@ class Day:
 
     def _chosen(self) -> list[str]:
         """One exchange of spot and perp at least, so that there is something to diverge."""
-        both = self.random.choice([["BYBIT"], ["OKEX"], ["BINANCE", "BINANCE_FUTURES"], ["COINBASE", "OKEX"], ["BYBIT", "OKEX"]])
+        both = self.random.choice(
+            [["BYBIT"], ["OKEX"], ["BINANCE", "BINANCE_FUTURES"], ["COINBASE", "OKEX"], ["BYBIT", "OKEX"]]
+        )
         return list(both)
 
     def _config(self) -> Config:
@@ -176,7 +175,9 @@ class Day:
         )
 
     async def _connect(self, url: str, *args: object, **options: object) -> Connection:
-        venue = next(v for v in self.venues.values() if any(v.exchange.url(e.name) == url for e in v.exchange.endpoints))
+        venue = next(
+            v for v in self.venues.values() if any(v.exchange.url(e.name) == url for e in v.exchange.endpoints)
+        )
         return await venue.connect(url, *args, **options)  # type: ignore[arg-type]  # passed on as they are
 
     async def _keep(self) -> None:
@@ -201,11 +202,14 @@ class Day:
     def _judge_end(self, task: asyncio.Task[None]) -> None:
         """It ended by itself: because it was told to, or because it could not start."""
         error = task.exception()
-        self.process.alive = False if self.process is not None else False  # nothing of it may be left
+        assert self.process is not None
+        assert self.seen is not None
+        self.process.alive = False  # nothing of it may be left
         if error is None:
             return
         refused = self.disk.trouble != "well" or self._fault_within("disk", 5.0)
-        assert refused and not self.seen.appended, f"the daemon ended by itself: {error!r}"  # type: ignore[union-attr]
+        assert refused, f"the daemon ended by itself: {error!r}"
+        assert not self.seen.appended, f"the daemon ended by itself: {error!r}"
         assert not isinstance(error, JournalBusy), error
         self.counts["could not start"] += 1
 
@@ -255,8 +259,19 @@ class Day:
         """Every append to a journal is looked at; logs are kept."""
         append, day = Journal.append, self
 
-        def appended(journal: Journal, tick: int, bars: Any, flow: Any, signals: Any = (), positions: Any = None, whole: Any = None, gaps: Any = ()) -> None:
-            assert day.seen is not None and day.daemon is not None and PROCESS.get() is day.process
+        def appended(
+            journal: Journal,
+            tick: int,
+            bars: Any,
+            flow: Any,
+            signals: Any = (),
+            positions: Any = None,
+            whole: Any = None,
+            gaps: Any = (),
+        ) -> None:
+            assert day.seen is not None
+            assert day.daemon is not None
+            assert PROCESS.get() is day.process
             conserved(day.daemon.counts())
             if not day.seen.appended:
                 day.seen.first = journal.written
@@ -287,16 +302,16 @@ class Day:
 
     # --- time
 
-    async def run(self, seconds: float, plan: Any) -> None:
-        """`seconds` with faults as `plan(day)` strikes, and then a while without any, in which all must become well."""
+    async def run(self, seconds: float, liveness_s: float, plan: Coroutine[Any, Any, None]) -> None:
+        """`seconds` in which `plan` strikes, and then `liveness_s` without any fault, in which all must become well."""
         self.loop.set_exception_handler(self._broken)
         with self._watched():
             tasks = [asyncio.create_task(one) for one in (self._keep(), self._trade(), self._look())]
-            faults = asyncio.create_task(plan(self))
+            faults = asyncio.create_task(plan)
             await self._until(seconds, tasks, faults)
             await faults
             assert not self.on, self.on
-            await self._recovers(tasks)
+            await self._recovers(liveness_s, tasks)
             await self._finish(tasks)
 
     async def _until(self, seconds: float, tasks: Sequence[asyncio.Task[None]], faults: asyncio.Task[None]) -> None:
@@ -316,9 +331,9 @@ class Day:
         if self._failed is not None:
             raise self._failed
 
-    async def _recovers(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+    async def _recovers(self, liveness_s: float, tasks: Sequence[asyncio.Task[None]]) -> None:
         off_s = self.loop.time()
-        while self.loop.time() < off_s + LIVENESS_S:
+        while self.loop.time() < off_s + liveness_s:
             await asyncio.sleep(1.0)
             for task in tasks:
                 if task.done():
@@ -326,7 +341,9 @@ class Day:
             health = self.daemon.health() if self.daemon is not None else None
             if health is None or health.state != "healthy":
                 self.healthy_s = None
-                assert self.loop.time() - off_s <= HEALTHY_S, f"not well {HEALTHY_S:.0f} s after the last fault: {health}"
+                assert self.loop.time() - off_s <= HEALTHY_S, (
+                    f"not well {HEALTHY_S:.0f} s after the last fault: {health}"
+                )
             elif self.healthy_s is None:
                 self.healthy_s = self.loop.time() - off_s
         assert self.healthy_s is not None, "not well at the end"
@@ -390,14 +407,18 @@ class Day:
     def check(self) -> dict[str, Any]:
         """Everything that must hold in the end. Gives figures of the run."""
         self._check_callbacks()
-        bad = [told for told in self.events if "unexpectedly" in told or "could not be processed" in told or "append failed" in told]
+        bad = [
+            told
+            for told in self.events
+            if "unexpectedly" in told or "could not be processed" in told or "append failed" in told
+        ]
         assert not bad, bad
         store = JournalStore(self.disk.folder, read_only=True)
         try:
             rows = self.oracle.check_journal(store)
             self.oracle.check_influx(self.influx, rows)
             self.oracle.check_signals(self.redis, store)
-            unnoticed = {key for venue in self.venues.values() for key in venue.unnoticed}
+            unnoticed = self.oracle.lost.union(*(venue.unnoticed for venue in self.venues.values()))
             whole, every = self.oracle.check_coverage(store, self._happened(), unnoticed, rows)
         finally:
             store.close()

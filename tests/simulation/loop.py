@@ -42,6 +42,17 @@ PROCESS: ContextVar[Process] = ContextVar("process")
 """Whose code runs; not set where it is the world's."""
 
 
+class _Task(asyncio.Task[Any]):
+    """Its place in a set does not depend on where it lies in memory: sets of tasks have the same order in each run."""
+
+    def __init__(self, *args: Any, number: int, **options: Any) -> None:
+        self._number = number
+        super().__init__(*args, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """`time()` is what has been slept. Executors run inline, one job after the other, each for a moment.
 
@@ -123,14 +134,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         _refuse(handle)
         return handle
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    def call_later(
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         return self.call_at(self._now_s + delay, callback, *args, context=context)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Cancelled timers are passed over when their time comes."""
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        task = super().create_task(coro, **options)
+        task = _Task(coro, loop=self, number=next(self._numbers), **options)
         context = options.get("context")
         process = (context.get(PROCESS) if context is not None else None) or PROCESS.get(None)
         if process is not None:

@@ -53,7 +53,8 @@ class Seen:
         """Trades that REST or an image told of: those that were missing are taken."""
         self.first = 0
         """The first second that is this process' to close; an earlier one closed those before."""
-        self._touched: set[Key] = set()
+        self.touched: set[Key] = set()
+        """Seconds of trades that reached it and are in no tick yet: with a crash they are gone."""
 
     def deliver(self, trades: Sequence[Trade]) -> None:
         """These reach the process now, in frames."""
@@ -62,26 +63,28 @@ class Seen:
             if trade.id not in self.reached[key]:
                 self.reached[key][trade.id] = trade
                 if trade.id not in self.maybe.get(key, ()):  # else it may have been filled in before
-                    self._touched.add(key)
+                    self.touched.add(key)
 
     def offer(self, trades: Sequence[Trade]) -> None:
         """These may reach it."""
         for trade in trades:
             self.maybe[trade.instrument.market, trade.ts_ms // 1000][trade.id] = trade
 
-    def append(self, tick: int, at_s: float, names: Sequence[str], bars: Bars, signals: Sequence[JournaledSignal], whole: Any) -> None:
+    def append(
+        self, tick: int, at_s: float, names: Sequence[str], bars: Bars, signals: Sequence[JournaledSignal], whole: Any
+    ) -> None:
         """It closed a second: the bars are those of what reached it, and each trade that reached it is in one."""
         if self.appended:
             assert tick == self.appended[-1].tick + 1, f"tick {tick} after {self.appended[-1].tick}"
         rows = {(names[row[0]], row[1]): row[2:] for row in bars.tolist()}
         for key, row in rows.items():
             self._check(key, row)
-        late = {key for key in self._touched if key[1] < tick}
+        late = {key for key in self.touched if key[1] < tick}
         missing = [key for key in late if key not in rows and key[1] >= self.first]
         assert not missing, f"tick {tick}: trades reached it, but there is no bar: {missing[:3]}"
-        self._touched -= late
+        self.touched -= late
         for signal in signals:
-            assert signal.second == tick - 1 and signal.tick == tick, f"{signal.signal_id} is not of the second that closed"
+            assert (signal.second, signal.tick) == (tick - 1, tick), f"{signal.signal_id} is of another second"
         covered = [name for name, yes in zip(names, whole, strict=True) if yes]
         self.appended.append(Appended(tick, at_s, rows, signals, covered))
 
@@ -90,7 +93,9 @@ class Seen:
         reached, maybe = self.reached.get(key, {}), self.maybe.get(key, {})
         count = row[6] + row[7]
         every = reached if not maybe else {**maybe, **reached}
-        assert len(reached) <= count <= len(every), f"{key}: {count} trades in the bar, {len(reached)} to {len(every)} came"
+        assert len(reached) <= count <= len(every), (
+            f"{key}: {count} trades in the bar, {len(reached)} to {len(every)} came"
+        )
         if count == len(every):
             assert_equal(key, row, list(every.values()))
         elif count == len(reached):
@@ -124,6 +129,8 @@ class Oracle:
     def __init__(self, disk_refused: Callable[[float, float], bool], quiet: Callable[[float], bool]) -> None:
         """`disk_refused(from, until)`: at every moment between. `quiet(at)`: no fault was on for long before."""
         self.lives: list[Seen] = []
+        self.lost: set[Key] = set()
+        """Seconds of which a crash took something that was not written yet, as it may."""
         self._disk_refused, self._quiet = disk_refused, quiet
 
     # --- the journal
@@ -151,9 +158,14 @@ class Oracle:
         blocks = store.flow("BTC", 0, 1 << 40).ticks
         ticks |= set(np.unique(blocks).tolist())
         for life in self.lives:
+            if life.killed:
+                self.lost |= life.touched
             for one in life.appended:
                 if one.tick not in ticks:
-                    assert self._may_be_lost(life, one), f"tick {one.tick}, appended at {one.at_s:.1f} s, is not in the journal"
+                    self.lost |= one.bars.keys()
+                    assert self._may_be_lost(life, one), (
+                        f"tick {one.tick}, appended at {one.at_s:.1f} s, is not in the journal"
+                    )
         wanted = self.expected(ticks)
         found = store.bars(None, 0, 1 << 40)
         rows = {(names[row[0]], row[1]): row[2:] for row in found.tolist()}
@@ -187,7 +199,12 @@ class Oracle:
 
     def check_signals(self, redis: FakeRedis, store: JournalStore) -> None:
         """P13: each id once and in order, none that no closed second gave, punctual while nothing is broken."""
-        given = {signal.signal_id: (signal, one, life) for life in self.lives for one in life.appended for signal in one.signals}
+        given = {
+            signal.signal_id: (signal, one, life)
+            for life in self.lives
+            for one in life.appended
+            for signal in one.signals
+        }
         ids = [entry.signal_id for entry in redis.every]
         twice = {id for id in ids if ids.count(id) > 1} if len(set(ids)) != len(ids) else set()
         assert not twice or redis.counts["entries forgotten"], f"twice in the stream: {twice}"
@@ -199,7 +216,9 @@ class Oracle:
             assert entry.signal_id in given, f"{entry.signal_id} is of no closed second"
             signal, one, _ = given[entry.signal_id]
             late_s = entry.at_ms / 1e3 - signal.tick
-            assert entry.at_ms / 1e3 <= signal.valid_until_s + 2.0, f"{entry.signal_id} came {late_s:.1f} s after its tick"
+            assert entry.at_ms / 1e3 <= signal.valid_until_s + 2.0, (
+                f"{entry.signal_id} came {late_s:.1f} s after its tick"
+            )
             if self._quiet(one.at_s):
                 assert late_s <= PUNCTUAL_S + 1.3, f"{entry.signal_id} came {late_s:.1f} s after its second"
         self._check_order(redis)
@@ -208,7 +227,9 @@ class Oracle:
         for entry in redis.every:
             if entry.signal_id not in kept:
                 signal, one, life = given[entry.signal_id]
-                assert self._disk_refused(one.at_s, life.ended_s or one.at_s), f"{entry.signal_id} was told, and no journal has it"
+                assert self._disk_refused(one.at_s, life.ended_s or one.at_s), (
+                    f"{entry.signal_id} was told, and no journal has it"
+                )
 
     def _check_order(self, redis: FakeRedis) -> None:
         ticks = [entry.id for entry in redis.every]
@@ -229,7 +250,11 @@ class Oracle:
     # --- coverage
 
     def check_coverage(
-        self, store: JournalStore, happened: Mapping[str, Mapping[int, int]], unnoticed: set[Key], rows: Mapping[Key, tuple[Any, ...]]
+        self,
+        store: JournalStore,
+        happened: Mapping[str, Mapping[int, int]],
+        unnoticed: set[Key],
+        rows: Mapping[Key, tuple[Any, ...]],
     ) -> tuple[int, int]:
         """A second that is called whole has all trades that happened. Gives (whole, all) seconds of markets.
 
@@ -246,7 +271,9 @@ class Oracle:
                 count = 0 if row is None else row[6] + row[7]
                 if count != counts.get(second, 0) and (name, second) not in unnoticed:
                     wrong.append((name, second, count, counts.get(second, 0)))
-        assert not wrong, f"called whole, but (market, second, trades in the bar, trades that happened): {wrong[:5]} of {len(wrong)}"
+        assert not wrong, (
+            f"called whole, but (market, second, trades in the bar, trades that happened): {wrong[:5]} of {len(wrong)}"
+        )
         return int(covered.sum()), int(covered.size)
 
 

@@ -19,7 +19,9 @@ class Orders:
     def __init__(self, random: Random, venues: Sequence[Venue], rate_hz: float, start_ms: float) -> None:
         self.random = random
         self._markets = [(venue, one, self._rate(rate_hz)) for venue in venues for one in venue.past]
-        self._text_ids = {one.market: type(identity(v.exchange.id, 1, one.endpoint)) is str for v, one, _ in self._markets}
+        self._text_ids = {
+            one.market: type(identity(v.exchange.id, 1, one.endpoint)) is str for v, one, _ in self._markets
+        }
         self._ids = {one.market: random.randrange(1000, 9_000_000) for _, one, _ in self._markets}
         self._mood = {"spot": 0.0, "perp": 0.0}
         self._until_ms = {"spot": 0.0, "perp": 0.0}

@@ -17,6 +17,7 @@ from sqfd.clock import Clock
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Closed, ConnectFailed, OnFrame, TransportName
+from tests.simulation.loop import PROCESS
 
 Cut = Literal[
     "close",
@@ -54,6 +55,8 @@ class Wire:
         self.sent_ms: list[float] = []
         self._on_frame = on_frame
         self.dead = False
+        self._client = PROCESS.get(None)
+        """Whose connection it is: what was on its way when its process ended, nobody can miss."""
         self._last_s = 0.0
         self._held: list[Trade] = []
         self._later(self.peer.greet(int(self.opened_ms)))
@@ -145,6 +148,8 @@ class Wire:
     def _deliver(self, frames: Sequence[Frame], trades: Sequence[Trade]) -> None:
         if not self.dead and not self.closed.done():
             self.venue.delivered(trades)
+        elif self._client is not None and not self._client.alive:
+            self.venue.unnoticed |= {(trade.instrument.market, trade.ts_ms // 1000) for trade in trades}
         for frame in frames:
             if not self.dead and not self.closed.done():
                 self._on_frame(frame.encode() if isinstance(frame, str) else frame, isinstance(frame, str))
