@@ -143,6 +143,7 @@ class FakeInflux:
                 conflicts += 1
             else:
                 self.points.setdefault(series, {}).update(fields)
+                self._unacknowledged.pop(series, None)
         self.counts["lines"] += data.count(b"\n") + 1
         if conflicts:
             return Answer(400, f'{{"error":"partial write: field type conflict dropped={conflicts}"}}')
