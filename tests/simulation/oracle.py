@@ -135,21 +135,21 @@ class Oracle:
 
     # --- the journal
 
-    def expected(self, ticks: set[int]) -> dict[Key, tuple[Any, ...]]:
-        """The newest bar of each second among the ticks that the journal has."""
-        rows: dict[Key, tuple[Any, ...]] = {}
-        for one in sorted(self._first().values(), key=lambda one: one.tick):
-            if one.tick in ticks:
-                rows |= one.bars
-        return rows
+    def _kept(self, ticks: set[int]) -> dict[int, Appended]:
+        """Who wrote the ticks that the journal has: the last that closed them, since one that finds them there goes on behind."""
+        return {one.tick: one for life in self.lives for one in life.appended if one.tick in ticks}
 
-    def _first(self) -> dict[int, Appended]:
-        """By tick, what was appended first: a second append of a tick changes nothing."""
-        found: dict[int, Appended] = {}
-        for life in self.lives:
-            for one in life.appended:
-                found.setdefault(one.tick, one)
-        return found
+    def _unproven(self, life: Seen) -> None:
+        """What the end of a process takes with it: trades that were in no tick yet, and silences that it had not noticed."""
+        if not life.appended:
+            return
+        end_s = life.appended[-1].tick
+        self.lost |= life.touched if life.killed else set()
+        newest: dict[str, int] = {}
+        for market, second in life.reached:
+            newest[market] = max(newest.get(market, 0), second)
+        for market, second in newest.items():
+            self.lost |= {(market, later) for later in range(second, end_s)}
 
     def check_journal(self, store: JournalStore) -> dict[Key, tuple[Any, ...]]:
         """Every tick is there that had the time to be written; nothing else is there. Gives the newest bars."""
@@ -157,16 +157,16 @@ class Oracle:
         ticks = {int(row[0]) for row in store.connection.execute("SELECT DISTINCT tick FROM flow")}
         blocks = store.flow("BTC", 0, 1 << 40).ticks
         ticks |= set(np.unique(blocks).tolist())
+        kept = self._kept(ticks)
         for life in self.lives:
-            if life.killed:
-                self.lost |= life.touched
+            self._unproven(life)
             for one in life.appended:
-                if one.tick not in ticks:
+                if kept.get(one.tick) is not one:
                     self.lost |= one.bars.keys()
-                    assert self._may_be_lost(life, one), (
-                        f"tick {one.tick}, appended at {one.at_s:.1f} s, is not in the journal"
-                    )
-        wanted = self.expected(ticks)
+                    assert self._may_be_lost(life, one), f"tick {one.tick}, of {one.at_s:.1f} s, is not in the journal"
+        wanted: dict[Key, tuple[Any, ...]] = {}
+        for _, one in sorted(kept.items()):
+            wanted |= one.bars
         found = store.bars(None, 0, 1 << 40)
         rows = {(names[row[0]], row[1]): row[2:] for row in found.tolist()}
         for key in wanted.keys() | rows.keys():
