@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup dev demo run test sim soak lint bench docs lock clean servers
+.PHONY: setup dev demo run test sim soak fuzz audit lint bench docs lock clean servers
 
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 
@@ -40,8 +40,9 @@ test: dev servers  ## everything but soaks and fuzzing; the daemons of tests/rea
 	$(BIN)/python -m pytest -q --ignore=tests/real
 	$(BIN)/python -m pytest -q tests/real
 
-soak: dev servers  ## what is too long for `make test`: hundreds of rounds of faults against InfluxDB
-	SQFD_NEMESIS_ROUNDS=$${ROUNDS:-500} $(BIN)/python -m pytest -q -x tests/real/test_nemesis.py
+MINUTES ?= 30
+soak: dev servers  ## rounds of faults for MINUTES: the daemon between real servers; a failing round is named
+	$(BIN)/python -m tests.real.installation --minutes $(MINUTES)
 
 SEEDS ?= 0:60
 HOURS ?= 1
@@ -49,6 +50,15 @@ CUTS  ?= 6
 sim: dev  ## the whole daemon in virtual time, SEEDS × HOURS with faults of every kind; feeds alone; a failing seed is named
 	$(BIN)/python -m tests.simulation day --seeds $(SEEDS) --hours $(HOURS)
 	$(BIN)/python -m tests.simulation feeds --seeds $(SEEDS) --cuts $(CUTS)
+
+SECONDS ?= 10
+fuzz: dev  ## each parser for SECONDS by atheris, guided by coverage; what breaks one becomes a test
+	$(PIP) atheris
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+audit: dev  ## the locked packages against the list of known vulnerabilities (needs the network)
+	$(PIP) pip-audit || { echo "audit: pip-audit cannot be installed without the network; nothing was checked"; exit 1; }
+	$(BIN)/python -m deploy.audit requirements.lock requirements-dev.lock
 
 lint: dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

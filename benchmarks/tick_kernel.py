@@ -52,9 +52,9 @@ def main() -> None:
     ticks = []
     for start in range(history + BLOCKS * BLOCK_S, len(rows)):
         row, tick = rows[start : start + 1], int(rows["second"][start]) + 1
-        began = time.perf_counter()
+        began = time.process_time()
         engine.tick(tick, row)
-        ticks.append((time.perf_counter() - began) * 1e6)
+        ticks.append((time.process_time() - began) * 1e6)
     p50, p99 = np.percentile(ticks, [50, 99])
     result = {
         "block_ms_median": round(float(np.median(blocks)), 2),

@@ -23,7 +23,8 @@ from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
 from sqfd.journal import GapRecord
 from sqfd.model import Market, market_of
-from sqfd.wiring import Outside, exchanges_of, gap_records, symbols_of
+from sqfd.story import gap_records
+from sqfd.wiring import Outside, exchanges_of, symbols_of
 
 INTEREST_ROUNDS = 10
 """Open interest that was not confirmed for so many intervals is no longer counted."""
@@ -88,6 +89,8 @@ class Collector:
         self._tell_interest = tell
         self._catalog = Catalog(self.exchanges, self._rests, state / "listings", config.feed, clock, log.get("catalog"))
         self._adding = asyncio.Lock()
+        self._down_since: int | None = None
+        self._missed: Mapping[str, int] = {}
 
     # --- which markets
 
@@ -115,6 +118,24 @@ class Collector:
             markets = [market_of(instrument) for instrument in instruments]
             await self._register([*self.seconds.markets, *markets])
             self.supervisor.add(instruments, self.seconds.add_markets(markets))
+            self._resume(instruments)
+
+    def resume(self, second: int, missed: Mapping[str, int]) -> None:
+        """An earlier run closed everything before `second`. `missed`: when each of its markets last traded.
+
+        What happened on them since is a gap, and is asked for.
+        """
+        self._down_since, self._missed = second, missed
+        self._resume([feed.instrument for feed in self.intake.markets.values()])
+
+    def _resume(self, instruments: Sequence[Instrument]) -> None:
+        if self._down_since is None:
+            return
+        chosen = {instrument.market for instrument in instruments} & self._missed.keys()
+        for feed in self.intake.markets.values():
+            if feed.instrument.market in chosen:
+                lead_s = self._down_since - self._missed[feed.instrument.market]
+                feed.resume(self._down_since * 1e3, max(1, lead_s) * 1000)
 
     def _wanted(self) -> Wanted:
         settings = self._config.symbols
@@ -156,7 +177,7 @@ class Collector:
         """Gaps that were noticed or filled after their seconds closed: they revise the coverage of those seconds."""
         records = []
         for feed, interval in self.supervisor.changes():
-            records += gap_records(feed, interval)
+            records += gap_records(feed.market, interval)
             from_s, until_s = interval.seconds(self._clock.now_ms())
             self.seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
         return records

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sqfd.bars.ring import PERP, SPOT, FlowRing
@@ -18,110 +19,179 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+ROOM = 240
+"""Samples that are taken before older ones are dropped."""
 
-def common_windows(settings: StrategySettings) -> tuple[int, ...]:
-    """Windows that phases 1 to 3 read at every tick."""
-    halves = (window // 2 for window in settings.reset_windows_s)
-    every = {*settings.context_windows_s, *settings.divergence_windows_s, *halves, settings.confirm_window_s}
-    return tuple(sorted(every))
+
+class Samples:
+    """Moves of one ring at epoch minutes. They grow with the ring; only those that a revision changed are taken again.
+
+    Column 0 is the tick `first`. `running` is [window, series, sample], with one column more: the sums of all |moves| before.
+    `moves` holds the moves themselves for the windows `ranked`, [window, series, sample]. Moves are 0 where the history was
+    too short, and so is what lies before the oldest sample.
+    """
+
+    def __init__(self, ring: FlowRing, windows: tuple[int, ...], ranked: tuple[int, ...], step: int, keep: int) -> None:
+        self._ring, self.step, self.keep = ring, step, keep
+        self._windows = np.array(windows)
+        self.row = {window: row for row, window in enumerate(windows)}
+        self._ranked = np.array([windows.index(window) for window in ranked])
+        self._began = -1
+        self._oldest = self.first = self.size = 0
+        self._resize(keep + ROOM)
+
+    def _resize(self, columns: int) -> None:
+        moves = np.zeros((len(self._ranked), 3, columns), np.int64)
+        running = np.zeros((len(self._windows), 3, columns + 1), np.int64)
+        if self.size:
+            moves[..., : self.size] = self.moves[..., : self.size]
+            running[..., : self.size + 1] = self.running[..., : self.size + 1]
+        self.moves: Ints = moves
+        self.running: Ints = running
+
+    @property
+    def end(self) -> int:
+        """Tick of the sample after the last one."""
+        return self.first + self.size * self.step
+
+    def cover(self, first: int, last: int) -> None:
+        """Have the samples of the minutes from `keep` before `first` to `last`, as the ring is now."""
+        began = self._ring.first_tick
+        oldest = max(first - (self.keep - 1) * self.step, -(-began // self.step) * self.step)
+        if began != self._began or not self._oldest <= oldest <= self.end:
+            self._restart(began, oldest)
+        count = (last - self.end) // self.step + 1
+        if count <= 0:
+            return
+        if self.size + count > self.moves.shape[2]:
+            self._drop((first - self.first) // self.step + 1 - self.keep)
+        if self.size + count > self.moves.shape[2]:
+            self._resize(self.size + count)
+        self._take(count)
+
+    def _restart(self, began: int, oldest: int) -> None:
+        """Begin with `keep` columns of nothing, so that sums over the last `keep` need no lower bound."""
+        self._began, self._oldest = began, oldest
+        self.first, self.size = oldest - self.keep * self.step, self.keep
+        self.moves[..., : self.keep] = 0
+        self.running[..., : self.keep + 1] = 0
+
+    def _take(self, count: int) -> None:
+        ring, size = self._ring, self.size
+        ticks = self.end + self.step * np.arange(count)
+        left = ticks - self._windows[:, None]
+        series = ring.series
+        before = series[:, np.maximum(left - ring.base, 0)].swapaxes(0, 1)
+        moves = np.where((left >= ring.first_tick)[:, None], series[:, ticks - ring.base] - before, 0)
+        self.moves[..., size : size + count] = moves[self._ranked]
+        sums = np.cumsum(np.abs(moves), axis=2)
+        self.running[..., size + 1 : size + count + 1] = sums + self.running[..., size, None]
+        self.size += count
+
+    def _drop(self, columns: int) -> None:
+        """Forget the first columns; sums begin anew with what is left."""
+        columns = max(columns, 0)
+        self.moves[..., : self.size - columns] = self.moves[..., columns : self.size].copy()
+        kept = self.running[..., columns : self.size + 1]
+        self.running[..., : self.size + 1 - columns] = kept - kept[..., :1]
+        self.first += columns * self.step
+        self.size -= columns
+        self._oldest = max(self._oldest, self.first)
+
+    def revised(self, tick: int) -> None:
+        """The ring changed from `tick` on."""
+        self.size = min(self.size, -(-(max(tick, self._oldest) - self.first) // self.step))
+
+    def counts(self, minutes: Ints) -> Ints:
+        """[window, minute]: how many samples of the last `keep` there are."""
+        oldest = -(-(self._began + self._windows) // self.step) * self.step
+        return np.asarray(np.clip((minutes - oldest[:, None]) // self.step + 1, 0, self.keep))
 
 
 class Baseline:
     """Usual moves for the minutes from `first_minute` to `last_minute` (ticks, multiples of `sample_s`).
 
-    `counts` and `sums` are [window, series, minute]: number of samples and Σ|Δ| of them. Where nothing moved they are 0 and 1,
-    so that a normalised move is 0. `known` is [window, minute]: there was at least one sample.
+    `counts` and `sums` are [window, series, minute]: number of samples and Σ|Δ| of them, whole numbers as floats. Where nothing
+    moved they are 0 and 1, so that a normalised move is 0. `known` is [window, minute]: there was at least one sample.
     """
 
-    def __init__(self, ring: FlowRing, settings: StrategySettings, first_tick: int, last_tick: int) -> None:
-        self.settings = settings
+    def __init__(self, samples: Samples, settings: StrategySettings, first_tick: int, last_tick: int) -> None:
+        self.settings, self._samples = settings, samples
         step = settings.sample_s
         self.first_minute = first_tick // step * step
         self.minutes = (last_tick // step * step - self.first_minute) // step + 1
-        self.samples = settings.baseline_s // step
-        self.row = {window: row for row, window in enumerate(settings.windows_s)}
-        self.common = common_windows(settings)
-        self.common_row = {window: row for row, window in enumerate(self.common)}
-        self.common_at = np.array([self.row[window] for window in self.common])
-        self.halves = [window // 2 for window in settings.reset_windows_s]
-        self.halves_at = np.array([self.row[half] for half in self.halves])
-        shape = (len(self.row), 3, self.minutes)
-        self.counts: Ints = np.zeros(shape, np.int64)
-        self.sums: Ints = np.ones(shape, np.int64)
-        self.known: Bools = np.zeros((len(self.row), self.minutes), np.bool_)
-        self._moves: dict[int, tuple[Ints, int]] = {}
-        self._ranks: dict[tuple[str, int, int], float] = {}
-        for window in settings.windows_s:
-            self._sample(ring, window)
-
-    def _sample(self, ring: FlowRing, window: int) -> None:
-        step, row = self.settings.sample_s, self.row[window]
-        last = self.first_minute + (self.minutes - 1) * step
-        start = max(self.first_minute - (self.samples - 1) * step, -(-(ring.first_tick + window) // step) * step)
-        if start > last:
-            return
-        left, right = start - ring.base, last - ring.base + 1
-        series = ring.series
-        moves = series[:, left:right:step] - series[:, left - window : right - window : step]
-        running = np.zeros((3, moves.shape[1] + 1), np.int64)
-        np.cumsum(np.abs(moves), axis=1, out=running[:, 1:])
-        high = (self.first_minute - start) // step + 1 + np.arange(self.minutes)
-        low = np.maximum(high - self.samples, 0)
-        high = np.maximum(high, 0)
-        sums = running[:, high] - running[:, low]
+        last_minute = self.first_minute + (self.minutes - 1) * step
+        samples.cover(self.first_minute, last_minute)
+        self.row = samples.row
+        self._place = (self.first_minute - samples.first) // step + 1
+        """Of the first minute in `running`: that many samples lie before its end."""
+        until = samples.running[..., self._place : self._place + self.minutes]
+        sums = until - samples.running[..., self._place - samples.keep : self._place - samples.keep + self.minutes]
+        counts = samples.counts(self.first_minute + step * np.arange(self.minutes))
         moved = sums > 0
-        self.sums[row] = np.where(moved, sums, 1)
-        self.counts[row] = np.where(moved, high - low, 0)
-        self.known[row] = high > low
-        if window in self.settings.divergence_windows_s:
-            self._moves[window] = moves, (self.first_minute - start) // step + 1
+        self.known: Bools = counts > 0
+        self.sums: Floats = np.where(moved, sums, 1).astype(np.float64)
+        self.counts: Floats = np.where(moved, counts[:, None], 0).astype(np.float64)
+        self._samples_of_minute = counts
+        self._ranks: dict[tuple[int, int, float], Ints] = {}
+        self._gaps: dict[tuple[int, float], Floats] = {}
 
     def minute(self, ticks: Ints) -> Ints:
         """Column of each tick's minute."""
-        return ticks // self.settings.sample_s - self.first_minute // self.settings.sample_s
+        return np.asarray((ticks - self.first_minute) // self.settings.sample_s)
 
     def normalised(self, moves: Ints, window: int, series: int, minute: Ints) -> Floats:
-        """n(X, W) of single moves: `sensitivity · Δ / swing`, as one division of exact integers."""
+        """n(X, W) of single moves: `sensitivity · Δ / swing`, as one division of whole numbers, exact below 2⁵³."""
         row = self.row[window]
-        counts, sums = self.counts[row, series, minute], self.sums[row, series, minute]
+        counts, sums = self.counts[row, series], self.sums[row, series]
+        if self.minutes > 1:
+            counts, sums = counts[minute], sums[minute]
         return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
 
     def swing(self, window: int, series: int, minute: Ints) -> Floats:
         """The usual |Δ| in the series' own unit; 0 where nothing is known."""
         row = self.row[window]
-        counts, sums = self.counts[row, series, minute], self.sums[row, series, minute]
-        return np.asarray(np.where(counts > 0, sums / np.maximum(counts, 1), 0.0))
+        counts, sums = self.counts[row, series], self.sums[row, series]
+        swings = np.where(counts > 0, sums / np.maximum(counts, 1), 0.0)
+        return np.asarray(swings[minute] if self.minutes > 1 else swings)
 
-    def _samples_of(self, window: int, minute: int) -> Ints:
-        """[3, samples] moves of the divergence window that the baseline of this minute has seen."""
-        if window not in self._moves:
-            return np.zeros((3, 0), np.int64)
-        moves, offset = self._moves[window]
-        high = max(offset + minute, 0)
-        return moves[:, max(high - self.samples, 0) : high]
+    def _moves_of(self, window: int, minutes: Ints, series: int | slice) -> Ints:
+        """[…, minute, sample] moves that the baselines of these minutes have seen, all with equally many samples."""
+        count = int(self._samples_of_minute[self.row[window], minutes[0]])
+        moves = self._samples.moves[self.settings.divergence_windows_s.index(window), series]
+        start = int(minutes[0]) + self._place - count
+        seen = sliding_window_view(moves[..., start : int(minutes[-1]) + self._place], count, axis=-1)
+        return np.asarray(seen[..., minutes - minutes[0], :])
 
-    def move_rank(self, window: int, series: int, rank: float, minute: int) -> int:
-        """The |Δ| that a share `rank` of the samples lies below (an actual sample); 0 without samples."""
-        key = ("move", window * 4 + series, minute)
-        if key not in self._ranks:
-            self._ranks[key] = _order_statistic(np.abs(self._samples_of(window, minute)[series]), rank)
-        return int(self._ranks[key])
+    def _alike(self, window: int, minutes: Ints) -> list[Ints]:
+        """Minutes in groups of equally many samples: one group where a whole day is known."""
+        counts = self._samples_of_minute[self.row[window], minutes]
+        if not len(counts) or counts[0] == counts[-1]:
+            return [minutes] if len(counts) and counts[0] else []
+        return [minutes[place : place + 1] for place in np.flatnonzero(counts).tolist()]
 
-    def gap_rank(self, window: int, rank: float, minute: int) -> float:
-        """The |n(S) − n(P)| that a share `rank` of the samples lies below, all in units of this minute's baseline."""
-        key = ("gap", window, minute)
-        if key not in self._ranks:
-            moves, row = self._samples_of(window, minute), self.row[window]
-            flows = slice(SPOT, PERP + 1)
-            scaled = moves[flows] * self.counts[row, flows, minute, None] / self.sums[row, flows, minute, None]
+    def move_ranks(self, window: int, series: int, rank: float, minutes: Ints) -> Ints:
+        """By minute (ascending): the |Δ| that a share `rank` of the samples lies below, an actual sample; 0 without any."""
+        known = self._ranks.setdefault((window, series, rank), np.full(self.minutes, -1))
+        for group in self._alike(window, minutes[known[minutes] < 0]):
+            known[group] = _order_statistic(np.abs(self._moves_of(window, group, series)), rank)
+        return np.maximum(known[minutes], 0)
+
+    def gap_ranks(self, window: int, rank: float, minutes: Ints) -> Floats:
+        """By minute: the |n(S) − n(P)| that a share `rank` of the samples lies below, in units of that minute's baseline."""
+        known = self._gaps.setdefault((window, rank), np.full(self.minutes, -1.0))
+        row, flows = self.row[window], slice(SPOT, PERP + 1)
+        for group in self._alike(window, minutes[known[minutes] < 0]):
+            counts, sums = self.counts[row, flows][:, group, None], self.sums[row, flows][:, group, None]
+            scaled = self._moves_of(window, group, flows) * counts / sums
             scaled *= self.settings.sensitivity
-            gaps = scaled[0] - scaled[1]
-            self._ranks[key] = _order_statistic(np.abs(gaps), rank)
-        return self._ranks[key]
+            gaps = np.abs(np.subtract(scaled[0], scaled[1], out=scaled[0]), out=scaled[0])
+            # Bits of floats that are not negative order as integers, which are parted faster.
+            known[group] = _order_statistic(gaps.view(np.int64), rank).view(np.float64)
+        return np.maximum(known[minutes], 0.0)
 
 
-def _order_statistic(values: Ints | Floats, rank: float) -> float:
-    if not len(values):
-        return 0.0
-    place = min(len(values) - 1, math.floor(rank * len(values)))
-    return float(np.partition(values, place)[place])
+def _order_statistic(values: Ints, rank: float) -> Ints:
+    """Along the last axis, which is not empty."""
+    place = min(values.shape[-1] - 1, math.floor(rank * values.shape[-1]))
+    return np.ascontiguousarray(np.partition(values, place, axis=-1)[..., place])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
-from sqfd.strategy.baseline import Bools, Floats, Ints
-from sqfd.strategy.features import NEVER, Features, distinct, last_held
+from sqfd.strategy.baseline import Floats, Ints
+from sqfd.strategy.features import NEVER, Features, Held, distinct, held
+from sqfd.strategy.reset import Reset
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -24,128 +25,178 @@ class Setup(msgspec.Struct, frozen=True):
     diverged: tuple[int, int] = (NEVER, NEVER)
 
 
-class Divergence(NamedTuple):
-    """Columns of ticks: `holds` and `armed` are 1 for a long setup, −1 for a short one, else 0.
+class Holds(NamedTuple):
+    """Setups that hold, [event]: places in the block, ascending, side 1 or −1, strength in [0, 1], and the log price × 1e9
+    beyond which the setup is given up."""
 
-    `since` is the tick at which the armed setup last held, `level` the log price × 1e9 beyond which it is given up,
-    `strength` in [0, 1] as when it last held.
-    """
-
-    holds: Ints
-    armed: Ints
-    since: Ints
-    level: Floats
+    at: Ints
+    side: Ints
     strength: Floats
-    after: Setup
+    level: Floats
 
 
-def divergence(features: Features, setup: Setup, resetting: Bools) -> Divergence:
-    """Judge each tick and carry the setup through the block. `resetting` is [side, tick]: a reset of that side is live.
+class Divergence:
+    """Setups as events and, as a column of ticks, the side that is `armed`: 1 long, −1 short, else 0."""
+
+    def __init__(self, features: Features, setup: Setup, holds: Holds, diverged: tuple[int, int]) -> None:
+        self._features, self._setup, self._holds, self._diverged = features, setup, holds, diverged
+
+    @cached_property
+    def held(self) -> Held:
+        """When a setup last held."""
+        features = self._features
+        return held(self._holds.at, features.last - features.first, features.first, self._setup.tick)
+
+    @cached_property
+    def holds(self) -> Ints:
+        """[tick]: 1 where a long setup holds, −1 where a short one does, else 0."""
+        column = np.zeros(self._features.last - self._features.first, np.int64)
+        column[self._holds.at] = self._holds.side
+        return column
+
+    @cached_property
+    def strength(self) -> Floats:
+        """[tick]: as when a setup last held."""
+        return np.concatenate([[self._setup.strength], self._holds.strength])[self.held.place]
+
+    @cached_property
+    def _side(self) -> Ints:
+        """[tick]: of the setup that last held and was not left since."""
+        if not self._setup.side and not len(self._holds.at):
+            return np.zeros(self._features.last - self._features.first, np.int64)
+        place = self.held.place
+        side = np.concatenate([[self._setup.side], self._holds.side])[place]
+        level = np.concatenate([[self._setup.level], self._holds.level])[place]
+        beyond = np.flatnonzero(side * self._features.price < side * level)
+        if len(beyond):
+            # Left where price was beyond at any tick since it held: from the first such tick to the next event.
+            event, places = distinct(place[beyond])
+            first = beyond[np.searchsorted(places, np.arange(len(event)))]
+            until = np.concatenate([self._holds.at, [len(place)]])[event]
+            for left, right in zip(first.tolist(), until.tolist(), strict=True):
+                side[left:right] = 0
+        return side
+
+    @cached_property
+    def armed(self) -> Ints:
+        """[tick]"""
+        side = self._side
+        if not np.count_nonzero(side):
+            return side
+        return side * self.held.within(self._features.first, self._features.settings.armed_s)
+
+    @property
+    def after(self) -> Setup:
+        """What later blocks need to know."""
+        side, holds = int(self._side[-1]), self._holds
+        if not len(holds.at):
+            return msgspec.structs.replace(self._setup, side=side, diverged=self._diverged)
+        tick, level, strength = self._features.first + int(holds.at[-1]), holds.level[-1], holds.strength[-1]
+        return Setup(side, tick, float(level), float(strength), self._diverged)
+
+
+def divergence(features: Features, setup: Setup, resets: Reset) -> Divergence:
+    """Judge each tick and carry the setup through the block.
 
     While a reset of one side follows its divergence, the flow against it is that reset, no setup of the other side.
     """
-    sides, gaps = _windows(features)
-    if not sides.any():
-        return _unchanged(features, setup)
-    diverging = np.stack([(sides > 0).any(axis=0), (sides < 0).any(axis=0)])
-    diverged = _last_diverged(features, setup, diverging)
-    counter = resetting & (features.ticks - diverged <= features.settings.armed_s)
-    long, short = diverging & ~counter[::-1]
-    holds: Ints = long.astype(np.int64) - short
-    widest = np.where((sides == holds) & (sides != 0), gaps, 0.0).max(axis=0)
+    found = _windows(features)
+    if not found:
+        return Divergence(features, setup, _NOTHING, setup.diverged)
+    at, sides, sizes = _together(found, features.last - features.first)
+    diverging = [(sides == side).any(axis=0) for side in (1, -1)]
+    last, counter = [], []
+    for place in range(2):
+        events = at[diverging[place]]
+        diverged = held(events, features.last - features.first, features.first, setup.diverged[place])
+        recent = features.ticks[at] - diverged.at(at) <= features.settings.armed_s
+        counter.append(recent & resets.live[place, at])
+        last.append(int(diverged.ticks[-1]))
+    side = (diverging[0] & ~counter[1]).astype(np.int64) - (diverging[1] & ~counter[0])
+    keep = side.nonzero()[0]
+    at, side = at[keep], side[keep]
+    widest = np.where(sides[:, keep] == side, sizes[:, keep], 0.0).max(axis=0)
     strength = np.minimum(1.0, widest / features.settings.divergence_full_gap)
-    carried = _carried(features, setup, holds, _levels(features, holds), strength)
-    newest = (int(diverged[0, -1]), int(diverged[1, -1]))
-    return carried._replace(after=msgspec.structs.replace(carried.after, diverged=newest))
+    holds = Holds(at, side, strength, _levels(features, features.first + at, side))
+    return Divergence(features, setup, holds, (last[0], last[1]))
 
 
-def _last_diverged(features: Features, setup: Setup, diverging: Bools) -> Ints:
-    """[side, tick]: when each side last diverged."""
-    return last_held(diverging).tick(features.first, np.array(setup.diverged)[:, None])
+_NOTHING = Holds(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
 
 
-def _unchanged(features: Features, setup: Setup) -> Divergence:
-    """The everyday case: nothing holds in the block, so that an armed setup can only expire or be left."""
-    none = np.zeros(len(features.ticks), np.int64)
-    since = np.full(len(none), setup.tick)
-    level, strength = np.full(len(none), setup.level), np.full(len(none), setup.strength)
-    if setup.side == 0:
-        return Divergence(none, none, since, level, strength, setup)
-    beyond = setup.side * features.price_at(features.ticks) < setup.side * level
-    side = np.where(np.maximum.accumulate(beyond), 0, setup.side)
-    armed = np.where(features.ticks - since <= features.settings.armed_s, side, 0)
-    return Divergence(none, armed, since, level, strength, msgspec.structs.replace(setup, side=int(side[-1])))
+class Window(NamedTuple):
+    """Where flows diverge over one window: places in the block, ascending, the side of each, and the size of the gap."""
+
+    at: Ints
+    side: Ints
+    size: Floats
 
 
-def _windows(features: Features) -> tuple[Ints, Floats]:
-    """[window, tick]: the side of the setup in each window (0: none), and the size of the gap. A feed that was not whole may
-    look like a divergence: without coverage none holds."""
+def _windows(features: Features) -> list[Window]:
+    """The windows in which flows diverge anywhere. A feed that was not whole may look like a divergence: without coverage
+    none does."""
     settings = features.settings
-    rows = [features.row[window] for window in settings.divergence_windows_s]
-    moves, normal = features.moves[rows], features.normal[rows]
-    gap = normal[:, SPOT] - normal[:, PERP]
-    size = np.abs(gap)
-    spot, perp = np.sign(moves[:, SPOT]), np.sign(moves[:, PERP])
-    covered = features.coverage >= settings.min_coverage
-    sides = np.where((spot * perp < 0) & (size >= settings.divergence_gap_min) & covered, spot, 0)
-    for place, window in enumerate(settings.divergence_windows_s):
-        if sides[place].any():
-            _require_ranks(features, window, sides[place], moves[place], size[place])
-    return sides, size
+    windows = settings.divergence_windows_s
+    size = np.abs(features.gaps(windows))
+    large = size >= settings.divergence_gap_min
+    if not np.count_nonzero(large):
+        return []
+    found = []
+    for place, window in enumerate(windows):
+        at = large[place].nonzero()[0]
+        spot, perp = (features.moves(windows, series)[place, at] for series in (SPOT, PERP))
+        side = np.sign(spot)
+        at = at[(side * np.sign(perp) < 0) & (features.coverage[at] >= settings.min_coverage)]
+        at = _ranking(features, place, window, at, size[place])
+        if len(at):
+            found.append(Window(at, np.sign(features.moves(windows, SPOT)[place, at]), size[place, at]))
+    return found
 
 
-def _require_ranks(features: Features, window: int, sides: Ints, moves: Ints, size: Floats) -> None:
-    """Clear the sides whose gap, legs or price do not rank high enough; the most selective rank first, each only where needed."""
-    settings, base = features.settings, features.baseline
+def _ranking(features: Features, place: int, window: int, at: Ints, size: Floats) -> Ints:
+    """Of the places `at` those whose gap, legs and price rank high enough; the most selective rank first."""
+    settings, base, windows = features.settings, features.baseline, features.settings.divergence_windows_s
     leg, price = settings.divergence_leg_rank, settings.divergence_price_rank
-
-    def require(value: Ints | Floats, rank: Callable[[int], float], strict: bool = False) -> None:
-        at = np.flatnonzero(sides)
+    if len(at):
         minutes, inverse = distinct(features.minute[at])
-        least = np.array([rank(int(minute)) for minute in minutes])[inverse] if len(at) else np.zeros(0)
-        passes = value[at] > least if strict else value[at] >= least
-        sides[at[~passes]] = 0
+        at = at[size[at] >= base.gap_ranks(window, settings.divergence_gap_rank, minutes)[inverse]]
+    for series in (SPOT, PERP):
+        if len(at):
+            minutes, inverse = distinct(features.minute[at])
+            legs = np.abs(features.moves(windows, series)[place, at])
+            at = at[legs >= base.move_ranks(window, series, leg, minutes)[inverse]]
+    if len(at):
+        minutes, inverse = distinct(features.minute[at])
+        side = np.sign(features.moves(windows, SPOT)[place, at])
+        with_side = side * features.moves(windows, PRICE)[place, at]
+        at = at[with_side > -base.move_ranks(window, PRICE, price, minutes)[inverse]]
+    return at
 
-    require(size, lambda minute: base.gap_rank(window, settings.divergence_gap_rank, minute))
-    require(np.abs(moves[SPOT]), lambda minute: base.move_rank(window, SPOT, leg, minute))
-    require(np.abs(moves[PERP]), lambda minute: base.move_rank(window, PERP, leg, minute))
-    with_side = moves[PRICE] * sides
-    require(with_side, lambda minute: -base.move_rank(window, PRICE, price, minute), strict=True)
+
+def _together(found: list[Window], length: int) -> tuple[Ints, Ints, Floats]:
+    """All places at which any window diverges, ascending, and [window, place] the sides and sizes; 0 elsewhere."""
+    mask = np.zeros(length, np.int64)
+    for window in found:
+        mask[window.at] = 1
+    at = mask.nonzero()[0]
+    order = np.cumsum(mask) - 1
+    sides, sizes = np.zeros((len(found), len(at)), np.int64), np.zeros((len(found), len(at)))
+    for row, window in enumerate(found):
+        sides[row, order[window.at]] = window.side
+        sizes[row, order[window.at]] = window.size
+    return at, sides, sizes
 
 
-def _levels(features: Features, holds: Ints) -> Floats:
-    """Log price at which a setup that holds here would be left: its extreme and some usual swings; 0 elsewhere."""
+def _levels(features: Features, ticks: Ints, sides: Ints) -> Floats:
+    """Log price at which setups that hold at these ticks are left: their extreme and some usual swings."""
     settings = features.settings
     window = settings.setup_window_s
-    level = np.zeros(len(holds))
-    if not holds.any():
-        return level
+    level = np.zeros(len(ticks))
     for side, row in ((1, LOW), (-1, HIGH)):
-        ticks = features.ticks[holds == side]
-        if len(ticks):
+        mine = (sides == side).nonzero()[0]
+        if len(mine):
+            at = ticks[mine]
             find = features.lowest if side > 0 else features.highest
-            swing = features.swing_at(ticks, window, PRICE)
-            level[holds == side] = find(row, ticks - window, ticks) - side * settings.disarm_swings * swing
+            swing = features.swing_at(at, window, PRICE)
+            level[mine] = find(row, at - window, at) - side * settings.disarm_swings * swing
     return level
-
-
-def _carried(features: Features, setup: Setup, holds: Ints, level: Floats, strength: Floats) -> Divergence:
-    last = last_held(holds != 0)
-    side, since = last.pick(holds, setup.side), last.tick(features.first, setup.tick)
-    level, strength = last.pick(level, setup.level), last.pick(strength, setup.strength)
-    price = features.price_at(features.ticks)
-    left = _left_since(side * price < side * level, last.place)
-    side = np.where(left, 0, side)
-    armed = np.where(features.ticks - since <= features.settings.armed_s, side, 0)
-    after = Setup(int(side[-1]), int(since[-1]), float(level[-1]), float(strength[-1]))
-    return Divergence(holds, armed, since, level, strength, after)
-
-
-def _left_since(beyond: Bools, held: Ints) -> Bools:
-    """Whether price was beyond the level at any tick since the setup last held."""
-    if not beyond.any():
-        return beyond
-    places = np.arange(len(beyond))
-    return np.asarray(np.maximum.accumulate(np.where(beyond, places, -1)) >= np.maximum(held, 0)) & (
-        np.maximum.accumulate(beyond)
-    )

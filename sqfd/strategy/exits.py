@@ -52,11 +52,11 @@ def _flows(features: Features, side: int, ticks: Ints, entry: Ints) -> list[Floa
 def _flow_reversal(features: Features, side: int, ticks: Ints, entry: Ints, flows: list[Floats]) -> Bools:
     """Since the entry, at most the look-back: spot against the position, perp with it, and no new extreme of price."""
     settings = features.settings
-    held = np.minimum(ticks - entry, settings.exit_lookback_s)
     spot, perp = flows
-    turned = (spot <= -settings.reversal_spot) & (perp >= settings.reversal_perp) & (held > 0)
-    at = np.flatnonzero(turned)
+    turned = (spot <= -settings.reversal_spot) & (perp >= settings.reversal_perp) & (ticks > entry)
+    at = turned.nonzero()[0]
     if len(at):
+        held = np.minimum(ticks - entry, settings.exit_lookback_s)
         turned[at] = ~_new_extreme(features, side, ticks[at], ticks[at] - held[at])
     return np.asarray(turned)
 

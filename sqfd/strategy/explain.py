@@ -42,7 +42,7 @@ def report(block: Evaluated, tick: int, position: Position | None) -> Report:
         _short(block.score.total[at]),
         parts,
         phases,
-        _short(block.coverage[at]),
+        _short(block.features.coverage[at]),
         spot,
         perp,
         _words(phases, parts),
@@ -75,14 +75,14 @@ def mind(block: Evaluated, tick: int) -> dict[str, float]:
     """Score, its parts, and one number for each of context, divergence, reset and coverage."""
     at = tick - block.features.first
     side = int(block.divergence.armed[at])
-    alignment = block.reset.alignment[:, at]
+    alignment = [float(block.reset.aligned(place, slice(at, at + 1))[0][0]) for place in range(len(SIDES))]
     return {
         "score": _short(block.score.total[at]),
         **_parts(block, at),
         "context": _short(block.context.value[at]),
         "divergence": side * _short(block.divergence.strength[at]),
-        "reset": _short(alignment[0] if side > 0 else alignment[1] if side < 0 else alignment.max()),
-        "coverage": _short(block.coverage[at]),
+        "reset": _short(alignment[0] if side > 0 else alignment[1] if side < 0 else max(alignment)),
+        "coverage": _short(block.features.coverage[at]),
     }
 
 
@@ -90,10 +90,11 @@ def _context(block: Evaluated, at: int) -> dict[str, Any]:
     settings, features = block.settings, block.features
     value = float(block.context.value[at])
     windows = []
-    for window in settings.context_windows_s:
-        row = features.row[window]
-        price, spot, perp = (_short(number) for number in features.normal[row, :, at])
-        known = bool(features.known[row, at if features.known.shape[1] > 1 else 0])
+    asked = settings.context_windows_s
+    for place, window in enumerate(asked):
+        price, spot, perp = (_short(features.normals(asked, series)[place, at]) for series in (PRICE, SPOT, PERP))
+        knows = features.known(window)
+        known = bool(knows[at if len(knows) > 1 else 0])
         windows.append({"window_s": window, "price": price, "gap": _short(spot - perp), "known": known})
     return {
         "verdict": VERDICTS[int(block.context.side[at])],
@@ -110,33 +111,31 @@ def _divergence(block: Evaluated, at: int, tick: int) -> dict[str, Any]:
     return {
         "verdict": SIDE_NAMES[side],
         "holds": SIDE_NAMES[int(found.holds[at])],
-        "age_s": tick - int(found.since[at]) if side else None,
+        "age_s": tick - int(found.held.at(slice(at, at + 1))[0]) if side else None,
         "strength": _short(found.strength[at]) if side else 0.0,
-        "windows": [_divergence_window(block, at, window) for window in settings.divergence_windows_s],
+        "windows": [_divergence_window(block, at, place) for place in range(len(settings.divergence_windows_s))],
     }
 
 
-def _divergence_window(block: Evaluated, at: int, window: int) -> dict[str, Any]:
+def _divergence_window(block: Evaluated, at: int, place: int) -> dict[str, Any]:
     settings, features = block.settings, block.features
-    row, minute = features.row[window], int(features.minute[at])
-    base = features.baseline
-    price, spot, perp = (int(number) for number in features.moves[row, :, at])
-    gap = features.normal[row, SPOT, at] - features.normal[row, PERP, at]
-    leg = settings.divergence_leg_rank
+    asked, base, minute = settings.divergence_windows_s, features.baseline, features.minute[at : at + 1]
+    window, leg = asked[place], settings.divergence_leg_rank
+    price, spot, perp = (int(features.moves(asked, series)[place, at]) for series in (PRICE, SPOT, PERP))
+    gap = features.normals(asked, SPOT)[place, at] - features.normals(asked, PERP)[place, at]
+    gap_rank = float(base.gap_ranks(window, settings.divergence_gap_rank, minute)[0])
+    spot_rank, perp_rank = (int(base.move_ranks(window, series, leg, minute)[0]) for series in (SPOT, PERP))
+    price_rank = int(base.move_ranks(window, PRICE, settings.divergence_price_rank, minute)[0])
     return {
         "window_s": window,
         "gap": _short(gap),
-        "gap_needed": _short(
-            max(settings.divergence_gap_min, base.gap_rank(window, settings.divergence_gap_rank, minute))
-        ),
+        "gap_needed": _short(max(settings.divergence_gap_min, gap_rank)),
         "spot": spot / 100,
-        "spot_needed": base.move_rank(window, SPOT, leg, minute) / 100,
+        "spot_needed": spot_rank / 100,
         "perp": perp / 100,
-        "perp_needed": base.move_rank(window, PERP, leg, minute) / 100,
+        "perp_needed": perp_rank / 100,
         "price_log": _short(price / 1e9),
-        "adverse_price_log_max": _short(
-            base.move_rank(window, PRICE, settings.divergence_price_rank, minute) / 1e9,
-        ),
+        "adverse_price_log_max": _short(price_rank / 1e9),
     }
 
 
@@ -146,23 +145,26 @@ def _reset(block: Evaluated, at: int, tick: int) -> dict[str, Any]:
     sides = (0, 1) if not armed else (0,) if armed > 0 else (1,)
     live = next((place for place in sides if found.live[place, at]), None)
     place = sides[0] if live is None else live
-    last, confirmed = int(found.tick[place, at]), int(found.confirmed[place, at])
+    here = slice(at, at + 1)
+    last, confirmed = int(found.sides[place].held.at(here)[0]), int(found.sides[place].confirmed.at(here)[0])
+    alignment, convergence = found.aligned(place, here)
     return {
         "verdict": "none" if live is None else ("long", "short")[live],
         "age_s": None if last == NEVER else tick - last,
         "confirmed_age_s": None if confirmed == NEVER else tick - confirmed,
-        "alignment": _short(found.alignment[place, at]),
-        "convergence": _short(found.convergence[place, at]),
+        "alignment": _short(alignment[0]),
+        "convergence": _short(convergence[0]),
         "windows": [_reset_window(block, at, number) for number in range(len(block.settings.reset_windows_s))],
     }
 
 
 def _reset_window(block: Evaluated, at: int, number: int) -> dict[str, Any]:
-    features, window = block.features, block.settings.reset_windows_s[number]
-    row = features.row[window // 2]
-    older = features.older[number, 0, at] - features.older[number, 1, at]
-    newer = features.normal[row, SPOT, at] - features.normal[row, PERP, at]
-    price = features.normal[row, PRICE, at]
+    features, halves, window = block.features, block.features.layout.halves, block.settings.reset_windows_s[number]
+    older, newer = (
+        features.normals(halves, SPOT, lagged)[number, at] - features.normals(halves, PERP, lagged)[number, at]
+        for lagged in (True, False)
+    )
+    price = features.normals(halves, PRICE)[number, at]
     return {"window_s": window, "older_gap": _short(older), "newer_gap": _short(newer), "price": _short(price)}
 
 
@@ -188,7 +190,7 @@ def _exits(block: Evaluated, tick: int, position: Position | None) -> dict[str, 
 def _gates(block: Evaluated, at: int, tick: int) -> tuple[Gate, ...]:
     settings = block.settings
     side = int(block.divergence.armed[at])
-    total, coverage = _short(block.score.total[at]), _short(block.coverage[at])
+    total, coverage = _short(block.score.total[at]), _short(block.features.coverage[at])
     standing = block.standing_exits(side, np.array([tick]))[:, 0] if side else np.zeros(len(REASONS), np.bool_)
     names = ", ".join(name for name, holds in zip(REASONS, standing.tolist(), strict=True) if holds)
     needed = settings.min_entry_score
@@ -198,7 +200,7 @@ def _gates(block: Evaluated, at: int, tick: int) -> tuple[Gate, ...]:
         Gate("score", float(block.score.total[at]) >= needed, total, needed, f"the score is {total:.2f} of {needed:g}"),
         Gate(
             "coverage",
-            float(block.coverage[at]) >= settings.min_coverage,
+            float(block.features.coverage[at]) >= settings.min_coverage,
             coverage,
             settings.min_coverage,
             f"the feeds covered {coverage:.1%} of the expected volume, {settings.min_coverage:.0%} are needed",
@@ -208,7 +210,7 @@ def _gates(block: Evaluated, at: int, tick: int) -> tuple[Gate, ...]:
 
 
 def _setup_gate(block: Evaluated, at: int, side: int) -> Gate:
-    windows = [_divergence_window(block, at, window) for window in block.settings.divergence_windows_s]
+    windows = [_divergence_window(block, at, place) for place in range(len(block.settings.divergence_windows_s))]
     nearest = min(windows, key=lambda window: window["gap_needed"] - abs(window["gap"]))
     words = (
         f"spot and perp flow differ by {nearest['gap']:+.2f} over {nearest['window_s']} s "
@@ -221,6 +223,6 @@ def _reset_gate(block: Evaluated, at: int, side: int) -> Gate:
     """A reset of the armed side lives, of any side where none is armed; its number is the alignment."""
     places = [place for place, sign in enumerate(SIDES) if side in (sign, 0)]
     live = any(bool(block.reset.live[place, at]) for place in places)
-    alignment = _short(max(block.reset.alignment[place, at] for place in places))
+    alignment = _short(max(block.reset.aligned(place, slice(at, at + 1))[0][0] for place in places))
     least = _short(min(block.settings.reset_weights) / sum(block.settings.reset_weights))
     return Gate("reset", live, alignment, least, "the imbalance has not exhausted: no reset lives")

@@ -1,101 +1,168 @@
-"""Moves of a block of ticks, normalised by what is usual, and the two array tools that all phases share."""
+"""Moves of a block of ticks, normalised by what is usual, and the array tools that all phases share.
+
+Columns are made when a phase first asks for them and kept for the block: phases that share them share the work.
+"""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from sqfd.bars.ring import COVERAGE, PRICE, FlowRing
+from sqfd.bars.ring import COVERAGE, PERP, PRICE, SPOT, FlowRing
 from sqfd.strategy.baseline import Baseline, Bools, Floats, Ints
 from sqfd.strategy.settings import StrategySettings
 
 Column = TypeVar("Column", Ints, Floats)
-PerMinute = TypeVar("PerMinute", Ints, Bools)
 
 NEVER = -(1 << 40)
 """A tick long before any."""
 FEW = 8
-"""Up to so many windows a loop over plain slices is faster than a table."""
+"""Up to so many ranges a loop over plain slices is faster than a table."""
+
+
+class Layout:
+    """Which moves the phases ask for, by (windows, lagged), and where each lies in a table of all of them.
+
+    A lagged move of a window is that of the window before: it ended one window ago.
+    """
+
+    def __init__(self, settings: StrategySettings) -> None:
+        halves = tuple(window // 2 for window in settings.reset_windows_s)
+        single = ((settings.confirm_window_s,), (settings.bias_window_s,))
+        plain = (settings.context_windows_s, settings.divergence_windows_s, halves, *single)
+        self.halves = halves
+        self.place: dict[tuple[tuple[int, ...], bool], slice] = {}
+        windows: list[int] = []
+        lags: list[int] = []
+        for asked, lagged in (*((asked, False) for asked in plain), (halves, True)):
+            self.place[asked, lagged] = slice(len(windows), len(windows) + len(asked))
+            windows += asked
+            lags += asked if lagged else [0] * len(asked)
+        self.right: Ints = -np.array(lags)
+        self.left: Ints = self.right - np.array(windows)
+        self.reach_s = -int(self.left.min())
+        rows = {window: row for row, window in enumerate(settings.windows_s)}
+        self.rows: Ints = np.array([rows[window] for window in windows])
 
 
 class Features:
-    """The ticks `[first, last)` of one symbol.
+    """The ticks `[first, last)` of one symbol. Every value depends on its own tick only."""
 
-    `moves` int64 and `normal` float64 are [window, series, tick] for the windows that every tick needs; `older` holds the
-    normalised S and P moves of the older half of each reset window, [window, 2, tick]. All other moves come from `moves_at`,
-    for the ticks that need them. Every value depends on its own tick only.
-    """
-
-    def __init__(self, ring: FlowRing, baseline: Baseline, settings: StrategySettings, first: int, last: int) -> None:
-        self.ring, self.baseline, self.settings = ring, baseline, settings
+    def __init__(
+        self,
+        ring: FlowRing,
+        baseline: Baseline,
+        settings: StrategySettings,
+        layout: Layout,
+        first: int,
+        last: int,
+    ) -> None:
+        self.ring, self.baseline, self.settings, self.layout = ring, baseline, settings, layout
         self.first, self.last = first, last
-        self.ticks: Ints = np.arange(first, last)
-        self.minute = baseline.minute(self.ticks)
-        windows, self._usual = baseline.common, baseline.common_at
-        self.row = baseline.common_row
-        self._lead = first - baseline.first_minute if baseline.minutes > 1 else 0
-        self._span = baseline.minutes * settings.sample_s if baseline.minutes > 1 else last - first
-        moves = self._moves(windows)
-        self.moves = self._inside(moves)
-        self.normal = self._normalised(moves, self._usual, slice(None))
-        self.known: Bools = self._per_tick(baseline.known[self._usual])
-        """[window, tick], or [window, 1] where all ticks share a minute: the baseline knows this window."""
-        self.all_known = bool(self.known.all())
-        self.coverage = self._coverage()
-        self.older = self._normalised(self._older_moves(baseline.halves), baseline.halves_at, slice(1, 3))
+        self._moves: dict[tuple[tuple[int, ...], int, bool], Ints] = {}
+        self._normals: dict[tuple[tuple[int, ...], int, bool], Floats] = {}
+        self._one = last - first == 1 and first - layout.reach_s >= ring.first_tick
 
-    def _moves(self, windows: tuple[int, ...]) -> Ints:
-        series, at = self.ring.series, self.first - self.ring.base
-        until = self.last - self.ring.base
-        if self._span == 1 and self.first - windows[-1] >= self.ring.first_tick:
-            return np.asarray((series[:, at : at + 1] - series[:, at - np.array(windows)]).T[:, :, None])
-        moves: Ints = np.zeros((len(windows), 3, self._span), np.int64)
-        inside = self._inside(moves)
-        for row, window in enumerate(windows):
-            start = max(at, self.ring.first_tick - self.ring.base + window)
-            if start < until:
-                left = series[:, start - window : until - window]
-                np.subtract(series[:, start:until], left, out=inside[row, :, start - at :])
+    @cached_property
+    def ticks(self) -> Ints:
+        return np.arange(self.first, self.last)
+
+    @cached_property
+    def minute(self) -> Ints:
+        """Each tick's column of the baseline."""
+        return self.baseline.minute(self.ticks)
+
+    # --- columns of all ticks
+
+    @cached_property
+    def price(self) -> Ints:
+        """Log price × 1e9."""
+        base = self.ring.base
+        return np.asarray(self.ring.series[PRICE, self.first - base : self.last - base])
+
+    def moves(self, windows: tuple[int, ...], series: int, lagged: bool = False) -> Ints:
+        """[window, tick]: Δ over each window, see `Layout`; 0 before there was that much history."""
+        if self._one:
+            return np.asarray(self._table[0][series, self.layout.place[windows, lagged], None])
+        key = windows, series, lagged
+        if key not in self._moves:
+            self._moves[key] = self._take(*key)
+        return self._moves[key]
+
+    def normals(self, windows: tuple[int, ...], series: int, lagged: bool = False) -> Floats:
+        """[window, tick]: n(X, window) of `moves`, by the baseline of each tick."""
+        if self._one:
+            return np.asarray(self._table[1][series, self.layout.place[windows, lagged], None])
+        key = windows, series, lagged
+        if key not in self._normals:
+            self._normals[key] = self._normalised(*key)
+        return self._normals[key]
+
+    def gaps(self, windows: tuple[int, ...], lagged: bool = False) -> Floats:
+        """[window, tick]: n(S) − n(P)."""
+        return np.asarray(self.normals(windows, SPOT, lagged) - self.normals(windows, PERP, lagged))
+
+    @cached_property
+    def _table(self) -> tuple[Ints, Floats]:
+        """Everyday live case, one tick: all moves of the layout at once, [series, move], and normalised."""
+        layout, base, at = self.layout, self.baseline, self.first - self.ring.base
+        series = self.ring.series
+        moves = series[:, layout.right + at] - series[:, layout.left + at]
+        counts, sums = base.counts[layout.rows, :, 0].T, base.sums[layout.rows, :, 0].T
+        return moves, self.settings.sensitivity * ((moves * counts) / sums)
+
+    def _take(self, windows: tuple[int, ...], series: int, lagged: bool) -> Ints:
+        column, base = self.ring.series[series], self.ring.base
+        moves = np.zeros((len(windows), self.last - self.first), np.int64)
+        for row, window in zip(moves, windows, strict=True):
+            lag = window if lagged else 0
+            start = max(self.first, self.ring.first_tick + window + lag)
+            if start < self.last:
+                right, length = start - base - lag, self.last - start
+                newer, older = column[right : right + length], column[right - window : right - window + length]
+                np.subtract(newer, older, out=row[start - self.first :])
         return moves
 
-    def _inside(self, values: Column) -> Column:
-        """The block's own ticks of a table that is padded to whole minutes."""
-        return values[..., self._lead : self._lead + self.last - self.first]
-
-    def _older_moves(self, halves: list[int]) -> Ints:
-        series, at = self.ring.series[1:], self.first - self.ring.base
-        until = self.last - self.ring.base
-        if self._span == 1 and self.first - 2 * halves[-1] >= self.ring.first_tick:
-            back = np.array(halves)
-            return np.asarray((series[:, at - back] - series[:, at - 2 * back]).T[:, :, None])
-        moves: Ints = np.zeros((len(halves), 2, self._span), np.int64)
-        inside = self._inside(moves)
-        for row, half in enumerate(halves):
-            start = max(at, self.ring.first_tick - self.ring.base + 2 * half)
-            if start < until:
-                middle, left = series[:, start - half : until - half], series[:, start - 2 * half : until - 2 * half]
-                np.subtract(middle, left, out=inside[row, :, start - at :])
-        return moves
-
-    def _normalised(self, moves: Ints, usual: Ints, series: slice) -> Floats:
-        """`Baseline.normalised` of a padded table, minute by minute, so that baselines need not be spread over ticks."""
-        counts, sums = self.baseline.counts[usual, series], self.baseline.sums[usual, series]
-        if self.baseline.minutes == 1:
+    def _normalised(self, windows: tuple[int, ...], series: int, lagged: bool) -> Floats:
+        """`Baseline.normalised`, minute by minute, so that baselines need not be spread over ticks."""
+        base, lead = self.baseline, self.first - self.baseline.first_minute
+        rows = [base.row[window] for window in windows]
+        counts, sums = base.counts[rows, series], base.sums[rows, series]
+        moves = self.moves(windows, series, lagged)
+        if base.minutes == 1:
             return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
-        by_minute = moves.reshape(*moves.shape[:2], self.baseline.minutes, -1)
-        normal = (by_minute * counts[..., None]) / sums[..., None]
-        normal *= self.settings.sensitivity
-        return self._inside(normal.reshape(moves.shape))
+        padded = np.zeros((len(windows), base.minutes, self.settings.sample_s))
+        inside = padded.reshape(len(windows), -1)[:, lead : lead + self.last - self.first]
+        inside[:] = moves
+        padded *= counts[..., None]
+        padded /= sums[..., None]
+        padded *= self.settings.sensitivity
+        return inside
 
-    def _per_tick(self, per_minute: PerMinute) -> PerMinute:
-        if per_minute.shape[-1] == 1:
-            return per_minute
-        return np.take(per_minute, self.minute, axis=-1)
+    def known(self, window: int) -> Bools:
+        """The baseline knows this window: [tick], or [1] where all ticks share a minute."""
+        known = self.baseline.known[self.baseline.row[window]]
+        return known if len(known) == 1 else np.asarray(known[self.minute])
+
+    @cached_property
+    def coverage(self) -> Floats:
+        """Mean coverage of each tick's setup window, or of the history where that is shorter; share of 1."""
+        window, ring = self.settings.setup_window_s, self.ring
+        column, at = ring.detail[COVERAGE], self.first - ring.detail_base
+        if self.first - window >= ring.first_tick:
+            until = self.last - ring.detail_base
+            return np.asarray((column[at:until] - column[at - window : until - window]) / window / 1e6)
+        windows = np.minimum(window, self.ticks - ring.first_tick)
+        right = self.ticks - ring.detail_base
+        return np.asarray((column[right] - column[right - windows]) / np.maximum(windows, 1) / 1e6)
+
+    # --- single ticks
 
     def price_at(self, ticks: Ints) -> Ints:
         """Log price × 1e9."""
-        return np.asarray(self.ring.series[PRICE, ticks - self.ring.base])
+        return np.asarray(self.ring.series[PRICE][ticks - self.ring.base])
 
     def moves_at(self, ticks: Ints, window: int | Ints, series: int) -> Ints:
         """Δ over `window` (one, or one per tick) seconds up to each tick; 0 before there was that much history."""
@@ -113,18 +180,9 @@ class Features:
         """The usual |Δ| at single ticks of the block."""
         return self.baseline.swing(window, series, self.baseline.minute(ticks))
 
-    def all_normal_at(self, ticks: Ints, window: int) -> Floats:
-        """[series, tick] of `normal_at`."""
-        right = ticks - self.ring.base
-        left = np.maximum(right - window, 0)
-        series, row, minute = self.ring.series, self.baseline.row[window], self.baseline.minute(ticks)
-        moves = np.where(ticks - window >= self.ring.first_tick, series[:, right] - series[:, left], 0)
-        counts, sums = self.baseline.counts[row][:, minute], self.baseline.sums[row][:, minute]
-        return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
-
     def detail_at(self, ticks: Ints, row: int) -> Ints:
         """One column of the ring's `detail` at single ticks."""
-        return np.asarray(self.ring.detail[row, ticks - self.ring.detail_base])
+        return np.asarray(self.ring.detail[row][ticks - self.ring.detail_base])
 
     def lowest(self, row: int, after: Ints, until: Ints) -> Ints:
         """Minimum of a column of `detail` over the ticks `(after, until]` of each pair, within what is kept."""
@@ -139,13 +197,6 @@ class Features:
         start = np.maximum(after + 1, base) - self.ring.detail_base
         return range_extreme(self.ring.detail[row], start, until + 1 - self.ring.detail_base, pick)
 
-    def _coverage(self) -> Floats:
-        """Mean coverage of each tick's setup window, or of the history where that is shorter; share of 1."""
-        window = np.minimum(self.settings.setup_window_s, self.ticks - self.ring.first_tick)
-        right = self.ticks - self.ring.detail_base
-        column = self.ring.detail[COVERAGE]
-        return np.asarray((column[right] - column[right - window]) / np.maximum(window, 1) / 1e6)
-
 
 def range_extreme(column: Ints, start: Ints, stop: Ints, pick: np.ufunc) -> Ints:
     """`pick` (np.minimum or np.maximum) reduced over `column[start:stop]` of each pair; every range holds an element."""
@@ -153,19 +204,30 @@ def range_extreme(column: Ints, start: Ints, stop: Ints, pick: np.ufunc) -> Ints
         ranges = zip(start.tolist(), stop.tolist(), strict=True)
         return np.array([pick.reduce(column[left:right]) for left, right in ranges], np.int64)
     origin = int(start.min())
-    level = column[origin : int(stop.max())]
-    length = stop - start
+    level, start = column[origin : int(stop.max())], start - origin
+    length = stop - start - origin
+    least, most = int(length.min()), int(length.max())
+    if least == most:
+        return _alike(level, start, most, pick)
     power = np.frexp(length.astype(np.float64))[1] - 1
     out = np.empty(len(start), np.int64)
     for exponent in range(int(power.max()) + 1):
-        mine = power == exponent
-        if mine.any():
-            left = start[mine] - origin
-            out[mine] = pick(level[left], level[left + length[mine] - (1 << exponent)])
-        half = 1 << exponent
+        mine, half = (power == exponent).nonzero()[0], 1 << exponent
+        if len(mine):
+            left = start[mine]
+            out[mine] = pick(level[left], level[left + length[mine] - half])
         if len(level) > half:
             level = pick(level[:-half], level[half:])
     return out
+
+
+def _alike(level: Ints, start: Ints, length: int, pick: np.ufunc) -> Ints:
+    """Ranges of one length: two of a power of two cover each."""
+    half = 1
+    while 2 * half <= length:
+        level = pick(level[:-half], level[half:])
+        half *= 2
+    return np.asarray(pick(level[start], level[start + length - half]))
 
 
 def distinct(ascending: Ints) -> tuple[Ints, Ints]:
@@ -176,29 +238,29 @@ def distinct(ascending: Ints) -> tuple[Ints, Ints]:
 
 
 class Held(NamedTuple):
-    """Where something last held, up to each tick: `place` in the block, −1 where that was before the block."""
+    """What last held, up to each tick: element `place` of the events, whose first is what was remembered before the block."""
 
     place: Ints
-    before: Bools
+    """[tick]: how many events of the block have been."""
+    ticks: Ints
+    """[1 + events]: when."""
 
-    def tick(self, first: int, remembered: Ints | int) -> Ints:
-        """The tick of `place` in a block that begins at `first`; `remembered` where that was before the block."""
-        return np.where(self.before, remembered, first + self.place)
+    def at(self, at: Ints | slice) -> Ints:
+        """When it last held, at these places of the block."""
+        return np.asarray(self.ticks[self.place[at]])
 
-    def pick(self, values: Column, remembered: Column | float) -> Column:
-        """`values` as they were when it last held; `remembered` where that was before the block."""
-        if self.place.shape[-1] == 1:
-            return np.where(self.before, remembered, values)
-        length = self.place.shape[-1]
-        rows, places = np.ascontiguousarray(values).reshape(-1, length), np.maximum(self.place, 0).reshape(-1, length)
-        taken = np.stack([row.take(place) for row, place in zip(rows, places, strict=True)]).reshape(self.place.shape)
-        return np.where(self.before, remembered, taken)
+    def within(self, first: int, span: int) -> Bools:
+        """[tick] in a block that begins at `first`: it held in the last `span` seconds, this one included."""
+        place = self.place
+        recent = np.empty(len(place), np.bool_)
+        recent[: span + 1] = place[: span + 1] > 0
+        np.not_equal(place[span + 1 :], place[: -span - 1], out=recent[span + 1 :])
+        recent[: max(0, int(self.ticks[0]) + span - first + 1)] = True
+        return recent
 
 
-def last_held(holds: Bools) -> Held:
-    """Forward fill of positions along the last axis."""
-    if holds.shape[-1] == 1:
-        return Held(np.where(holds, 0, -1), ~holds)
-    places = np.arange(holds.shape[-1])
-    index = np.maximum.accumulate(np.where(holds, places, -1), axis=-1)
-    return Held(index, index < 0)
+def held(events: Ints, length: int, first: int, remembered: int) -> Held:
+    """`events`: places in a block of `length` ticks from `first` on, ascending; `remembered`: the tick of the last before it."""
+    mask = np.zeros(length, np.int64)
+    mask[events] = 1
+    return Held(np.cumsum(mask, out=mask), np.concatenate([[remembered], first + events]))

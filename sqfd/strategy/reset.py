@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -9,10 +10,11 @@ import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
 from sqfd.strategy.baseline import Bools, Floats, Ints
-from sqfd.strategy.features import NEVER, Column, Features, last_held
+from sqfd.strategy.features import NEVER, Features, Held, held
 
+NONE: Ints = np.zeros(0, np.int64)
 SIDES = (1, -1)
-"""Order of the axis `side` in all arrays here: resets of a long setup, of a short one."""
+"""Order of sides in all that is here: resets of a long setup, of a short one."""
 
 
 class ResetState(msgspec.Struct, frozen=True):
@@ -26,166 +28,222 @@ class ResetState(msgspec.Struct, frozen=True):
     high: tuple[int, int]
     confirmed: tuple[int, int]
 
-
-class ResetMemory(NamedTuple):
-    """What is remembered from one block to the next: the columns of its last tick. Shapes [2, windows, 1] and [2, 1]."""
-
-    window_tick: Ints
-    convergence: Floats
-    tick: Ints
-    low: Ints
-    high: Ints
-    confirmed: Ints
-
     @classmethod
-    def empty(cls, windows: int) -> ResetMemory:
+    def empty(cls, windows: int) -> ResetState:
         """Nothing ever held."""
-        never, zero = np.full((2, 1), NEVER), np.zeros((2, 1), np.int64)
-        return cls(np.full((2, windows, 1), NEVER), np.zeros((2, windows, 1)), never, zero, zero, never)
-
-    def state(self) -> ResetState:
-        return msgspec.convert({name: values[..., 0].tolist() for name, values in self._asdict().items()}, ResetState)
-
-    @classmethod
-    def of(cls, state: ResetState, windows: int) -> ResetMemory | None:
-        """The memory of a state; None when it was made with another number of windows."""
-        arrays = {name: np.array(values)[..., None] for name, values in msgspec.structs.asdict(state).items()}
-        memory = cls(**arrays)
-        fits = memory.window_tick.shape == memory.convergence.shape == (2, windows, 1)
-        return memory if fits else None
+        never = (NEVER, NEVER)
+        return cls([[NEVER] * windows] * 2, [[0.0] * windows] * 2, never, (0, 0), (0, 0), never)
 
 
-class Reset(NamedTuple):
-    """Columns of ticks, axis 0 is the side (SIDES).
+class Exhausted(NamedTuple):
+    """One window and side: when the imbalance exhausted, and its convergence then, [1 + events] with what was remembered."""
 
-    `live` holds where a reset is in force; `alignment` and `convergence` are weighted over the windows in reset; `low` and
-    `high` (log × 1e9) were fixed by the last exhaustion; `tick` and `confirmed` say when it and its confirmation last held.
-    """
-
-    live: Bools
-    alignment: Floats
+    held: Held
     convergence: Floats
+
+
+class Side(NamedTuple):
+    """One side: exhaustions of any window with the extremes that they fixed, [1 + events], and their confirmations."""
+
+    windows: tuple[Exhausted, ...]
+    held: Held
     low: Ints
     high: Ints
-    tick: Ints
-    confirmed: Ints
-    after: ResetMemory
+    confirmed: Held
+    live: Bools
+    """[tick]: a reset is in force."""
 
 
-def reset(features: Features, memory: ResetMemory) -> Reset:
+class Found(NamedTuple):
+    """Exhaustions of one window: places in the block, ascending, the sign of the older gap and the convergence."""
+
+    at: Ints
+    side: Floats
+    convergence: Floats
+
+
+class Reset:
+    """Resets of both sides (SIDES) as events; columns of ticks are made where they are asked for."""
+
+    def __init__(self, features: Features, memory: ResetState, found: dict[int, Found], explosive: Ints) -> None:
+        """`found`: exhaustions by place of their window. `explosive`: places at which a move could confirm one."""
+        self._features, self._memory, self._found, self._explosive = features, memory, found, explosive
+        self._quiet = not found and not len(explosive)
+
+    @cached_property
+    def asleep(self) -> bool:
+        """The everyday case: no reset is in force in the block, and none is confirmed."""
+        settings, first = self._features.settings, self._features.first
+        span = max(settings.reset_hold_s, settings.confirm_s)
+        longest = first - max(self._memory.tick) > span and first - max(self._memory.confirmed) > settings.reset_hold_s
+        return longest and not self._found
+
+    @cached_property
+    def sides(self) -> tuple[Side, ...]:
+        """By SIDES."""
+        return tuple(_side(self._features, self._memory, at, self._found, self._explosive) for at in range(len(SIDES)))
+
+    @property
+    def after(self) -> ResetState:
+        """What later blocks need to know."""
+        return self._memory if self._quiet or self.asleep else _remembered(self.sides)
+
+    @cached_property
+    def live(self) -> Bools:
+        """[side, tick]"""
+        if self.asleep:
+            return np.zeros((2, self._features.last - self._features.first), np.bool_)
+        return np.stack([side.live for side in self.sides])
+
+    @cached_property
+    def alignment(self) -> Floats:
+        """[side, tick]: weighted share of the windows in reset."""
+        return np.stack([self.aligned(place, slice(None))[0] for place in range(len(SIDES))])
+
+    @cached_property
+    def convergence(self) -> Floats:
+        """[side, tick]: weighted over the windows in reset."""
+        return np.stack([self.aligned(place, slice(None))[1] for place in range(len(SIDES))])
+
+    def extreme(self, place: int, at: Ints | slice) -> Ints:
+        """Low (of a long) or high (of a short) × 1e9 that the last exhaustion fixed, at these places of the block."""
+        side = self.sides[place]
+        return np.asarray((side.high if place else side.low)[side.held.place[at]])
+
+    def aligned(self, place: int, at: Ints | slice) -> tuple[Floats, Floats]:
+        """Alignment and convergence at these places of the block."""
+        settings, ticks = self._features.settings, self._features.ticks[at]
+        if self.asleep:
+            none = np.zeros(len(ticks))
+            return none, none
+        side = self.sides[place]
+        confirmed = side.confirmed.at(at)
+        prolonged = ticks - confirmed <= settings.reset_hold_s
+        alignment, convergence = [], []
+        for window in side.windows:
+            tick = window.held.at(at)
+            lag = confirmed - tick
+            held = (ticks - tick <= settings.reset_hold_s) | (prolonged & (lag >= 0) & (lag <= settings.confirm_s))
+            alignment.append(held)
+            convergence.append(np.where(held, window.convergence[window.held.place[at]], 0.0))
+        return _weighted(alignment, settings.reset_weights), _weighted(convergence, settings.reset_weights)
+
+
+def reset(features: Features, memory: ResetState) -> Reset:
     """Judge each tick and carry resets through the block."""
-    held, convergence = _exhausted(features)
-    if not held.any() and _long_ago(features, memory):
-        return _none(features, memory)
-    window_tick, window_convergence = _carry_windows(features, memory, held, convergence)
-    tick, low, high = _carry_extremes(features, memory, np.asarray(held.any(axis=1)))
-    confirmed = _confirmed(features, memory, tick)
-    settings, now = features.settings, features.ticks
-    prolonged = now - confirmed <= settings.reset_hold_s
-    live = (now - tick <= settings.reset_hold_s) | prolonged
-    lag = confirmed[:, None] - window_tick
-    in_reset = (now - window_tick <= settings.reset_hold_s) | (
-        prolonged[:, None] & (lag >= 0) & (lag <= settings.confirm_s)
-    )
-    alignment = _weighted(in_reset, settings.reset_weights)
-    converged = _weighted(np.where(in_reset, window_convergence, 0.0), settings.reset_weights)
-    after = ResetMemory(
-        _newest(window_tick),
-        _newest(window_convergence),
-        _newest(tick),
-        _newest(low),
-        _newest(high),
-        _newest(confirmed),
-    )
-    return Reset(live, alignment, converged, low, high, tick, confirmed, after)
+    return Reset(features, memory, _exhausted(features), _explosive(features))
 
 
-def _long_ago(features: Features, memory: ResetMemory) -> bool:
-    """Nothing remembered lives in this block, or can be confirmed in it."""
+def _exhausted(features: Features) -> dict[int, Found]:
+    """Type A by place of the window, where there is any: the lagging side catches up while price stalls.
+
+    Without coverage none holds. The older gap is the rarest to be large: the rest is looked at only there.
+    """
+    settings, halves = features.settings, features.layout.halves
+    older = features.gaps(halves, lagged=True)
+    large = np.abs(older) >= settings.reset_gap_min
+    if not np.count_nonzero(large):
+        return {}
+    found = {}
+    for place, half in enumerate(halves):
+        at = large[place].nonzero()[0]
+        if len(at):
+            at, gap, convergence = _caught_up(features, half, at, older[place])
+            if len(at):
+                found[place] = Found(at, np.sign(gap), convergence)
+    return found
+
+
+def _caught_up(features: Features, half: int, at: Ints, older: Floats) -> tuple[Ints, Floats, Floats]:
+    """Of the places `at` those where the newer half made up for the older one: (places, older gap, convergence)."""
     settings = features.settings
-    exhausted, confirmed = int(memory.tick.max()), int(memory.confirmed.max())
-    return features.first - exhausted > max(settings.reset_hold_s, settings.confirm_s) and (
-        features.first - confirmed > settings.reset_hold_s
+    before, ticks = older[at], features.ticks[at]
+    newer = features.normal_at(ticks, half, SPOT) - features.normal_at(ticks, half, PERP)
+    size, remainder = np.abs(before), np.abs(before + newer)
+    keep = ((before * newer < 0) & (remainder <= settings.reset_remainder_max * size)).nonzero()[0]
+    keep = keep[features.coverage[at[keep]] >= settings.min_coverage]
+    keep = keep[np.abs(features.normal_at(ticks[keep], half, PRICE)) <= settings.reset_stall_max]
+    return at[keep], before[keep], 1.0 - remainder[keep] / size[keep]
+
+
+def _explosive(features: Features) -> Ints:
+    """Places at which price moves enough to confirm an exhaustion before."""
+    window = (features.settings.confirm_window_s,)
+    price = features.normals(window, PRICE)[0]
+    return np.asarray((np.abs(price) >= features.settings.confirm_move_min).nonzero()[0])
+
+
+def _side(features: Features, memory: ResetState, place: int, found: dict[int, Found], explosive: Ints) -> Side:
+    settings, first, length = features.settings, features.first, features.last - features.first
+    windows, every = [], []
+    for row, known in enumerate(memory.window_tick[place]):
+        at, convergence = NONE, np.zeros(0)
+        if row in found:
+            mine = found[row].side == SIDES[place]
+            at, convergence = found[row].at[mine], found[row].convergence[mine]
+            every.append(at)
+        remembered = np.concatenate([[memory.convergence[place][row]], convergence])
+        windows.append(Exhausted(held(at, length, first, known), remembered))
+    at = _union(every, length)
+    exhausted = held(at, length, first, memory.tick[place])
+    low, high = _extremes(features, first + at)
+    confirmed = _confirmed(features, memory, place, exhausted, explosive)
+    live = exhausted.within(first, settings.reset_hold_s) | confirmed.within(first, settings.reset_hold_s)
+    low, high = (
+        np.concatenate([[known], fixed]) for known, fixed in ((memory.low[place], low), (memory.high[place], high))
+    )
+    return Side(tuple(windows), exhausted, low, high, confirmed, live)
+
+
+def _union(every: list[Ints], length: int) -> Ints:
+    """Places that are in any of the lists, ascending."""
+    if len(every) < 2:
+        return every[0] if every else NONE
+    mask = np.zeros(length, np.bool_)
+    for at in every:
+        mask[at] = True
+    return mask.nonzero()[0]
+
+
+def _extremes(features: Features, ticks: Ints) -> tuple[Ints, Ints]:
+    if not len(ticks):
+        return NONE, NONE
+    after = ticks - features.settings.reset_extreme_s
+    return features.lowest(LOW, after, ticks), features.highest(HIGH, after, ticks)
+
+
+def _confirmed(features: Features, memory: ResetState, place: int, exhausted: Held, explosive: Ints) -> Held:
+    """Type B: an explosive move confirms an exhaustion of its side."""
+    settings, first, side = features.settings, features.first, SIDES[place]
+    at, window = explosive, (settings.confirm_window_s,)
+    if len(at):
+        at = at[features.ticks[at] - exhausted.at(at) <= settings.confirm_s]
+        at = at[side * features.normals(window, PRICE)[0, at] >= settings.confirm_move_min]
+        for series in (SPOT, PERP):
+            at = at[side * features.moves(window, series)[0, at] > 0]
+    return held(at, features.last - first, first, memory.confirmed[place])
+
+
+def _remembered(sides: tuple[Side, ...]) -> ResetState:
+    """The events that were the last at the end of the block."""
+    window_tick, convergence = [], []
+    for side in sides:
+        window_tick.append([int(window.held.ticks[-1]) for window in side.windows])
+        convergence.append([float(window.convergence[-1]) for window in side.windows])
+    return ResetState(
+        window_tick,
+        convergence,
+        *(
+            (int(one[-1]), int(two[-1]))
+            for one, two in zip(*((s.held.ticks, s.low, s.high, s.confirmed.ticks) for s in sides), strict=True)
+        ),
     )
 
 
-def _none(features: Features, memory: ResetMemory) -> Reset:
-    """The everyday case: no reset in the block."""
-    like = np.zeros((2, len(features.ticks)), np.bool_)
-    zero = like.astype(np.float64)
-    low, high = _spread(memory.low, like), _spread(memory.high, like)
-    return Reset(like, zero, zero, low, high, _spread(memory.tick, like), _spread(memory.confirmed, like), memory)
-
-
-def _exhausted(features: Features) -> tuple[Bools, Floats]:
-    """Type A: [side, window, tick] where it holds, and [window, tick] the convergence. Without coverage none holds."""
-    settings = features.settings
-    rows = [features.row[window // 2] for window in settings.reset_windows_s]
-    normal = features.normal[rows]
-    older = features.older[:, 0] - features.older[:, 1]
-    newer = normal[:, SPOT] - normal[:, PERP]
-    size, remainder = np.abs(older), np.abs(older + newer)
-    holds = (size >= settings.reset_gap_min) & (older * newer < 0) & (features.coverage >= settings.min_coverage)
-    holds &= remainder <= settings.reset_remainder_max * size
-    holds &= np.abs(normal[:, PRICE]) <= settings.reset_stall_max
-    convergence = 1.0 - remainder / np.where(size > 0, size, 1.0)
-    return np.stack([holds & (older > 0), holds & (older < 0)]), convergence
-
-
-def _carry_windows(features: Features, memory: ResetMemory, held: Bools, value: Floats) -> tuple[Ints, Floats]:
-    ticks, known = memory.window_tick, memory.convergence
-    if not held.any():
-        return _spread(ticks, held), _spread(known, held)
-    last = last_held(held)
-    return last.tick(features.first, ticks), last.pick(np.broadcast_to(value, held.shape), known)
-
-
-def _carry_extremes(features: Features, memory: ResetMemory, held: Bools) -> tuple[Ints, Ints, Ints]:
-    if not held.any():
-        return _spread(memory.tick, held), _spread(memory.low, held), _spread(memory.high, held)
-    last = last_held(held)
-    low, high = np.zeros(held.shape, np.int64), np.zeros(held.shape, np.int64)
-    for side in range(2):
-        ticks = features.ticks[held[side]]
-        if len(ticks):
-            low[side, held[side]] = features.lowest(LOW, ticks - features.settings.reset_extreme_s, ticks)
-            high[side, held[side]] = features.highest(HIGH, ticks - features.settings.reset_extreme_s, ticks)
-    return last.tick(features.first, memory.tick), last.pick(low, memory.low), last.pick(high, memory.high)
-
-
-def _spread(remembered: Column, like: Bools | Ints) -> Column:
-    """The memory at every tick of the block."""
-    if like.shape[-1] == 1:
-        return remembered
-    return np.broadcast_to(remembered, (*remembered.shape[:-1], like.shape[-1]))
-
-
-def _newest(column: Column) -> Column:
-    return column[..., -1:].copy()
-
-
-def _confirmed(features: Features, memory: ResetMemory, tick: Ints) -> Ints:
-    """Type B: [side, tick] when an explosive move last confirmed an exhaustion of its side."""
-    settings = features.settings
-    row = features.row[settings.confirm_window_s]
-    price, moves = features.normal[row, PRICE], features.moves[row]
-    if not (np.abs(price) >= settings.confirm_move_min).any():
-        return _spread(memory.confirmed, tick)
-    recent = features.ticks - tick <= settings.confirm_s
-    holds = np.stack(
-        [
-            (side * price >= settings.confirm_move_min) & (side * moves[SPOT] > 0) & (side * moves[PERP] > 0)
-            for side in SIDES
-        ]
-    )
-    last = last_held(holds & recent)
-    return last.tick(features.first, memory.confirmed)
-
-
-def _weighted(values: Floats | Bools, weights: tuple[float, ...]) -> Floats:
-    """Weighted mean over axis 1, term by term in its order."""
-    total, weight_sum = weights[0] * values[:, 0], weights[0]
+def _weighted(values: list[Floats] | list[Bools], weights: tuple[float, ...]) -> Floats:
+    """Weighted mean over windows, term by term in their order."""
+    total, weight_sum = weights[0] * values[0], weights[0]
     for place in range(1, len(weights)):
-        total += weights[place] * values[:, place]
+        total = total + weights[place] * values[place]
         weight_sum += weights[place]
     return np.asarray(total / weight_sum)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -29,10 +28,10 @@ class Score(NamedTuple):
 def score(features: Features, context: Context, reset: Reset, armed: Ints) -> Score:
     """Score each tick for the side that is armed there (1, −1); 0 where none is."""
     parts = np.zeros((len(PARTS), len(armed)))
-    if not armed.any():
-        return Score(parts, np.zeros(len(armed)))
+    if not np.count_nonzero(armed):
+        return Score(parts, parts[0])
     for place, side in enumerate(SIDES):
-        at = np.flatnonzero(armed == side)
+        at = (armed == side).nonzero()[0]
         if len(at):
             parts[:, at] = _one_side(features, context, reset, side, place, at)
     total = parts[0] + parts[1] + parts[2] + parts[3] + parts[4]
@@ -43,32 +42,42 @@ def _one_side(features: Features, context: Context, reset: Reset, side: int, pla
     ticks = features.ticks[at]
     failed, fading, second_test = _breakdowns(features, side, ticks)
     settings = features.settings
-    turned = settings.alignment_points * reset.alignment[place, at]
-    turned += settings.convergence_points * reset.convergence[place, at]
-    decelerated = np.where(reset.live[place, at], turned, 0.0)
-    decelerated += settings.deceleration_points * _deceleration(features, ticks)
+    live = reset.live[place, at]
+    alignment, convergence = reset.aligned(place, at)
+    turned = settings.alignment_points * alignment + settings.convergence_points * convergence
+    decelerated = np.where(live, turned, 0.0)
+    decelerated += settings.deceleration_points * _deceleration(features, at)
     decelerated += settings.second_test_points * second_test
     attempts = np.array((0.0, *settings.breakdown_points))[np.minimum(failed, len(settings.breakdown_points))]
     broken = attempts + settings.fading_points * fading
     absorbed = _absorbed(features, reset, side, place, at)
-    bias = _bias(features, side, ticks)
+    bias = _bias(features, side, at)
     bias += settings.context_points * np.clip(side * context.value[at] / settings.context_full, -1.0, 1.0)
     return np.stack([decelerated, absorbed, broken, bias, _evidence(features, side, ticks)])
 
 
-def _deceleration(features: Features, ticks: Ints) -> Floats:
+def _deceleration(features: Features, at: Ints) -> Floats:
     """How far the flow has slowed: 1 when it rests, 0 when it is as fast as ever or history is short."""
-    settings = features.settings
-    window, spans = settings.speed_window_s, settings.speed_spans
-    ring = features.ring
-    enough = ticks - window * spans >= ring.first_tick
-    edges = [np.maximum(ticks - span * window, ring.first_tick) - ring.base for span in range(spans + 1)]
-    flows = [ring.series[SPOT : PERP + 1, edge] for edge in edges]
-    speeds = [np.abs(right - left).sum(axis=0) for right, left in pairwise(flows)]
-    fastest = np.maximum.reduce(speeds)
-    ratio = np.where(enough & (fastest > 0), speeds[0] / np.maximum(fastest, 1), 1.0)
-    limit = settings.deceleration_ratio
-    return np.maximum(0.0, (limit - ratio) / limit)
+    settings, ring = features.settings, features.ring
+    window, spans, limit = settings.speed_window_s, settings.speed_spans, settings.deceleration_ratio
+    slowed = np.zeros(len(at))
+    first = max(int(at[0]), ring.first_tick + window * spans - features.first)
+    length = int(at[-1]) + 1 - first
+    if length <= 0:
+        return slowed
+    start = features.first + first - ring.base
+    flows = ring.series[SPOT : PERP + 1, start - window * spans : start + length]
+    moved = np.abs(flows[:, window:] - flows[:, :-window])
+    speeds = moved[0] + moved[1]
+    now, fastest = speeds[-length:], speeds[:length]
+    for span in range(1, spans):
+        fastest = np.maximum(fastest, speeds[span * window : span * window + length])
+    enough = np.searchsorted(at, first)
+    inside = at[enough:] - first
+    now, fastest = now[inside], fastest[inside]
+    ratio = np.where(fastest > 0, now / np.maximum(fastest, 1), 1.0)
+    slowed[enough:] = np.maximum(0.0, (limit - ratio) / limit)
+    return slowed
 
 
 def _per_candle(
@@ -103,7 +112,7 @@ def _absorbed(features: Features, reset: Reset, side: int, place: int, at: Ints)
         lambda ends: absorption(ring, settings, side, ends),
         (low, low, 0, 0, 0),
     )
-    floor = reset.low[place, at] if side > 0 else -reset.high[place, at]
+    floor = side * reset.extreme(place, at)
     live = reset.live[place, at]
     points = settings.unbroken_points * (live & (lowest_close >= floor))
     points += settings.green_points * green
@@ -112,15 +121,17 @@ def _absorbed(features: Features, reset: Reset, side: int, place: int, at: Ints)
     return np.asarray(points)
 
 
-def _bias(features: Features, side: int, ticks: Ints) -> Floats:
+def _bias(features: Features, side: int, at: Ints) -> Floats:
     """Where price and the flows are going by now, in proportion up to a full move; and whether the lagging perps turned."""
-    settings = features.settings
-    normal = side * features.all_normal_at(ticks, settings.bias_window_s)
-    share = np.clip(normal / settings.bias_full, 0.0, 1.0)
-    points = settings.bias_spot_points * share[SPOT]
-    points += settings.bias_price_points * share[PRICE]
-    points += settings.bias_perp_points * share[PERP]
-    lagging = side * features.normal_at(ticks, settings.divergence_windows_s[0], PERP)
+    settings, window = features.settings, (features.settings.bias_window_s,)
+    spot, price, perp = (
+        np.clip(side * features.normals(window, series)[0, at] / settings.bias_full, 0.0, 1.0)
+        for series in (SPOT, PRICE, PERP)
+    )
+    points = settings.bias_spot_points * spot
+    points += settings.bias_price_points * price
+    points += settings.bias_perp_points * perp
+    lagging = side * features.normals(settings.divergence_windows_s, PERP)[0, at]
     points += settings.lagging_points * np.clip(0.5 + 0.5 * lagging / settings.lagging_full, 0.0, 1.0)
     return np.asarray(points)
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, FlowRing
 from sqfd.strategy import explain
 from sqfd.strategy.api import Report
-from sqfd.strategy.baseline import Baseline, Bools, Floats, Ints
-from sqfd.strategy.context import Context, context
+from sqfd.strategy.baseline import Baseline, Bools, Ints, Samples
+from sqfd.strategy.context import Context
 from sqfd.strategy.divergence import Divergence, Setup, divergence
 from sqfd.strategy.exits import REASONS, Held, exits
-from sqfd.strategy.features import Features
+from sqfd.strategy.features import Features, Layout
 from sqfd.strategy.position import Exit, Opening, Position
-from sqfd.strategy.reset import Reset, ResetMemory, ResetState, reset
+from sqfd.strategy.reset import Reset, ResetState, reset
 from sqfd.strategy.scoring import Score, score
 from sqfd.strategy.settings import StrategySettings, Tier
 
@@ -25,18 +23,11 @@ EXIT_CHUNK = 512
 NONE: Ints = np.zeros(0, np.int64)
 
 
-class State(msgspec.Struct, frozen=True):
-    """A symbol's memory as it is written to disk."""
+class Memory(msgspec.Struct, frozen=True):
+    """What a symbol's later ticks need of earlier ones, as it is written to disk."""
 
     setup: Setup
     reset: ResetState
-
-
-class Memory(NamedTuple):
-    """What a symbol's later ticks need of earlier ones."""
-
-    setup: Setup
-    reset: ResetMemory
 
 
 class Unjudged:
@@ -62,23 +53,24 @@ class Evaluated:
 
     def __init__(self, features: Features, memory: Memory) -> None:
         self.features, self.settings = features, features.settings
-        self.context: Context = context(features)
+        self.context = Context(features)
         self.reset: Reset = reset(features, memory.reset)
-        self.divergence: Divergence = divergence(features, memory.setup, self.reset.live)
+        self.divergence: Divergence = divergence(features, memory.setup, self.reset)
         self.score: Score = score(features, self.context, self.reset, self.divergence.armed)
-        self.coverage: Floats = features.coverage
         self.memory = Memory(self.divergence.after, self.reset.after)
         self.entries = self._entries()
 
     def _entries(self) -> Ints:
         """Ticks where a setup is armed, a reset lives, score and coverage suffice, and no exit would hold already."""
         settings, armed = self.settings, self.divergence.armed
-        good = (armed != 0) & (self.score.total >= settings.min_entry_score) & (self.coverage >= settings.min_coverage)
-        if settings.require_reset:
-            good &= np.where(armed > 0, self.reset.live[0], self.reset.live[1])
-        ticks = self.features.ticks[good]
-        if not len(ticks):
+        good = ((armed != 0) & (self.score.total >= settings.min_entry_score)).nonzero()[0]
+        if settings.require_reset and len(good):
+            good = good[self.reset.live[np.where(armed[good] > 0, 0, 1), good]]
+        if len(good):
+            good = good[self.features.coverage[good] >= settings.min_coverage]
+        if not len(good):
             return NONE
+        ticks = self.features.ticks[good]
         keep = np.ones(len(ticks), np.bool_)
         armed = armed[good]
         for side in (1, -1):
@@ -96,7 +88,7 @@ class Evaluated:
         """Low (long) or high (short) of the live reset, of the last seconds where there is none."""
         at, place = ticks - self.features.first, 0 if side > 0 else 1
         row, find = (LOW, self.features.lowest) if side > 0 else (HIGH, self.features.highest)
-        fixed = (self.reset.low if side > 0 else self.reset.high)[place, at]
+        fixed = self.reset.extreme(place, at)
         recent = np.flatnonzero(~self.reset.live[place, at])
         if len(recent):
             fixed[recent] = find(row, ticks[recent] - self.settings.reset_extreme_s, ticks[recent])
@@ -107,7 +99,7 @@ class Evaluated:
         ticks, side = np.array([tick]), int(self.divergence.armed[at])
         total = float(self.score.total[at])
         quality, tier = tier_of(self.settings, total)
-        price, level = int(self.features.price_at(ticks)[0]), int(self.levels(side, ticks)[0])
+        price, level = int(self.features.price[at]), int(self.levels(side, ticks)[0])
         context = side * float(self.context.value[at])
         return Opening(side, price, level, total, quality, tier.size, tier.leverage, tier.confidence, context)
 
@@ -147,11 +139,18 @@ def tier_of(settings: StrategySettings, total: float) -> tuple[str, Tier]:
 
 
 class SymbolWatch:
-    """One symbol under SqueezeFlow: its memory and the baseline of the current minute."""
+    """One symbol under SqueezeFlow: its memory, its samples and the baseline of the current minute."""
 
     def __init__(self, settings: StrategySettings, ring: FlowRing) -> None:
-        self._settings, self._ring = settings, ring
-        self._memory = Memory(Setup(), ResetMemory.empty(len(settings.reset_windows_s)))
+        self._settings, self._ring, self._layout = settings, ring, Layout(settings)
+        self._memory = Memory(Setup(), ResetState.empty(len(settings.reset_windows_s)))
+        self._samples = Samples(
+            ring,
+            settings.windows_s,
+            settings.divergence_windows_s,
+            settings.sample_s,
+            settings.baseline_s // settings.sample_s,
+        )
         self._baseline: Baseline | None = None
 
     def evaluate(self, first: int, last: int) -> Evaluated | Unjudged:
@@ -160,7 +159,7 @@ class SymbolWatch:
         first = max(first, self._ring.first_tick + self._settings.warmup_s)
         if first >= last:
             return Unjudged()
-        features = Features(self._ring, self._usual(first, last), self._settings, first, last)
+        features = Features(self._ring, self._usual(first, last), self._settings, self._layout, first, last)
         evaluated = Evaluated(features, self._memory)
         self._memory = evaluated.memory
         return evaluated
@@ -170,22 +169,24 @@ class SymbolWatch:
         held = self._baseline
         if held and held.minutes == 1 and held.first_minute == first // step * step == (last - 1) // step * step:
             return held
-        self._baseline = Baseline(self._ring, self._settings, first, last - 1)
+        self._baseline = Baseline(self._samples, self._settings, first, last - 1)
         return self._baseline
 
     def revised(self, tick: int) -> None:
+        self._samples.revised(tick)
         held = self._baseline
         if held and tick <= held.first_minute + (held.minutes - 1) * self._settings.sample_s:
             self._baseline = None
 
     def memory(self) -> bytes:
-        return msgspec.json.encode(State(self._memory.setup, self._memory.reset.state()))
+        return msgspec.json.encode(self._memory)
 
     def recall(self, memory: bytes) -> None:
-        known = msgspec.json.decode(memory, type=State)
-        reset = ResetMemory.of(known.reset, len(self._settings.reset_windows_s))
-        if reset is not None:
-            self._memory = Memory(known.setup, reset)
+        known = msgspec.json.decode(memory, type=Memory)
+        windows = len(self._settings.reset_windows_s)
+        ticks, convergence = known.reset.window_tick, known.reset.convergence
+        if all(len(one) == len(two) == windows for one, two in zip(ticks, convergence, strict=True)):
+            self._memory = known
 
 
 class SqueezeFlow:

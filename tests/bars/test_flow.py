@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from exchanges.api import Instrument, Trade
 from sqfd.bars.builder import Builder
 from sqfd.bars.flow import FlowBuilder
-from sqfd.model import FLOW_VALUES, NO_PRICE, Market
+from sqfd.model import FLOW, FLOW_VALUES, NO_PRICE, Market
 
 MARKETS = [
     Market("A", "btc", "spot", "BTC", "USDT"),
@@ -38,7 +38,7 @@ class Stage:
     def trade(self, market: int, second: int, price: float, size: float, buy: bool) -> None:
         one = MARKETS[market]
         instrument = Instrument(one.exchange, one.pair, one.pair, "spot", one.base, one.quote, "spot")
-        assert self.builder.trade(market, Trade(instrument, (SECOND + second) * 1000, price, size, buy), 0.0)
+        assert self.builder.trade(market, Trade(instrument, (SECOND + second) * 1000, price, size, buy))
 
     def close(self, whole: np.ndarray = WHOLE) -> dict[str, int]:
         rows = self.flow.close(self.builder.close(whole))
@@ -137,7 +137,8 @@ def test_a_later_run_goes_on_with_prices_and_weights() -> None:
     bars = stage.builder.close(WHOLE)
     flow = stage.flow.close(bars)
     resumed = Stage()
-    resumed.flow.resume(flow, bars.bars)
+    resumed.flow.recall(bars.bars)
+    resumed.flow.resume(flow)
     resumed.builder.start(SECOND + 60)
     assert resumed.close()["price"] == flow[0]["price"]
     resumed.trade(0, 61, 100.0, 1.0, True)
@@ -198,3 +199,28 @@ def test_a_recovered_minute_revises_its_prices_and_those_that_look_back_at_it() 
         for name in ("price", "high", "low"):
             assert abs(mine[name] - twin[name]) < 2e6, (second, name)  # weights differ a little: a minute was missing
     assert cut.newest[SECOND + 100, 0]["price"] > cut.newest[SECOND + 90, 0]["price"]
+
+
+def test_seconds_in_which_sqfd_was_down_can_be_recovered() -> None:
+    """Between the last second of a run and the first of the next, recovered bars make flow and prices; the rest is carried."""
+    stage = Stage()
+    before = np.zeros(2, FLOW)
+    before["symbol"], before["second"], before["price"], before["open_interest"] = [0, 1], SECOND - 30, 4_000_000_000, 7
+    stage.builder.resume(SECOND - 29)
+    stage.flow.resume(before, SECOND - 29)
+    stage.trade(0, 0, 100.0, 1.0, True)
+    stage.builder.start(SECOND)
+    stage.close()
+    assert min(second for second, _ in stage.newest) == SECOND
+    stage.trade(0, -10, 50.0, 2.0, True)
+    stage.close()
+    assert min(second for second, _ in stage.newest) == SECOND - 10
+    row = stage.newest[SECOND - 10, 0]
+    assert (row["spot_delta"], row["coverage_ppm"], row["open_interest"]) == (10_000, 0, 7)
+    assert [stage.newest[SECOND - at, 0]["price"] for at in (10, 1, 0)] == [
+        round(math.log(price) * 1e9) for price in (50.0, 50.0, 100.0)
+    ]
+    stage.flow.cover(0, np.arange(SECOND - 29, SECOND), np.ones(29, np.bool_))
+    stage.close()
+    assert stage.newest[SECOND - 29, 0]["coverage_ppm"] > 0
+    assert stage.newest[SECOND - 29, 0]["price"] == 4_000_000_000

@@ -88,7 +88,7 @@ def _publishes_before_it_is_kept() -> AbstractContextManager[Any]:
 
 
 def _begins_before_the_last_run_ended() -> AbstractContextManager[Any]:
-    return mock.patch.object(Builder, "follow")
+    return mock.patch.object(Builder, "resume")
 
 
 def _calls_everything_whole() -> AbstractContextManager[Any]:
@@ -127,7 +127,7 @@ def _forgets_ticks() -> AbstractContextManager[Any]:
 def test_a_mistake_in_the_daemon_is_found(
     mistake: Callable[[], AbstractContextManager[Any]], seed: int, names: list[str], words: str
 ) -> None:
-    """Each oracle notices the daemon that it is there for; `follow` and `_until_kept` were found by these seeds."""
+    """Each oracle notices the daemon that it is there for; `resume` and `_until_kept` were found by these seeds."""
     with mistake(), pytest.raises(AssertionError, match=words) as failed:
         live(seed, 0.2, names, every_s=20.0, liveness_s=180.0)
     assert f"--seeds {seed}" in failed.value.__notes__[0]
