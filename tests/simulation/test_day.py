@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from sqfd.bars.builder import Builder
+from sqfd.bars.builder import Builder, Newest
 from sqfd.feed.coverage import Ledger
 from sqfd.feed.supervisor import Supervisor
 from sqfd.influx.shipper import Shipper
@@ -70,8 +70,8 @@ def test_where_nothing_fails_nothing_is_missing() -> None:
 
 
 def _loses_a_trade() -> AbstractContextManager[Any]:
-    add, count = Builder.trade, iter(range(10**9))
-    return mock.patch.object(Builder, "trade", lambda *args: True if next(count) == 200 else add(*args))
+    add, count = Newest.add, iter(range(10**9))
+    return mock.patch.object(Newest, "add", lambda *args: True if next(count) == 200 else add(*args))
 
 
 def _counts_as_shipped_what_is_not() -> AbstractContextManager[Any]:
