@@ -181,7 +181,7 @@ def test_a_position_of_a_symbol_that_is_no_longer_configured_is_closed() -> None
     entries = first.block(ticks_of(rows[:cut]), rows[:cut])
     held = first.book().keys() - {"S0"}
     second = engine(symbols=1)
-    second.warm(rows[:cut])
+    second.warm(rows[:cut][rows[:cut]["symbol"] == 0])
     second.restore(first.positions())
     after = rows[cut:][rows[cut:]["symbol"] == 0]
     closes = [one for one in second.tick(int(after["second"][0]) + 1, after[:1]) if one.base_symbol != "S0"]
