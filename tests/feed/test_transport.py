@@ -64,10 +64,11 @@ async def server(behave: Behaviour, handshake: bool = True) -> AsyncIterator[str
         listening.close()
 
 
-async def answer(writer: Writer, key: bytes) -> None:
+async def answer(writer: Writer, key: bytes, more: bytes = b"") -> None:
+    """Accept the handshake, with more headers."""
     accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
     writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
-    writer.write(b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+    writer.write(b"Sec-WebSocket-Accept: " + accept + b"\r\n" + more + b"\r\n")
     await writer.drain()
 
 
