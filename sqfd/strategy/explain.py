@@ -8,6 +8,7 @@ import numpy as np
 
 from sqfd.bars.ring import PERP, PRICE, SPOT
 from sqfd.strategy.api import Gate, Report
+from sqfd.strategy.baseline import Bools
 from sqfd.strategy.context import VERDICTS, duration
 from sqfd.strategy.exits import REASONS
 from sqfd.strategy.features import NEVER
@@ -28,17 +29,19 @@ def report(block: Evaluated, tick: int, position: Position | None) -> Report:
     at = tick - block.features.first
     features, ticks = block.features, np.array([tick])
     window = block.settings.setup_window_s
-    spot, perp = (int(features.moves_at(ticks, window, series)[0]) / 100 for series in (SPOT, PERP))
+    spot, perp = (flow / 100 for flow in features.flows_at(ticks, window)[:, 0].tolist())
+    side = int(block.divergence.armed[at])
+    standing = _reasons(block.standing_exits(side, ticks)) if side else []
     phases = {
         "context": _context(block, at),
         "divergence": _divergence(block, at, tick),
         "reset": _reset(block, at, tick),
         "scoring": _scoring(block, at),
-        "exits": _exits(block, tick, position),
+        "exits": _exits(side, standing if position is None else _reasons(block.held_exits(position, ticks)), position),
     }
     parts = _parts(block, at)
     return Report(
-        int(features.price_at(ticks)[0]),
+        int(features.price[at]),
         _short(block.score.total[at]),
         parts,
         phases,
@@ -46,7 +49,7 @@ def report(block: Evaluated, tick: int, position: Position | None) -> Report:
         spot,
         perp,
         _words(phases, parts),
-        _gates(block, at, tick),
+        _gates(block, at, side, standing, phases["divergence"]["windows"]),
     )
 
 
@@ -174,28 +177,26 @@ def _scoring(block: Evaluated, at: int) -> dict[str, Any]:
     return {"verdict": "enough" if total >= needed else "low", "score": _short(total), "needed": needed}
 
 
-def _exits(block: Evaluated, tick: int, position: Position | None) -> dict[str, Any]:
-    ticks = np.array([tick])
-    side = int(block.divergence.armed[tick - block.features.first])
-    if position is not None:
-        held = block.held_exits(position, ticks)[:, 0]
-    elif side:
-        held = block.standing_exits(side, ticks)[:, 0]
-    else:
+def _reasons(held: Bools) -> list[str]:
+    """Names of the exits that hold at the one tick of [reason, tick]."""
+    return [name for name, holds in zip(REASONS, held[:, 0].tolist(), strict=True) if holds]
+
+
+def _exits(side: int, reasons: list[str], position: Position | None) -> dict[str, Any]:
+    if position is None and not side:
         return {"verdict": "none", "reasons": []}
-    reasons = [name for name, holds in zip(REASONS, held.tolist(), strict=True) if holds]
     return {"verdict": "close" if reasons else "hold", "reasons": reasons}
 
 
-def _gates(block: Evaluated, at: int, tick: int) -> tuple[Gate, ...]:
+def _gates(
+    block: Evaluated, at: int, side: int, standing: list[str], windows: list[dict[str, Any]]
+) -> tuple[Gate, ...]:
     settings = block.settings
-    side = int(block.divergence.armed[at])
     total, coverage = _short(block.score.total[at]), _short(block.features.coverage[at])
-    standing = block.standing_exits(side, np.array([tick]))[:, 0] if side else np.zeros(len(REASONS), np.bool_)
-    names = ", ".join(name for name, holds in zip(REASONS, standing.tolist(), strict=True) if holds)
+    names = ", ".join(standing)
     needed = settings.min_entry_score
     return (
-        _setup_gate(block, at, side),
+        _setup_gate(side, windows),
         *([_reset_gate(block, at, side)] if settings.require_reset else []),
         Gate("score", float(block.score.total[at]) >= needed, total, needed, f"the score is {total:.2f} of {needed:g}"),
         Gate(
@@ -205,12 +206,11 @@ def _gates(block: Evaluated, at: int, tick: int) -> tuple[Gate, ...]:
             settings.min_coverage,
             f"the feeds covered {coverage:.1%} of the expected volume, {settings.min_coverage:.0%} are needed",
         ),
-        Gate("no_exit", not names, float(standing.sum()), 0.0, f"an exit would hold already: {names or 'none'}"),
+        Gate("no_exit", not names, float(len(standing)), 0.0, f"an exit would hold already: {names or 'none'}"),
     )
 
 
-def _setup_gate(block: Evaluated, at: int, side: int) -> Gate:
-    windows = [_divergence_window(block, at, place) for place in range(len(block.settings.divergence_windows_s))]
+def _setup_gate(side: int, windows: list[dict[str, Any]]) -> Gate:
     nearest = min(windows, key=lambda window: window["gap_needed"] - abs(window["gap"]))
     words = (
         f"spot and perp flow differ by {nearest['gap']:+.2f} over {nearest['window_s']} s "

@@ -158,11 +158,11 @@ def _caught_up(features: Features, half: int, at: Ints, older: Floats) -> tuple[
     """Of the places `at` those where the newer half made up for the older one: (places, older gap, convergence)."""
     settings = features.settings
     before, ticks = older[at], features.ticks[at]
-    newer = features.normal_at(ticks, half, SPOT) - features.normal_at(ticks, half, PERP)
+    newer = features.gap_at(ticks, half)
     size, remainder = np.abs(before), np.abs(before + newer)
     keep = ((before * newer < 0) & (remainder <= settings.reset_remainder_max * size)).nonzero()[0]
     keep = keep[features.coverage[at[keep]] >= settings.min_coverage]
-    keep = keep[np.abs(features.normal_at(ticks[keep], half, PRICE)) <= settings.reset_stall_max]
+    keep = keep[np.abs(features.price_move_at(ticks[keep], half)) <= settings.reset_stall_max]
     return at[keep], before[keep], 1.0 - remainder[keep] / size[keep]
 
 
@@ -233,7 +233,10 @@ def _remembered(sides: tuple[Side, ...]) -> ResetState:
     return ResetState(
         window_tick,
         convergence,
-        *((int(one[-1]), int(two[-1])) for one, two in zip(*((s.held.ticks, s.low, s.high, s.confirmed.ticks) for s in sides), strict=True)),
+        *(
+            (int(one[-1]), int(two[-1]))
+            for one, two in zip(*((s.held.ticks, s.low, s.high, s.confirmed.ticks) for s in sides), strict=True)
+        ),
     )
 
 

@@ -18,7 +18,7 @@ from sqfd.strategy.reset import Reset, ResetState, reset
 from sqfd.strategy.scoring import Score, score
 from sqfd.strategy.settings import StrategySettings, Tier
 
-EXIT_CHUNK = 512
+EXIT_CHUNK = 1_800
 """Ticks of an open position that are judged at once."""
 NONE: Ints = np.zeros(0, np.int64)
 
