@@ -56,6 +56,9 @@ class State(msgspec.Struct):
     memory: dict[str, msgspec.Raw] = {}
 
 
+ROOM = 4
+"""Blocks of a backtest that its rings take before they move their columns."""
+
 Observer = Callable[[int, int, Mapping[str, Judged]], None]
 """Takes the first tick, the one past the last, and what was judged by symbol."""
 
@@ -99,7 +102,8 @@ class Engine:
         """Told of every span that was judged: charts of a backtest."""
         self._history_s = strategy.history_s + strategy.memory_s
         self._detail_s = max(DETAIL_S, strategy.detail_s + strategy.memory_s)
-        self.rings = {symbol: FlowRing(self._history_s, self._detail_s, headroom_s) for symbol in self.symbols}
+        room_s = headroom_s if headroom_s <= HEADROOM_S else ROOM * headroom_s
+        self.rings = {symbol: FlowRing(self._history_s, self._detail_s, room_s) for symbol in self.symbols}
         self._employ(strategy, settings)
 
     def _employ(self, strategy: Strategy, settings: StrategySettings) -> None:

@@ -8,13 +8,13 @@ import numpy as np
 
 from sqfd.bars.ring import PERP, PRICE, SPOT
 from sqfd.strategy.api import Gate, Report
-from sqfd.strategy.baseline import Bools
+from sqfd.strategy.baseline import Bools, Floats
 from sqfd.strategy.context import VERDICTS, duration
 from sqfd.strategy.exits import REASONS
 from sqfd.strategy.features import NEVER
 from sqfd.strategy.position import Position
 from sqfd.strategy.reset import SIDES
-from sqfd.strategy.scoring import PARTS
+from sqfd.strategy.scoring import PARTS, total
 
 if TYPE_CHECKING:
     from sqfd.strategy.squeezeflow import Evaluated
@@ -32,24 +32,25 @@ def report(block: Evaluated, tick: int, position: Position | None) -> Report:
     spot, perp = (flow / 100 for flow in features.flows_at(ticks, window)[:, 0].tolist())
     side = int(block.divergence.armed[at])
     standing = _reasons(block.standing_exits(side, ticks)) if side else []
+    scored = block.parts_of(tick)
+    points, parts = float(total(scored)), _parts(scored)
     phases = {
         "context": _context(block, at),
         "divergence": _divergence(block, at, tick),
         "reset": _reset(block, at, tick),
-        "scoring": _scoring(block, at),
+        "scoring": _scoring(block, points),
         "exits": _exits(side, standing if position is None else _reasons(block.held_exits(position, ticks)), position),
     }
-    parts = _parts(block, at)
     return Report(
         int(features.price[at]),
-        _short(block.score.total[at]),
+        _short(points),
         parts,
         phases,
         _short(block.features.coverage[at]),
         spot,
         perp,
         _words(phases, parts),
-        _gates(block, at, side, standing, phases["divergence"]["windows"]),
+        _gates(block, at, side, points, standing, phases["divergence"]["windows"]),
     )
 
 
@@ -70,18 +71,18 @@ def _words(phases: dict[str, Any], parts: dict[str, float]) -> str:
     )
 
 
-def _parts(block: Evaluated, at: int) -> dict[str, float]:
-    return {name: _short(value) for name, value in zip(PARTS, block.score.parts[:, at], strict=True)}
+def _parts(scored: Floats) -> dict[str, float]:
+    return {name: _short(value) for name, value in zip(PARTS, scored.tolist(), strict=True)}
 
 
 def mind(block: Evaluated, tick: int) -> dict[str, float]:
     """Score, its parts, and one number for each of context, divergence, reset and coverage."""
     at = tick - block.features.first
-    side = int(block.divergence.armed[at])
+    side, scored = int(block.divergence.armed[at]), block.parts[:, at]
     alignment = [float(block.reset.aligned(place, slice(at, at + 1))[0][0]) for place in range(len(SIDES))]
     return {
-        "score": _short(block.score.total[at]),
-        **_parts(block, at),
+        "score": _short(float(total(scored))),
+        **_parts(scored),
         "context": _short(block.context.value[at]),
         "divergence": side * _short(block.divergence.strength[at]),
         "reset": _short(alignment[0] if side > 0 else alignment[1] if side < 0 else max(alignment)),
@@ -171,10 +172,9 @@ def _reset_window(block: Evaluated, at: int, number: int) -> dict[str, Any]:
     return {"window_s": window, "older_gap": _short(older), "newer_gap": _short(newer), "price": _short(price)}
 
 
-def _scoring(block: Evaluated, at: int) -> dict[str, Any]:
-    total = float(block.score.total[at])
+def _scoring(block: Evaluated, points: float) -> dict[str, Any]:
     needed = block.settings.min_entry_score
-    return {"verdict": "enough" if total >= needed else "low", "score": _short(total), "needed": needed}
+    return {"verdict": "enough" if points >= needed else "low", "score": _short(points), "needed": needed}
 
 
 def _reasons(held: Bools) -> list[str]:
@@ -189,16 +189,16 @@ def _exits(side: int, reasons: list[str], position: Position | None) -> dict[str
 
 
 def _gates(
-    block: Evaluated, at: int, side: int, standing: list[str], windows: list[dict[str, Any]]
+    block: Evaluated, at: int, side: int, points: float, standing: list[str], windows: list[dict[str, Any]]
 ) -> tuple[Gate, ...]:
     settings = block.settings
-    total, coverage = _short(block.score.total[at]), _short(block.features.coverage[at])
+    shown, coverage = _short(points), _short(block.features.coverage[at])
     names = ", ".join(standing)
     needed = settings.min_entry_score
     return (
         _setup_gate(side, windows),
         *([_reset_gate(block, at, side)] if settings.require_reset else []),
-        Gate("score", float(block.score.total[at]) >= needed, total, needed, f"the score is {total:.2f} of {needed:g}"),
+        Gate("score", points >= needed, shown, needed, f"the score is {shown:.2f} of {needed:g}"),
         Gate(
             "coverage",
             float(block.features.coverage[at]) >= settings.min_coverage,

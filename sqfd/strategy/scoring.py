@@ -1,9 +1,10 @@
-"""Phase 4: how good is the moment, 0 to 10, only where a setup is armed. For a short everything is mirrored."""
+"""Phase 4: how good is the moment, 0 to 10, only where a setup is armed. For a short everything is mirrored.
+
+The dearest phase, so it judges only the ticks that it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,24 +19,20 @@ PARTS = ("cvd_reset", "absorption", "failed_breakdown", "directional_bias", "evi
 MAX_SCORE = 10.0
 
 
-class Score(NamedTuple):
-    """Columns of ticks: `parts` is [part, tick] in the order of PARTS, `total` their sum within 0 and 10."""
-
-    parts: Floats
-    total: Floats
-
-
-def score(features: Features, context: Context, reset: Reset, armed: Ints) -> Score:
-    """Score each tick for the side that is armed there (1, −1); 0 where none is."""
-    parts = np.zeros((len(PARTS), len(armed)))
-    if not np.count_nonzero(armed):
-        return Score(parts, parts[0])
+def score(features: Features, context: Context, reset: Reset, armed: Ints, at: Ints) -> Floats:
+    """[part, place] in the order of PARTS at the places `at` of the block, for the side that is armed there; 0 where none is."""
+    parts = np.zeros((len(PARTS), len(at)))
+    armed = armed[at]
     for place, side in enumerate(SIDES):
-        at = (armed == side).nonzero()[0]
-        if len(at):
-            parts[:, at] = _one_side(features, context, reset, side, place, at)
-    total = parts[0] + parts[1] + parts[2] + parts[3] + parts[4]
-    return Score(parts, np.clip(total, 0.0, MAX_SCORE))
+        mine = (armed == side).nonzero()[0]
+        if len(mine):
+            parts[:, mine] = _one_side(features, context, reset, side, place, at[mine])
+    return parts
+
+
+def total(parts: Floats) -> Floats:
+    """The score that parts make, within 0 and 10."""
+    return np.asarray(np.clip(parts[0] + parts[1] + parts[2] + parts[3] + parts[4], 0.0, MAX_SCORE))
 
 
 def _one_side(features: Features, context: Context, reset: Reset, side: int, place: int, at: Ints) -> Floats:
