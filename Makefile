@@ -40,8 +40,9 @@ test: dev servers  ## everything but soaks and fuzzing; the daemons of tests/rea
 	$(BIN)/python -m pytest -q --ignore=tests/real
 	$(BIN)/python -m pytest -q tests/real
 
-soak: dev servers  ## what is too long for `make test`: hundreds of rounds of faults against InfluxDB
-	SQFD_NEMESIS_ROUNDS=$${ROUNDS:-500} $(BIN)/python -m pytest -q -x tests/real/test_nemesis.py
+MINUTES ?= 30
+soak: dev servers  ## rounds of faults for MINUTES: the daemon between real servers; a failing round is named
+	$(BIN)/python -m tests.real.installation --minutes $(MINUTES)
 
 SEEDS ?= 0:170
 CUTS  ?= 6

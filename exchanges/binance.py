@@ -3,10 +3,12 @@
 Sources: the exchange's API documentation (web-socket-streams, rest-api/public-api-endpoints), autumn 2026.
 `@aggTrade` is used rather than `@trade`: the REST history holds the same aggregates under the same ids, so that a gap
 is filled exactly; `f` and `l` give the number of matches. Frames of `@trade` are read too (older captures).
+`Binance` is also the base of the exchanges that speak its protocol.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -157,92 +159,110 @@ class BinanceDecoder(Decoder):
         return msgspec.json.encode({"method": method, "params": topics, "id": self.next_id()}).decode()
 
 
-class Symbol(msgspec.Struct):
-    """A row of spot's exchangeInfo."""
+class Listed(msgspec.Struct):
+    """A row of exchangeInfo, of all products: COIN-M says `contractStatus` and `contractSize`, the others `status`."""
 
     symbol: str
-    status: str
     baseAsset: str
     quoteAsset: str
+    status: str = ""
+    contractStatus: str = ""
+    contractSize: float = 1.0
 
 
 class ExchangeInfo(msgspec.Struct):
-    symbols: list[Symbol]
+    symbols: list[Listed]
 
 
 _info = lax(ExchangeInfo)
 _aggregates = lax(list[Aggregate])
 PAGE_ROWS = 1000
+_DATED = re.compile(r".+_\d{6}")
+
+
+def socket(name: str, url: str, frames_per_s: float) -> Endpoint:
+    """A socket of combined streams, closed after a day; the ids of its aggregates have no holes."""
+    return Endpoint(
+        name,
+        url,
+        streams_per_connection=200,
+        topics_per_frame=TOPICS_PER_FRAME,
+        frames=Rate(frames_per_s, 1),
+        max_age_s=24 * 3600,
+        gapless=True,
+    )
 
 
 class Binance(Exchange):
     """https://binance.com spot, by way of its market-data-only hosts."""
 
     id: ClassVar[str] = "BINANCE"
-    endpoints: ClassVar[tuple[Endpoint, ...]] = (
-        Endpoint(
-            name="spot",
-            url="wss://data-stream.binance.vision:9443/stream",
-            streams_per_connection=200,
-            topics_per_frame=TOPICS_PER_FRAME,
-            frames=Rate(4, 1),
-            max_age_s=24 * 3600,
-            gapless=True,
-        ),
-    )
+    endpoints: ClassVar[tuple[Endpoint, ...]] = (socket("spot", "wss://data-stream.binance.vision:9443/stream", 4),)
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://data-api.binance.vision"}
+    paths: ClassVar[Mapping[str, tuple[str, str]]] = {"spot": ("rest", "/api/v3")}
+    """Of each endpoint's product: the name of its REST address, and the path to which `/exchangeInfo` and so on are added."""
     limits: ClassVar[Limits] = Limits(connects=Rate(300, 300), rest=Rate(6000, 60), connections=300)
     usual: ClassVar[tuple[str, ...]] = ("{base}USDT",)
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by id, all history"
     notes: ClassVar[tuple[str, ...]] = ("Trades are aggregates: fills of one order at one price, with their number.",)
-    history_path: ClassVar[str] = "/api/v3/aggTrades"
-    info_path: ClassVar[str] = "/api/v3/exchangeInfo"
+    listing_weight: ClassVar[float] = 20
     history_weight: ClassVar[float] = 4
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:
         return BinanceDecoder(instruments, endpoint)
 
     def streams(self, instrument: Instrument, liquidations: bool) -> Sequence[Stream]:
-        return (Stream(instrument.endpoint, f"{instrument.symbol.lower()}@aggTrade", instrument),)
+        forced = liquidations and instrument.kind != "spot"
+        name = instrument.symbol.lower()
+        channels = ("aggTrade", "forceOrder") if forced else ("aggTrade",)
+        return [Stream(instrument.endpoint, f"{name}@{channel}", instrument) for channel in channels]
+
+    def rest_url(self, endpoint: str) -> str:
+        """What REST paths of that endpoint's product begin with."""
+        name, path = self.paths[endpoint]
+        return self.url(name) + path
 
     def listings(self) -> Sequence[Call[Instrument]]:
-        return (Call(Request(self.url("rest") + self.info_path, weight=20), self._read_listing),)
+        return [self._listing(endpoint) for endpoint in self.paths]
 
-    def _read_listing(self, body: bytes) -> Page[Instrument]:
-        return Page(
-            [
-                self._instrument(row.symbol, row.baseAsset, row.quoteAsset, active=row.status == "TRADING")
-                for row in _info.decode(body).symbols
-            ]
-        )
+    def _listing(self, endpoint: str) -> Call[Instrument]:
+        def read(body: bytes) -> Page[Instrument]:
+            return Page([self.listed(row, endpoint) for row in _info.decode(body).symbols])
+
+        return Call(Request(self.rest_url(endpoint) + "/exchangeInfo", weight=self.listing_weight), read)
 
     def assume(self, symbol: str, kind: Kind | None = None) -> Instrument:
-        base, quote = split_pair(symbol, QUOTES)
-        return self._instrument(symbol, base, quote)
+        return self.assumed(symbol, "spot")
 
-    def _instrument(self, symbol: str, base: str, quote: str, active: bool = True) -> Instrument:
-        asset, multiplier = base_asset(base)
+    def assumed(self, symbol: str, endpoint: str) -> Instrument:
+        """The instrument by its symbol alone, which begins with base and quote."""
+        return self.listed(Listed(symbol, *split_pair(symbol.partition("_")[0], QUOTES), "TRADING"), endpoint)
+
+    def pair(self, symbol: str, endpoint: str) -> str:
+        """Our name of a market."""
+        return symbol.lower()
+
+    def listed(self, row: Listed, endpoint: str) -> Instrument:
+        """What a row of that endpoint's exchangeInfo stands for."""
+        asset, multiplier = base_asset(row.baseAsset)
+        perpetual_or_future: Kind = "future" if _DATED.fullmatch(row.symbol) else "perp"
         return Instrument(
             self.id,
-            symbol.lower(),
-            symbol,
-            "spot",
+            self.pair(row.symbol, endpoint),
+            row.symbol,
+            "spot" if endpoint == "spot" else perpetual_or_future,
             asset,
-            quote,
-            "spot",
+            row.quoteAsset,
+            endpoint,
             multiplier=multiplier,
-            active=active,
+            active="TRADING" in (row.status, row.contractStatus),
         )
 
     def recover(self, gap: Gap) -> Call[Trade]:
         if isinstance(gap.after_id, int):
             return self._history_from(gap, gap.after_id + 1)
         return self._history_at(gap, gap.after_ms)
-
-    def history_url(self, instrument: Instrument) -> str:
-        """Where the aggregates of this market are."""
-        return self.url("rest") + self.history_path
 
     def _history_at(self, gap: Gap, from_ms: int) -> Call[Trade]:
         """By time, an hour at most: used until a page gives an id to go on from."""
@@ -259,7 +279,8 @@ class Binance(Exchange):
         return self._history(gap, f"fromId={from_id}", lambda body: self._read_history(gap, body))
 
     def _history(self, gap: Gap, query: str, read: Callable[[bytes], Page[Trade]]) -> Call[Trade]:
-        url = f"{self.history_url(gap.instrument)}?symbol={gap.instrument.symbol}&limit={PAGE_ROWS}&{query}"
+        address = self.rest_url(gap.instrument.endpoint) + "/aggTrades"
+        url = f"{address}?symbol={gap.instrument.symbol}&limit={PAGE_ROWS}&{query}"
         return Call(Request(url, weight=self.history_weight), read)
 
     def _read_history(self, gap: Gap, body: bytes, when_empty: Call[Trade] | None = None) -> Page[Trade]:

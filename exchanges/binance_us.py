@@ -9,24 +9,14 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from exchanges.api import Endpoint, Limits, Rate
-from exchanges.binance import TOPICS_PER_FRAME, Binance
+from exchanges.binance import Binance, socket
 
 
 class BinanceUs(Binance):
     """https://binance.us spot."""
 
     id: ClassVar[str] = "BINANCE_US"
-    endpoints: ClassVar[tuple[Endpoint, ...]] = (
-        Endpoint(
-            name="spot",
-            url="wss://stream.binance.us:9443/stream",
-            streams_per_connection=200,
-            topics_per_frame=TOPICS_PER_FRAME,
-            frames=Rate(4, 1),
-            max_age_s=24 * 3600,
-            gapless=True,
-        ),
-    )
+    endpoints: ClassVar[tuple[Endpoint, ...]] = (socket("spot", "wss://stream.binance.us:9443/stream", 4),)
     rest: ClassVar[Mapping[str, str]] = {"rest": "https://api.binance.us"}
     limits: ClassVar[Limits] = Limits(connects=Rate(300, 300), rest=Rate(1200, 60), connections=300)
     usual: ClassVar[tuple[str, ...]] = ("{base}USD",)

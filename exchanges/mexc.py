@@ -45,7 +45,7 @@ from exchanges.api import (
     split_pair,
 )
 from exchanges.mexc_protobuf import Wrapper
-from exchanges.numbers import decimal, lax
+from exchanges.numbers import SMALL_BYTES, decimal, lax
 
 DEALS = "spot@public.aggre.deals.v3.api.pb@10ms@"
 CONTRACT_DEALS = "sub.deal:"
@@ -115,6 +115,8 @@ class MexcDecoder(Decoder):
 
     def spot(self, frame: Buffer) -> Sequence[Event]:
         """A binary frame; the wrapper can hold other messages than trades, which its channel names."""
+        if len(frame) > SMALL_BYTES:  # ten milliseconds of deals are a few hundred bytes; empty ones would be a bomb
+            raise BadMessage(f"protobuf of more than {SMALL_BYTES} bytes")
         try:
             wrapper = Wrapper.FromString(bytes(frame))
         except DecodeError as error:

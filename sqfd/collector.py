@@ -19,12 +19,12 @@ from sqfd.feed.intake import Intake
 from sqfd.feed.interest import Interest, InterestBook
 from sqfd.feed.limits import FILE_NAME as LIMITS_FILE
 from sqfd.feed.record import Recorder
-from sqfd.feed.rest import Rest
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
 from sqfd.journal import GapRecord
 from sqfd.model import Market, market_of
-from sqfd.wiring import exchanges_of, gap_records, symbols_of
+from sqfd.story import gap_records
+from sqfd.wiring import Outside, exchanges_of, symbols_of
 
 INTEREST_ROUNDS = 10
 """Open interest that was not confirmed for so many intervals is no longer counted."""
@@ -54,7 +54,14 @@ class Collector:
     """The feeds of the configured markets, and the seconds that they fill."""
 
     def __init__(
-        self, config: Config, state: Path, clock: Clock, record: Path | None, register: Register, tell: TellInterest
+        self,
+        config: Config,
+        state: Path,
+        clock: Clock,
+        record: Path | None,
+        register: Register,
+        tell: TellInterest,
+        outside: Outside = Outside(),  # noqa: B008  # immutable
     ) -> None:
         """`state`: folder of what is remembered over restarts. `record`: keep received frames there."""
         self.symbols = symbols_of(config)
@@ -65,7 +72,7 @@ class Collector:
         self.missing: set[str] = set()
         """Exchanges whose listing is not there yet."""
         self._config, self._clock, self._register = config, clock, register
-        self._rests = {id: Rest(exchange, config.feed, clock) for id, exchange in self.exchanges.items()}
+        self._rests = {id: outside.rest(exchange, config.feed, clock) for id, exchange in self.exchanges.items()}
         self.supervisor = Supervisor(
             self.exchanges,
             config.feed,
@@ -74,6 +81,7 @@ class Collector:
             log.get("feed"),
             _recorder(config, record),
             self._rests,
+            outside.connector,
             limits=state / LIMITS_FILE,
             on_interest=self._take_interest,
         )
@@ -81,6 +89,8 @@ class Collector:
         self._tell_interest = tell
         self._catalog = Catalog(self.exchanges, self._rests, state / "listings", config.feed, clock, log.get("catalog"))
         self._adding = asyncio.Lock()
+        self._down_since: int | None = None
+        self._missed: Mapping[str, int] = {}
 
     # --- which markets
 
@@ -108,6 +118,24 @@ class Collector:
             markets = [market_of(instrument) for instrument in instruments]
             await self._register([*self.seconds.markets, *markets])
             self.supervisor.add(instruments, self.seconds.add_markets(markets))
+            self._resume(instruments)
+
+    def resume(self, second: int, missed: Mapping[str, int]) -> None:
+        """An earlier run closed everything before `second`. `missed`: when each of its markets last traded.
+
+        What happened on them since is a gap, and is asked for.
+        """
+        self._down_since, self._missed = second, missed
+        self._resume([feed.instrument for feed in self.intake.markets.values()])
+
+    def _resume(self, instruments: Sequence[Instrument]) -> None:
+        if self._down_since is None:
+            return
+        chosen = {instrument.market for instrument in instruments} & self._missed.keys()
+        for feed in self.intake.markets.values():
+            if feed.instrument.market in chosen:
+                lead_s = self._down_since - self._missed[feed.instrument.market]
+                feed.resume(self._down_since * 1e3, max(1, lead_s) * 1000)
 
     def _wanted(self) -> Wanted:
         settings = self._config.symbols
@@ -149,7 +177,7 @@ class Collector:
         """Gaps that were noticed or filled after their seconds closed: they revise the coverage of those seconds."""
         records = []
         for feed, interval in self.supervisor.changes():
-            records += gap_records(feed, interval)
+            records += gap_records(feed.market, interval)
             from_s, until_s = interval.seconds(self._clock.now_ms())
             self.seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
         return records

@@ -25,7 +25,7 @@ from sqfd.journal import JournalSettings
 from sqfd.settings import Layered, SettingsError, all_keys, build, nearest, read_toml, render, walk
 from sqfd.signals.settings import RedisSettings
 from sqfd.strategy.registry import names as strategies
-from sqfd.strategy.settings import StrategySettings
+from sqfd.strategy.settings import StrategySettings, differences
 
 
 class SymbolsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,6 +111,9 @@ WITHOUT_EFFECT = (
 """Accepted and reported: sqfd evaluates every symbol each second, in one process."""
 
 PREFIX = "SQFD__"
+SYSTEM = Path("/etc/sqfd")
+SYSTEM_STATE = Path("/var/lib/sqfd")
+"""Where the units of deploy/systemd keep configuration and state: `sqfd.service`, and `sqfd@NAME.service` below NAME."""
 
 
 class Loaded(msgspec.Struct):
@@ -140,7 +143,8 @@ def load(
     if found is not None:
         read_toml(found, Config, layered)
     else:
-        notes.append("no sqfd.toml found: defaults are used")
+        notes.append("no sqfd.toml found: defaults are used; `sqfd config reference > sqfd.toml` writes one")
+    _place_state(found, env, layered)
     _read_environment(env, layered, notes)
     for key, value in (flags or {}).items():
         layered.set(key, value, f"--{key}")
@@ -154,9 +158,24 @@ def _found(env: Mapping[str, str]) -> Path | None:
         return Path(named)
     home = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME", "/")) / ".config")
     for candidate in (Path("sqfd.toml"), home / "sqfd" / "sqfd.toml", Path("/etc/sqfd/sqfd.toml")):
-        if candidate.is_file():
+        if _is_there(candidate):
             return candidate
     return None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True  # not for this user: reading it says so, which is better than silently running on defaults
+
+
+def _place_state(path: Path | None, env: Mapping[str, str], layered: Layered) -> None:
+    """A service's configuration means the service's state, for every command and not only under systemd."""
+    if path is None or path.parent != SYSTEM or "STATE_DIRECTORY" in env or layered.values.get("journal.state"):
+        return
+    folder = SYSTEM_STATE if path.stem == "sqfd" else SYSTEM_STATE / path.stem
+    layered.set("journal.state", str(folder), f"beside {path}")
 
 
 def state_folder(config: Config, env: Mapping[str, str] | None = None) -> Path:
@@ -175,7 +194,7 @@ def _read_environment(env: Mapping[str, str], layered: Layered, notes: list[str]
     for name, key in ALIASES.items():
         for variable in (name, f"{name}_FILE"):
             if variable in env:
-                layered.set(key, _value(variable, env), f"${variable}")
+                layered.set(key, _value(variable, env, notes), f"${variable}")
     if (mode := env.get("SQUEEZEFLOW_ENABLE_1S_MODE")) is not None:
         sensitivity = 0.5 if mode.strip().lower() in ("1", "true", "yes", "on") else 1.0
         layered.set("strategy.sensitivity", sensitivity, "$SQUEEZEFLOW_ENABLE_1S_MODE")
@@ -191,7 +210,7 @@ def _read_environment(env: Mapping[str, str], layered: Layered, notes: list[str]
             key = key.removesuffix("_file")
         if key not in known:
             raise SettingsError(f"${name}: {key}: unknown setting{nearest(key, known)}")
-        layered.set(key, _value(name, env), f"${name}")
+        layered.set(key, _value(name, env, notes), f"${name}")
 
 
 def _read_credentials(env: Mapping[str, str], layered: Layered, known: Sequence[str]) -> None:
@@ -206,14 +225,18 @@ def _read_credentials(env: Mapping[str, str], layered: Layered, known: Sequence[
             raise SettingsError(f"credential {path.name} cannot be read: {error.strerror}") from error
 
 
-def _value(variable: str, env: Mapping[str, str]) -> str:
-    """The variable's value, or for `…_FILE` the content of the file that it names."""
+def _value(variable: str, env: Mapping[str, str], notes: list[str]) -> str:
+    """The variable's value, or for `…_FILE` the content of the file that it names; notes a secret that all may read."""
     if not variable.endswith("_FILE"):
         return env[variable]
+    path = Path(env[variable])
     try:
-        return Path(env[variable]).read_text(encoding="utf-8").strip()
+        if path.stat().st_mode & 0o007:
+            notes.append(f"${variable}: every user may read {path}: chmod 600 {path}")
+        return path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise SettingsError(f"${variable}: {env[variable]} cannot be read: {error.strerror}") from error
+        remedy = "give the user of sqfd the right to read it" if isinstance(error, PermissionError) else "name a file"
+        raise SettingsError(f"${variable}: {path}: {error.strerror}: {remedy}") from error
 
 
 def _check(config: Config, layered: Layered) -> None:
@@ -253,9 +276,12 @@ LIVE = ("strategy.", "log.level")
 
 
 def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
-    """Key → (old value, new value) of every setting that differs."""
-    old, new = ({key: value_of(config, key) for key, _, _ in walk(Config)} for config in (before, after))
-    return {key: (old[key], new[key]) for key in old if old[key] != new[key]}
+    """Key → (old value, new value) of every setting that differs; of a symbol as `strategy.per_symbol.SYMBOL.name`."""
+    keys = [key for key, _, _ in walk(Config) if not key.startswith("strategy.")]
+    plain = {key: (value_of(before, key), value_of(after, key)) for key in keys}
+    strategy = differences(before.strategy, after.strategy)
+    changed = plain | {f"strategy.{name}": values for name, values in strategy.items()}
+    return {key: (old, new) for key, (old, new) in changed.items() if old != new}
 
 
 def value_of(config: Config, key: str) -> Any:

@@ -31,6 +31,7 @@ from sqfd.collector import Collector
 from sqfd.config import LIVE, Config, changes, is_secret
 from sqfd.engine import Engine
 from sqfd.feed.intake import Counts
+from sqfd.heap import give_back
 from sqfd.http.api import Server
 from sqfd.http.health import Health
 from sqfd.http.view import View
@@ -40,9 +41,8 @@ from sqfd.notify import Notifier
 from sqfd.settings import SettingsError
 from sqfd.signals.signal import Signal
 from sqfd.sinks import Sinks, open_journal
-from sqfd.stalls import Stalls
-from sqfd.warm import warm_up
-from sqfd.wiring import engine_for, engine_note, strategy_of
+from sqfd.warm import missed_by, warm_up
+from sqfd.wiring import Outside, engine_for, engine_note, strategy_of
 
 MINUTE_S = 60
 LOOK_S = 0.02
@@ -78,6 +78,7 @@ class Daemon:
         clock: Clock | None = None,
         record: Path | None = None,
         on_signal: Callable[[Signal], None] = lambda signal: None,
+        outside: Outside = Outside(),  # noqa: B008  # immutable
     ) -> None:
         """`state`: folder of the journal. `record`: keep received frames there. `on_signal` is told each signal."""
         self.config = config
@@ -92,13 +93,14 @@ class Daemon:
         self._on_signal = on_signal
         self._log = log.get("daemon")
         self._stopping = asyncio.Event()
-        self._collector = Collector(config, state, self._clock, record, self._register, self._tell_interest)
+        self._outside = outside
+        self._collector = Collector(config, state, self._clock, record, self._register, self._tell_interest, outside)
         self._engine: Engine | None = None
         self._sinks: Sinks | None = None
         self._server: Server | None = None
         self._view: View | None = None
         self._notifier = Notifier()
-        self._stalls = Stalls(log.get("loop"))
+        self._stalls = outside.stalls(log.get("loop"))
         self._told_minute = Counts()
         self._settings_changed = False
         self._gaps: list[GapRecord] = []
@@ -113,7 +115,9 @@ class Daemon:
         """Run until `stop`. Raises UnknownMarket, JournalBusy, CannotListen or OSError when it cannot start."""
         journal = await open_journal(self.config, self._state)
         collector = self._collector
-        self._sinks = sinks = Sinks(self.config, self._state, journal, self._clock, collector.time, self._heartbeat)
+        self._sinks = sinks = Sinks(
+            self.config, self._state, journal, self._clock, collector.time, self._heartbeat, self._outside
+        )
         try:
             if not await self._unless_stopped(self._prepare(sinks)):
                 return
@@ -170,7 +174,10 @@ class Daemon:
         known, state = await warm_up(
             engine, collector.seconds, sinks.journal, sinks.influx, self.config, collector.time
         )
+        if missed := await missed_by(sinks.journal):
+            collector.resume(sinks.journal.written, missed)
         await self._note_engine(known + 1, state)
+        give_back()
 
     async def _note_engine(self, tick: int, state: bytes | None) -> None:
         """Tell the journal what the engine was told, so that a backtest can repeat the run from `tick` on."""

@@ -28,7 +28,10 @@ from sqfd.signals.signal import (
 from sqfd.strategy.api import Gate, Judged, Report, Strategy
 from sqfd.strategy.baseline import Bools, Ints
 from sqfd.strategy.position import CLOSE, LONG, SHORT, Book, Decision, Evaluation, Limits, Position, decide
-from sqfd.strategy.settings import StrategySettings, differences
+from sqfd.strategy.settings import StrategySettings
+
+WARM_BLOCK = 600
+"""Ticks that are judged at once while warming: less memory than all at once, for the same result."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -113,12 +116,17 @@ class Engine:
         self._limits = Limits(settings.max_open_positions, cooldown)
 
     @property
+    def memory_s(self) -> int:
+        """Seconds before the present that are judged again when warming: older ones are only remembered."""
+        return self.strategy.memory_s
+
+    @property
     def history_s(self) -> int:
         """Seconds of history that `warm` should be given so that a restart changes nothing."""
         return self._history_s
 
-    def use(self, strategy: Strategy, settings: StrategySettings) -> dict[str, tuple[Any, Any]]:
-        """Change the strategy or its settings from the next tick on; positions stay. Gives what changed: (before, after) by name.
+    def use(self, strategy: Strategy, settings: StrategySettings) -> None:
+        """Change the strategy or its settings from the next tick on; positions stay.
 
         Raises ValueError when it reads more history than the rings keep; then nothing has changed.
         """
@@ -127,27 +135,41 @@ class Engine:
             or strategy.detail_s + strategy.memory_s > self._detail_s
         ):
             raise ValueError(f"{strategy.name} reads more history than is kept: restart to apply")
-        changed = differences(self.settings, settings)
         self._employ(strategy, settings)
         self._remember()
-        return changed
+
+    def fill(self, symbol: str, ticks: Ints, rows: Flow) -> None:
+        """History from before the last `memory_s`, into the symbol's ring: row `i` became known at `ticks[i]`, ascending.
+
+        May be called with one stretch after the other, and then `warm` with the rest. Raises KeyError for a symbol that is
+        not configured.
+        """
+        if not len(rows):
+            return
+        fresh = rows["second"] == ticks - 1
+        self.rings[symbol].append(rows[fresh])
+        changed = self.rings[symbol].amend(rows[~fresh])  # revisions leave no other trace
+        if changed is not None:
+            self._watches[symbol].revised(changed)
+        self._tick = max(self._tick, int(ticks[-1]))
 
     def warm(self, flow: Flow) -> None:
-        """Fill the rings with history, ascending seconds per symbol; earlier seconds that come later are revisions."""
+        """Fill the rings with history, by symbol; within one as it became known: revisions stand before their tick's row.
+
+        The last ticks are judged as they were live, revisions at their time, but nothing is decided: later ticks need what
+        is remembered of them.
+        """
+        if not len(flow):
+            return
+        ticks = _known_at(flow)
+        recent = ticks >= int(ticks.max()) + 1 - self.strategy.memory_s
         for order, symbol in enumerate(self.symbols):
-            rows = flow[flow["symbol"] == order]
-            if not len(rows):
-                continue
-            newest = np.maximum.accumulate(rows["second"])
-            fresh = np.ones(len(rows), np.bool_)
-            fresh[1:] = newest[1:] > newest[:-1]
-            self.rings[symbol].append(rows[fresh])
-            for revision in rows[~fresh]:
-                changed = self.rings[symbol].amend(np.array([revision]))
-                if changed is not None:
-                    self._watches[symbol].revised(changed)
-            self._tick = max(self._tick, self.rings[symbol].end_tick - 1)
-        self._remember()
+            mine = ~recent & (flow["symbol"] == order)
+            self.fill(symbol, ticks[mine], flow[mine])
+        in_time = np.argsort(ticks[recent], kind="stable")
+        tables = self._tables(ticks[recent][in_time], flow[recent][in_time])
+        for span in spans_of(tables, min(WARM_BLOCK, self.headroom_s)):
+            self._judge(span)
 
     def _remember(self) -> None:
         """Judge the last ticks again, without deciding, for what later ticks need of them."""
@@ -175,8 +197,11 @@ class Engine:
 
     def block(self, ticks: Ints, flow: Flow) -> list[Signal]:
         """Many ticks at once: row `i` became known at `ticks[i]`, by (tick, second). Equal to calling `tick` for each."""
+        return self.run(self._tables(ticks, flow))
+
+    def _tables(self, ticks: Ints, flow: Flow) -> list[FlowTable]:
         mine = [flow["symbol"] == order for order in range(len(self.symbols))]
-        return self.run([FlowTable.of(ticks[one], flow[one]) for one in mine])
+        return [FlowTable.of(ticks[one], flow[one]) for one in mine]
 
     def run(self, tables: Sequence[FlowTable]) -> list[Signal]:
         """The same for the rows of each symbol, in their order."""
@@ -188,25 +213,42 @@ class Engine:
     def _advance(self, span: Span) -> list[Signal]:
         if span.first <= self._tick:
             raise ValueError(f"tick {span.first} is not after {self._tick}")
-        for symbol, part in zip(self.symbols, span.parts, strict=True):
-            self._take(symbol, part, span.last)
-        self._tick = span.last - 1
-        judged = {symbol: watch.evaluate(span.first, span.last) for symbol, watch in self._watches.items()}
-        self._evaluated = judged
+        judged = self._judge(span)
         if self.observer is not None:
             self.observer(span.first, span.last, judged)
         evaluations: dict[str, Evaluation] = dict(judged.items())
         decisions = decide(evaluations, self._book, self._limits, span.first)
         return [self._signal(decision, judged[decision.symbol]) for decision in decisions]
 
-    def _take(self, symbol: str, part: Part, last: int) -> None:
+    def _judge(self, span: Span) -> dict[str, Judged]:
+        if self._tick and span.first > self._tick + 1:
+            self._pass_over(span.first)
+        for symbol, part in zip(self.symbols, span.parts, strict=True):
+            self._take(symbol, part, span)
+        self._tick = span.last - 1
+        self._evaluated = {symbol: watch.evaluate(span.first, span.last) for symbol, watch in self._watches.items()}
+        return self._evaluated
+
+    def _pass_over(self, tick: int) -> None:
+        """Nobody lived through the seconds before `tick`: they are carried forward and judged, and nothing is decided.
+
+        So an engine that was away and one that is warmed with what is known of that time remember the same.
+        """
+        first = max(self._tick + 1, tick - self.strategy.memory_s)
+        for symbol, ring in self.rings.items():
+            if not ring.empty:
+                ring.extend_to(tick - 1)
+                self._watches[symbol].evaluate(first, tick)
+
+    def _take(self, symbol: str, part: Part, span: Span) -> None:
         ring = self.rings[symbol]
         if len(part.revisions):
+            ring.extend_to(span.first - 1)  # after a restart they may speak of seconds that nobody closed
             changed = ring.amend(part.revisions)
             if changed is not None:
                 self._watches[symbol].revised(changed)
         ring.append(part.rows)
-        ring.extend_to(last - 1)
+        ring.extend_to(span.last - 1)
 
     def _signal(self, decision: Decision, evaluated: Judged) -> Signal:
         position, closing = decision.position, decision.action == CLOSE
@@ -314,6 +356,19 @@ class Engine:
             for symbol in self.rings.keys() & saved.memory.keys():
                 self._watches[symbol].recall(bytes(saved.memory[symbol]))
         return dropped
+
+
+def _known_at(flow: Flow) -> Ints:
+    """The tick of each row: of the next row that is new, as revisions stand before it."""
+    second, symbol = flow["second"], flow["symbol"]
+    ticks = np.empty(len(flow), np.int64)
+    for order in np.unique(symbol).tolist():
+        mine = np.flatnonzero(symbol == order)
+        newest = np.maximum.accumulate(second[mine])
+        fresh = np.append(0, np.flatnonzero(np.diff(newest) > 0) + 1)
+        known = np.append(newest[fresh], newest[-1]) + 1
+        ticks[mine] = known[np.searchsorted(fresh, np.arange(len(mine)))]
+    return ticks
 
 
 def spans_of(tables: Sequence[FlowTable], most: int) -> Iterator[Span]:

@@ -41,19 +41,33 @@ class Layered:
 
 def read_toml(path: Path, shape: type[msgspec.Struct], into: Layered) -> None:
     """Add a file's settings. Raises SettingsError for unreadable TOML and for keys that `shape` does not have."""
+    text = ""
     try:
         text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
+    except PermissionError as error:
+        remedy = "use sudo, or join its group (sudo adduser NAME GROUP)"
+        raise SettingsError(f"{path}: this user may not read it: {remedy}") from error
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path}: no such file: `sqfd config reference > {path.name}` writes one") from error
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+        raise SettingsError(f"{path}{_at(error, text)}: not valid TOML: {error}") from error
     for key, value in _leaves(table, shape, ""):
         line = _line_of(text, key)
         where = f"{path.name}:{line}" if line else path.name
         if _field_type(shape, key) is None:
             raise SettingsError(f"{where}: {key}: unknown setting{nearest(key, all_keys(shape))}")
         into.set(key, value, where)
+
+
+def _at(error: Exception, text: str) -> str:
+    """`:7`, the line at which the parser gave up."""
+    if "at end of document" in str(error):
+        return f":{len(text.splitlines())}"
+    found = re.search(r"at line (\d+)", str(error))
+    return f":{found[1]}" if found else ""
 
 
 def nearest(key: str, known: list[str]) -> str:

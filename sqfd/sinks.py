@@ -21,7 +21,7 @@ from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import GapRecord, Journal, JournaledSignal
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
-from sqfd.wiring import interest_lines, journaled
+from sqfd.wiring import Outside, interest_lines, journaled
 
 STOP_S = 10.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
@@ -53,6 +53,7 @@ class Sinks:
         clock: Clock,
         exchange_time: Clock,
         heartbeat: Callable[[], Mapping[str, Any]],
+        outside: Outside = Outside(),  # noqa: B008  # immutable
     ) -> None:
         self.journal = journal
         self._clock, self._exchange_time = clock, exchange_time
@@ -65,10 +66,15 @@ class Sinks:
         self.alerts = Alerts(config.alerts, config.instance, clock) if config.alerts is not None else None
         if (redis := config.redis) is not None:
             self.publisher = RedisPublisher(
-                redis, journal, exchange_time, instance=config.instance, heartbeat=heartbeat
+                redis,
+                journal,
+                exchange_time,
+                instance=config.instance,
+                heartbeat=heartbeat,
+                redis=outside.redis(redis),
             )
         if (influx := config.influx) is not None:
-            self.influx = Client(influx)
+            self.influx = outside.influx(influx)
             self.shipper = Shipper(journal, self.influx, influx, clock, state)
             self.history = History(self.influx, influx.database)
             if influx.influxql:

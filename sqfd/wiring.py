@@ -1,24 +1,45 @@
-"""What the daemon, replays and backtests wire alike: engines of a configuration, signals for the journal."""
+"""What the daemon, replays and backtests wire alike: engines of a configuration, signals for the journal; and `Outside`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
+from redis.asyncio import Redis
 
 import exchanges
 from exchanges.api import Exchange
 from sqfd.bars.ring import HEADROOM_S
+from sqfd.clock import Clock
 from sqfd.config import Config
 from sqfd.engine import Engine
-from sqfd.feed.coverage import Interval
-from sqfd.feed.intake import MarketFeed
+from sqfd.feed.rest import Rest
+from sqfd.feed.settings import FeedSettings
+from sqfd.feed.transport import Connector, connect
+from sqfd.influx.client import Client
 from sqfd.influx.lines import open_interest_line
-from sqfd.journal import GapRecord, JournaledSignal
+from sqfd.influx.settings import InfluxSettings
+from sqfd.journal import JournaledSignal
+from sqfd.signals.redis import connect as connect_redis
+from sqfd.signals.settings import RedisSettings
 from sqfd.signals.signal import Signal, cvd_record, encode
+from sqfd.stalls import Stalls
 from sqfd.strategy.api import Strategy
 from sqfd.strategy.registry import strategy_for
+
+
+class Outside(NamedTuple):
+    """How the daemon reaches what lies beyond its process; a simulation puts its own world there."""
+
+    connector: Connector = connect
+    """Opens websockets to exchanges."""
+    rest: Callable[[Exchange, FeedSettings, Clock], Rest] = Rest
+    """One exchange's REST side."""
+    influx: Callable[[InfluxSettings], Client] = Client
+    redis: Callable[[RedisSettings], Redis] = connect_redis
+    stalls: Callable[[Any], Stalls] = Stalls
+    """Watches the event loop by the host's clock; its argument is where it logs."""
 
 
 def symbols_of(config: Config) -> tuple[str, ...]:
@@ -75,15 +96,6 @@ def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:
         line=encode(signal),
         cvd=cvd_record(signal),
     )
-
-
-def gap_records(feed: MarketFeed, interval: Interval) -> list[GapRecord]:
-    """A gap as the journal keeps it; none for the time before a market's first trade."""
-    if not math.isfinite(interval.from_ms):
-        return []
-    until_ms = None if interval.until_ms is None else math.ceil(interval.until_ms)
-    told = (interval.state, interval.reason, interval.missed, interval.recovered, interval.note)
-    return [GapRecord(feed.market, int(interval.from_ms), until_ms, *told)]
 
 
 def exchanges_of(config: Config) -> dict[str, Exchange]:

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from sqfd.config import ALIASES, Config, load, reference, shown
+from sqfd.config import ALIASES, Config, changes, load, reference, shown, state_folder
 from sqfd.settings import SettingsError, bare, walk
+from sqfd.strategy.settings import StrategySettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -113,6 +114,49 @@ def test_secrets_come_from_files_and_are_not_shown(tmp_path: Path) -> None:
     assert "hunter2" not in str(shown(loaded))
 
 
+def test_a_secret_that_all_may_read_is_told(tmp_path: Path) -> None:
+    """With the command that mends it; one that only its group may read is fine."""
+    (tmp_path / "sqfd.toml").write_text("")
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    for mode, notes in ((0o644, 1), (0o640, 0), (0o600, 0)):
+        secret.chmod(mode)
+        found = load(tmp_path / "sqfd.toml", {"SQFD__REDIS__PASSWORD_FILE": str(secret)})
+        assert len(found.notes) == notes
+        assert all(note.endswith(f"every user may read {secret}: chmod 600 {secret}") for note in found.notes)
+
+
+def test_a_service_has_its_state_for_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/etc/sqfd/sqfd.toml means /var/lib/sqfd and /etc/sqfd/btc.toml means /var/lib/sqfd/btc, as in the units."""
+    monkeypatch.setattr("sqfd.config.SYSTEM", tmp_path)
+    for name, folder in (("sqfd", "/var/lib/sqfd"), ("btc", "/var/lib/sqfd/btc")):
+        path = tmp_path / f"{name}.toml"
+        path.write_text("")
+        loaded = load(path, {})
+        assert state_folder(loaded.config, {}) == Path(folder)
+        assert loaded.source("journal.state") == f"beside {path}"
+        service = load(path, {"STATE_DIRECTORY": "/x"}).config
+        assert state_folder(service, {"STATE_DIRECTORY": "/x"}) == Path("/x")
+        assert load(path, {}, {"journal.state": "/y"}).config.journal.state == "/y"
+        path.write_text('[journal]\nstate = "/z"')
+        assert load(path, {}).config.journal.state == "/z"
+
+
+def test_a_configuration_that_this_user_may_not_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Running on defaults instead would be another daemon than the one that was meant."""
+    monkeypatch.chdir(tmp_path)
+
+    def denied(path: Path, *_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(SettingsError, match=r"sqfd\.toml: this user may not read it: use sudo, or join its group"):
+        load(environment={})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -137,3 +181,16 @@ def test_an_unknown_strategy_is_named_with_the_known_ones() -> None:
         SettingsError, match=r"--strategy\.name: strategy\.name: no strategy 'other'; known: squeezeflow"
     ):
         load(environment={}, flags={"strategy.name": "other"})
+
+
+def test_a_reload_tells_each_setting_that_changed() -> None:
+    """By key, with both values, a symbol's own settings one by one; what stayed is not named."""
+    before = Config(strategy=StrategySettings(cooldown_s=60, per_symbol={"BTC": {"ttl_s": 60}}))
+    other = StrategySettings(cooldown_s=90, per_symbol={"BTC": {"ttl_s": 60}, "ETH": {"min_entry_score": 5.0}})
+    after = msgspec.structs.replace(before, strategy=other, log=msgspec.structs.replace(before.log, level="debug"))
+    assert changes(before, after) == {
+        "log.level": (before.log.level, "debug"),
+        "strategy.cooldown_s": (60, 90),
+        "strategy.per_symbol.ETH.min_entry_score": (4.0, 5.0),
+    }
+    assert changes(after, after) == {}

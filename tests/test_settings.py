@@ -59,13 +59,15 @@ def test_a_wrong_setting_is_one_line(tmp_path: Path, text: str, message: str) ->
 
 def test_broken_toml_names_the_file(tmp_path: Path) -> None:
     """What the parser says, on one line, with the file."""
-    with pytest.raises(SettingsError, match=r"some\.toml: not valid TOML: .*line 1"):
+    with pytest.raises(SettingsError, match=r"some\.toml:1: not valid TOML: "):
         read(tmp_path, "a = = 2")
 
 
 def test_missing_file_says_so(tmp_path: Path) -> None:
     """The path and the reason."""
-    with pytest.raises(SettingsError, match=r"none\.toml: cannot be read: No such file"):
+    with pytest.raises(
+        SettingsError, match=r"none\.toml: no such file: `sqfd config reference > none\.toml` writes one"
+    ):
         read_toml(tmp_path / "none.toml", Whole, Layered())
 
 

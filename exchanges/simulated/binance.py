@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
-from exchanges.api import Frame, Liquidation, Trade
+from exchanges.api import Frame, Instrument, Liquidation, Trade
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, base_name, text
+
+OPEN_UNITS = 250_000.0
+"""Open interest of every derivative, in units of the wire."""
 
 
 class Connection(SimulatedConnection):
@@ -93,7 +96,12 @@ def aggregate(trade: Trade, quantity: float) -> dict[str, Any]:
 
 
 class Simulated(SimulatedExchange):
-    """Spot's exchangeInfo and aggTrades."""
+    """exchangeInfo and aggTrades."""
+
+    endpoints: ClassVar[Mapping[str, str]] = {"rest": "spot"}
+    """What each REST address speaks of."""
+    markets_are_asked_for: ClassVar[Sequence[str]] = ("aggTrades",)
+    """Last parts of the paths that take a symbol."""
 
     def connection(self, endpoint: str) -> SimulatedConnection:
         return Connection(self, endpoint)
@@ -108,13 +116,21 @@ class Simulated(SimulatedExchange):
         history: History,
         now_ms: int,
     ) -> tuple[int, bytes]:
-        if path.endswith("/exchangeInfo"):
-            return 200, msgspec.json.encode({"symbols": [self._symbol(i) for i in self.instruments.values()]})
-        if path.endswith("/aggTrades"):
-            return self._aggregates(name, query, history, now_ms)
-        return 404, msgspec.json.encode({"code": -1, "msg": f"no {path}"})
+        listed, asked = self.listed(self.endpoints[name]), path.rpartition("/")[2]
+        if asked == "exchangeInfo":
+            return 200, msgspec.json.encode({"symbols": [self.symbol(instrument) for instrument in listed]})
+        if asked not in self.markets_are_asked_for:
+            return 404, msgspec.json.encode({"code": -1, "msg": f"no {path}"})
+        found = next((i for i in listed if i.symbol == query["symbol"]), None)
+        if found is None:
+            return 400, msgspec.json.encode({"code": -1121, "msg": "Invalid symbol."})
+        if asked == "aggTrades":
+            return 200, self._aggregates(found, query, history, now_ms)
+        row = {"symbol": found.symbol, "openInterest": repr(OPEN_UNITS), "time": now_ms}
+        return 200, msgspec.json.encode(row)
 
-    def _symbol(self, instrument: Any) -> dict[str, Any]:
+    def symbol(self, instrument: Instrument) -> dict[str, Any]:
+        """A row of exchangeInfo."""
         status = "TRADING" if instrument.active else "BREAK"
         return {
             "symbol": instrument.symbol,
@@ -123,13 +139,10 @@ class Simulated(SimulatedExchange):
             "quoteAsset": instrument.quote,
         }
 
-    def _aggregates(self, name: str, query: Mapping[str, str], history: History, now_ms: int) -> tuple[int, bytes]:
-        found = [i for i in self.instruments.values() if i.symbol == query["symbol"]]
-        if not found:
-            return 400, msgspec.json.encode({"code": -1121, "msg": "Invalid symbol."})
+    def _aggregates(self, of: Instrument, query: Mapping[str, str], history: History, now_ms: int) -> bytes:
         limit = int(query.get("limit", "500"))
         if "fromId" in query:
-            trades = [t for t in history(found[0], 0, now_ms) if int(t.id or 0) >= int(query["fromId"])]
+            trades = [t for t in history(of, 0, now_ms) if int(t.id or 0) >= int(query["fromId"])]
         else:
-            trades = list(history(found[0], int(query["startTime"]), int(query["endTime"]) + 1))
-        return 200, msgspec.json.encode([aggregate(t, self.wire_quantity(t)) for t in trades[:limit]])
+            trades = list(history(of, int(query["startTime"]), int(query["endTime"]) + 1))
+        return msgspec.json.encode([aggregate(t, self.wire_quantity(t)) for t in trades[:limit]])

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.bitfinex import LIQUIDATIONS, TRADES
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, text
 
+TRADES, LIQUIDATIONS = "trades:t", "status:liq:global"
+"""Topics: channel and, after a colon, symbol or key."""
 OPEN_COINS = 250_000.0
 """Open interest of every perpetual, in base coins."""
 _DERIV_COLUMNS, _OPEN_INTEREST = 23, 18

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.bitget import LIQUIDATIONS, PAGE_ROWS, TRADES
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+TRADES, LIQUIDATIONS = "publicTrade", "liquidation"
+PAGE_ROWS = 1000
 OPEN_COINS = 2500.0
 FUTURES = ("usdt-futures", "usdc-futures", "coin-futures")
 

@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.bitmart import FUTURES, LIQUIDATION, NORMAL, PERPETUAL, SPOT
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+SPOT, FUTURES = "spot/trade", "futures/trade"
+LIQUIDATION, NORMAL = 1, 8
+PERPETUAL = 1
 OPEN_CONTRACTS = 250_000.0
 _PRICE = 100.0
 """What open interest is valued at."""

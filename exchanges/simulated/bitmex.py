@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.bitmex import XBT_SATOSHIS
 from exchanges.numbers import iso, iso_ms
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+XBT_SATOSHIS = 1e8
 OPEN_CONTRACTS = 250_000.0
 """Open interest of every contract."""
 _PRICE = 100.0

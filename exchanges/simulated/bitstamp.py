@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.bitstamp import TRADES
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, text
 
+TRADES = "live_trades_"
 _SPANS_MS = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
 
 

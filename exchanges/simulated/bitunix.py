@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.bitunix import CHANNEL
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+
+CHANNEL = "trade"
 
 
 class Connection(SimulatedConnection):

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.bybit import HISTORY_ROWS, LIQUIDATIONS, TRADES
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, base_name, by_instrument, text
 
+TRADES, LIQUIDATIONS = "publicTrade.", "allLiquidation."
+HISTORY_ROWS = {"spot": 60, "linear": 1000, "inverse": 1000}
 ROWS_PER_FRAME = 1024
 OPEN_CONTRACTS = 250_000.0
 _PRICE = 100.0

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.coinbase import HEARTBEATS, MARKET_TRADES, MATCHES, PRODUCTS_PER_PAGE
 from exchanges.simulated.api import (
     History,
     SimulatedConnection,
@@ -18,6 +17,8 @@ from exchanges.simulated.api import (
     text,
 )
 
+MATCHES, MARKET_TRADES, HEARTBEATS = "matches", "market_trades", "heartbeats"
+PRODUCTS_PER_PAGE = 500
 OPEN_COINS = 2500.0
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.cryptocom import CHANNEL, PAGE_ROWS
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+CHANNEL = "trade"
+PAGE_ROWS = 150
 OPEN_COINS = 2500.0
 HEARTBEAT_MS = 30_000
 _TYPES = {"spot": "CCY_PAIR", "perp": "PERPETUAL_SWAP", "future": "FUTURE"}

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.deribit import SUFFIX, TRADES
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+TRADES, SUFFIX = "trades.", ".100ms"
 OPEN_INTEREST = 250_000.0
 """Of every contract, in the wire's unit."""
 HEARTBEAT_MS = 30_000

@@ -9,10 +9,10 @@ from urllib.parse import unquote
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.dydx import CHANNEL
 from exchanges.numbers import iso, iso_ms
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+CHANNEL = "v4_trades"
 OPEN_COINS = 250_000.0
 """Open interest of every market, in base coins."""
 BLOCK_MS = 1

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.gateio import FUTURES, LIQUIDATIONS, SPOT
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+SPOT, FUTURES, LIQUIDATIONS = "spot.trades", "futures.trades", "futures.public_liquidates"
 OPEN_CONTRACTS = 250_000.0
 
 

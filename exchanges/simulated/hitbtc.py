@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.hitbtc import CHANNEL, PERPETUAL
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+CHANNEL = "trades"
+PERPETUAL = "perpetual"
 OPEN_COINS = 2500.0
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.huobi import LIQUIDATIONS, SIDES, TRADES
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, base_name, by_instrument
 
+TRADES = re.compile(r"market\.(.+)\.trade\.detail")
+LIQUIDATIONS = re.compile(r"public\.(.+)\.liquidation_orders")
+SIDES = 2.0
+"""Derivatives count what was bought and what was sold."""
 OPEN_CONTRACTS = 2500.0
 HOUR_MS = 3_600_000
 

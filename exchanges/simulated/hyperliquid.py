@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.hyperliquid import TRADES
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+TRADES = "trades:"
 OPEN_COINS = 2500.0
 MARK_PRICE = 100.0
 RECENT = 100

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.kraken import FUTURES_ROWS, SPOT_ROWS
 from exchanges.numbers import iso, iso_ms
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+SPOT_ROWS, FUTURES_ROWS = 1000, 100
 OPEN_CONTRACTS = 250_000.0
 """Open interest of every contract, in units of the wire."""
 

@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.kucoin import FUTURES, NS_PER_MS, OK, SPOT
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, text
 
+SPOT, FUTURES = "/market/match:", "/contractMarket/execution:"
+NS_PER_MS = 1_000_000
+OK = "200000"
 OPEN_CONTRACTS = 2500.0
 HISTORY_ROWS = 100
 

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.mexc import CONTRACT_DEALS, DEALS
 from exchanges.mexc_protobuf import Wrapper
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+DEALS = "spot@public.aggre.deals.v3.api.pb@10ms@"
+CONTRACT_DEALS = "sub.deal:"
 OPEN_CONTRACTS = 2500.0
 HISTORY_ROWS = 100
 

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.okex import LIQUIDATIONS, PAGE_ROWS, TRADES
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+TRADES, LIQUIDATIONS = "trades", "liquidation-orders"
+PAGE_ROWS = 100
 OPEN_COINS = 2500.0
 HOUR_MS = 3_600_000
 _TYPES = {"spot": "SPOT", "perp": "SWAP", "future": "FUTURES"}

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.phemex import INTEGERS, NS_PER_MS, TEXTS
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+INTEGERS, TEXTS = "trade:", "trade_p:"
+NS_PER_MS = 1_000_000
 OPEN = 2500.0
 HISTORY_ROWS = 1000
 HOUR_MS = 3_600_000

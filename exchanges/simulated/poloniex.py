@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.poloniex import LIQUIDATIONS, TRADES
 from exchanges.simulated.api import Deal, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
+TRADES, LIQUIDATIONS = "trades", "liquidation_orders"
 OPEN_CONTRACTS = 2500.0
 
 

@@ -9,8 +9,9 @@ import msgspec
 
 from exchanges.api import Frame, Trade
 from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange
-from exchanges.upbit import CHANNEL, PAGE_ROWS
 
+CHANNEL = "trade"
+PAGE_ROWS = 500
 HOUR_MS = 3_600_000
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sqfd.bars.flow import CENTS, SILENT_S, WEIGHT_MINUTES
+from sqfd.bars.flow import CENTS, WEIGHT_MINUTES
+from sqfd.bars.index import SILENT_S, mean_of, shares_of
 from sqfd.model import FLOW, NO_PRICE, PPM, PRICE_SCALE, USD_LIKE, Bars, Flow, Market
 
 MINUTE_S = 60
@@ -56,7 +57,7 @@ class FlowBlocks:
         rows["second"] = np.arange(first_s, first_s + seconds)
         self._prices(rows, bars, at, weights)
         self._amounts(rows, amounts)
-        covered = _mean(_shares(weights, np.ones(weights.shape, np.bool_)), whole[self._part].T)
+        covered = mean_of(shares_of(weights, np.ones(weights.shape, np.bool_)), whole[self._part].T)
         rows["coverage_ppm"] = np.round(covered * PPM)
         return rows
 
@@ -82,15 +83,15 @@ class FlowBlocks:
         last = np.where(there, np.take_along_axis(prices["close"], np.maximum(newest, 0), axis=0), self._last)
         traded = np.where(there, rows["second"][0] + newest, self._traded)
         self._last, self._traded = last[-1], traded[-1]
-        shares = _shares(weights, traded > rows["second"][:, None] - SILENT_S)
-        mean = _mean(shares, last)
+        shares = shares_of(weights, traded > rows["second"][:, None] - SILENT_S)
+        mean = mean_of(shares, last)
         priced = mean > 0.0
         known = np.maximum.accumulate(np.where(priced, seconds, -1))
         logs = _logs(mean, priced)
         carried = np.where(known >= 0, logs[np.maximum(known, 0)], self._price)
         rows["price"] = carried
         for name in ("high", "low"):
-            values = _logs(_mean(shares, np.where(valid, prices[name], last)), priced)
+            values = _logs(mean_of(shares, np.where(valid, prices[name], last)), priced)
             rows[name] = np.where(priced, values, carried)
         self._price = int(carried[-1])
 
@@ -100,28 +101,6 @@ class FlowBlocks:
             rows[f"{part}_delta"] = (buy - sell)[:, chosen].sum(axis=1)
             rows[f"{part}_volume"] = (buy + sell)[:, chosen].sum(axis=1)
         rows["liq_buy"], rows["liq_sell"] = amounts[:, :, 2].sum(axis=1), amounts[:, :, 3].sum(axis=1)
-
-
-def _shares(weights: _Floats, chosen: _Bools) -> _Floats:
-    """Each chosen market's share, seconds × markets; equal shares where no notional is known."""
-    weighted = np.where(chosen, weights, 0.0)
-    total = _sum(weighted)
-    weighted = np.where((total > 0.0)[:, None], weighted, chosen.astype(np.float64))
-    total = _sum(weighted)
-    shares: _Floats = np.divide(weighted, total[:, None], out=np.zeros_like(weighted), where=(total > 0.0)[:, None])
-    return shares
-
-
-def _mean(shares: _Floats, values: _Floats | _Bools) -> _Floats:
-    return _sum(shares * values)
-
-
-def _sum(values: _Floats) -> _Floats:
-    """Over markets, one after the other: numpy's own sum adds in pairs, and would differ in the last bit."""
-    total = np.zeros(len(values))
-    for market in range(values.shape[1]):
-        total += values[:, market]
-    return total
 
 
 def _logs(mean: _Floats, priced: _Bools) -> _Ints:

@@ -105,6 +105,7 @@ class Builder:
         """Trades that were refused, by reason: `late` or `ahead`."""
         self.late = 0
         """Trades that revised a closed second."""
+        self._floor = 0
         self._newest: list[_Newest] = []
         self._open: dict[int, dict[int, Bar]] = {}
         self._revised: dict[tuple[int, int], Bar] = {}
@@ -123,6 +124,10 @@ class Builder:
     def start(self, second: int) -> None:
         """Let `second` be the oldest open one. Earlier trades revise nothing: they are late."""
         self.next_second = second
+
+    def resume(self, second: int) -> None:
+        """Seconds before `second` belong to an earlier run, whose bars are not known here: nothing revises them."""
+        self._floor = second
 
     def trade(self, market: int, trade: Trade, recv_ms: float) -> bool:
         """Add a trade to its bar; False when it is too late (or too far ahead) to count, which is counted here."""
@@ -186,7 +191,7 @@ class Builder:
     @property
     def oldest_ms(self) -> int:
         """Trades before this are too late to count."""
-        return 0 if self.next_second is None else (self.next_second - self.revisable_s) * 1000
+        return 0 if self.next_second is None else max(self._floor, self.next_second - self.revisable_s) * 1000
 
     def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
         """Add a forced order to its second (not to volume); False when it is too late to count."""
@@ -198,7 +203,7 @@ class Builder:
 
     def _bar(self, market: int, second: int) -> Bar | None:
         if self.next_second is None:
-            self.next_second = second
+            self.next_second = max(second, self._floor)
         if second < self.next_second:
             return self._revise(market, second)
         if second > self.next_second + self.ahead_s:
@@ -215,7 +220,7 @@ class Builder:
 
     def _revise(self, market: int, second: int) -> Bar | None:
         assert self.next_second is not None
-        if second < self.next_second - self.revisable_s:
+        if second < max(self._floor, self.next_second - self.revisable_s):
             self.dropped["late"] += 1
             return None
         self.late += 1

@@ -1,8 +1,7 @@
 """Bars of all markets → one exact row of flow per symbol and second.
 
 Volumes are rounded to quote cents per market and second and added as integers, so that a revision can be applied to sums
-exactly. The index price is the mean of the markets' last prices, weighted by each market's trailing 1-hour notional
-(weights refreshed at each epoch minute); a market silent for 60 s leaves it.
+exactly. The index price (`bars.index`) weighs markets by their trailing 1-hour notional, refreshed at each epoch minute.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sqfd.model import FLOW, NO_PRICE, PPM, PRICE_SCALE, USD_LIKE, Bars, ClosedSecond, Flow, Market
+from sqfd.bars.index import SILENT_S, Index, share
+from sqfd.model import FLOW, PPM, USD_LIKE, Bars, ClosedSecond, Flow, Market
 
-SILENT_S = 60
 WEIGHT_MINUTES = 60
 CENTS = 100.0
 _AMOUNTS = ("vbuy", "vsell", "lbuy", "lsell")
@@ -31,9 +30,7 @@ class FlowBuilder:
         self.revisable_s = revisable_s
         self._symbol: NDArray[np.int64] = np.zeros(0, np.int64)
         self._spot: NDArray[np.bool_] = np.zeros(0, np.bool_)
-        self._units: _Floats = np.zeros(0)
-        self._last: _Floats = np.zeros(0)
-        self._traded: _Ints = np.zeros(0, np.int64)
+        self._index = Index(len(self.symbols), revisable_s)
         self._minutes: _Floats = np.zeros((WEIGHT_MINUTES, 0))
         self._weights: _Floats = np.zeros(0)
         self._minute = -1
@@ -44,8 +41,11 @@ class FlowBuilder:
         self._recovered: set[tuple[int, int]] = set()
         """(second, symbol) whose coverage changed since the last close."""
         self._rows = np.zeros((revisable_s, len(self.symbols)), FLOW)
-        self._price: _Ints = np.full(len(self.symbols), NO_PRICE, np.int64)
         self._open_interest: _Ints = np.zeros(len(self.symbols), np.int64)
+        self._resumed: _Ints = self._index.price.copy()
+        """Prices before the first second."""
+        self._next_second: int | None = None
+        """Where an earlier run left off, until the first second is closed."""
 
     def add_markets(self, markets: Sequence[Market]) -> None:
         """Append markets, in the order of their indices. Those in other quotes than dollars have no part in flow."""
@@ -53,10 +53,8 @@ class FlowBuilder:
         symbol = [place.get(m.base, -1) if m.quote in USD_LIKE else -1 for m in markets]
         count = len(markets)
         self._symbol = np.append(self._symbol, np.array(symbol, np.int64))
+        self._index.add_markets(np.array(symbol, np.int64), np.array([m.multiplier for m in markets], np.float64))
         self._spot = np.append(self._spot, np.array([m.kind == "spot" for m in markets], np.bool_))
-        self._units = np.append(self._units, [m.multiplier for m in markets])
-        self._last = np.append(self._last, np.zeros(count))
-        self._traded = np.append(self._traded, np.full(count, -(1 << 40), np.int64))
         self._weights = np.append(self._weights, np.zeros(count))
         self._minutes = np.concatenate([self._minutes, np.zeros((WEIGHT_MINUTES, count))], axis=1)
         self._cents = np.concatenate([self._cents, np.zeros((self.revisable_s, count, 4), np.int64)], axis=1)
@@ -80,19 +78,32 @@ class FlowBuilder:
         self._whole[slot[changed], market] = whole[changed]
         self._recovered.update((second, symbol) for second in seconds[changed].tolist())
 
-    def resume(self, flow: Flow, bars: Bars) -> None:
-        """Go on where an earlier run ended: newest prices of symbols, and the notional of the last hour's bars."""
+    def resume(self, flow: Flow, second: int | None = None) -> None:
+        """Go on where an earlier run ended: newest prices and open interest of symbols.
+
+        `second`: the first that it did not close. What lies between it and the first close can be recovered.
+        """
+        self._next_second = second
         for row in flow[np.argsort(flow["second"], kind="stable")]:
-            self._price[row["symbol"]] = row["price"]
-        notional = bars["vbuy"] + bars["vsell"]
-        np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, bars["market"]), notional)
-        if len(bars):
-            self._minute = int(bars["second"].max()) // 60
-            self._weights = self._minutes.sum(axis=0)
+            self._index.price[row["symbol"]] = self._resumed[row["symbol"]] = row["price"]
+            self._open_interest[row["symbol"]] = row["open_interest"]
+
+    def recall(self, bars: Bars) -> None:
+        """Bars of the earlier run's last hour, by second, a stretch at a time: what markets are weighed by, and their last prices."""
+        if not len(bars):
+            return
+        cents, market = _cents(bars), bars["market"]
+        np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, market), (cents[:, 0] + cents[:, 1]) / CENTS)
+        self._index.recall(bars)
+        self._minute = int(bars["second"].max()) // 60
+        self._weights = self._minutes.sum(axis=0)
 
     def close(self, closed: ClosedSecond) -> Flow:
         """Rows of every symbol for `closed.second`, preceded by the rows of earlier seconds that it revises."""
         second = closed.second
+        if self._next_second is not None:
+            self._carry(max(self._next_second, second - self.revisable_s + 1), second)
+        self._next_second = None
         self._turn_minute(second)
         self._cents[second % self.revisable_s] = 0
         of_now = closed.bars["second"] == second
@@ -100,6 +111,28 @@ class FlowBuilder:
         rows = self._row(second, closed.bars[of_now], closed.whole)
         self._rows[second % self.revisable_s] = rows
         return np.concatenate([revised, rows])
+
+    def _carry(self, first: int, end: int) -> None:
+        """Rows of seconds in which sqfd was down, as rings carry them: the last price, no flow, no coverage."""
+        seconds = np.arange(first, end, dtype=np.int64)
+        if not len(seconds):
+            return
+        slots = seconds % self.revisable_s
+        rows = np.zeros((len(seconds), len(self.symbols)), FLOW)
+        rows["symbol"], rows["second"] = np.arange(len(self.symbols)), seconds[:, None]
+        rows["price"] = rows["high"] = rows["low"] = self._index.price
+        rows["open_interest"] = self._open_interest
+        self._rows[slots] = rows
+        self._cents[slots], self._whole[slots] = 0, False
+        self._shares[seconds // 60 % len(self._shares)] = self._known_shares()
+        self._index.carry(seconds, self._weights)
+
+    def _known_shares(self) -> _Floats:
+        """Each market's share of what is expected of its symbol."""
+        known = self._symbol >= 0
+        shares = np.zeros(len(known))
+        shares[known] = share(self._weights[known], self._symbol[known], len(self.symbols))
+        return shares
 
     def _turn_minute(self, second: int) -> None:
         minute = second // 60
@@ -116,45 +149,16 @@ class FlowBuilder:
         cents = _cents(bars)
         self._cents[second % self.revisable_s, market] = cents
         self._minutes[self._minute % WEIGHT_MINUTES, market] += (cents[:, 0] + cents[:, 1]) / CENTS
-        prices = bars[~np.isnan(bars["close"])]
-        self._last[prices["market"]] = prices["close"] / self._units[prices["market"]]
-        self._traded[prices["market"]] = second
         rows = np.zeros(len(self.symbols), FLOW)
         rows["symbol"] = np.arange(len(self.symbols))
         rows["second"] = second
-        self._fill_prices(rows, prices, second)
+        rows["price"], rows["high"], rows["low"] = self._index.close(second, bars, self._weights)
         self._fill_amounts(rows, market, cents)
         rows["open_interest"] = self._open_interest
         self._whole[second % self.revisable_s] = whole
-        known = self._symbol >= 0
-        shares = self._shares[self._minute % len(self._shares)]
-        shares[:] = 0.0
-        shares[known] = self._share(known, self._symbol[known])
+        self._shares[self._minute % len(self._shares)] = self._known_shares()
         rows["coverage_ppm"] = self._coverage(second)
         return rows
-
-    def _fill_prices(self, rows: Flow, prices: Bars, second: int) -> None:
-        high, low = self._last.copy(), self._last.copy()
-        high[prices["market"]] = prices["high"] / self._units[prices["market"]]
-        low[prices["market"]] = prices["low"] / self._units[prices["market"]]
-        alive = (self._symbol >= 0) & (self._traded > second - SILENT_S)
-        symbol = self._symbol[alive]
-        weights = self._share(alive, symbol)
-        mean, mean_high, mean_low = (
-            np.bincount(symbol, weights * values[alive], len(self.symbols)) for values in (self._last, high, low)
-        )
-        priced = mean > 0.0
-        for name, values in (("price", mean), ("high", mean_high), ("low", mean_low)):
-            logs = np.round(np.log(values, where=priced, out=np.zeros(len(values))) * PRICE_SCALE).astype(np.int64)
-            rows[name] = np.where(priced, logs, self._price)
-        self._price = rows["price"].copy()
-
-    def _share(self, alive: NDArray[np.bool_], symbol: _Ints) -> _Floats:
-        """Each living market's share of its symbol's index; equal shares until an hour's notional is known."""
-        weights = self._weights[alive]
-        total = np.bincount(symbol, weights, len(self.symbols))
-        weights = np.where(total[symbol] > 0.0, weights, 1.0)
-        return weights / np.bincount(symbol, weights, len(self.symbols))[symbol]
 
     def _fill_amounts(self, rows: Flow, market: NDArray[np.int32], cents: _Ints) -> None:
         """Add amounts (rows: vbuy, vsell, lbuy, lsell) of markets to the rows of their symbols."""
@@ -190,7 +194,9 @@ class FlowBuilder:
             self._cents[slot, market] = cents[index]
             self._minutes[(bar_second // 60) % WEIGHT_MINUTES, market] += (difference[0] + difference[1]) / CENTS
             self._fill_amounts(self._rows[slot], np.array([market], np.int32), difference[None, :])
+            self._index.amend(bar)
             touched.add((bar_second, symbol))
+        touched |= self._price_again(touched, second)
         for at, symbol in self._recovered:
             if second - at < self.revisable_s and self._rows[at % self.revisable_s, 0]["second"] == at:
                 self._rows[at % self.revisable_s, symbol]["coverage_ppm"] = self._coverage(at)[symbol]
@@ -198,6 +204,25 @@ class FlowBuilder:
         self._recovered.clear()
         rows = [self._rows[at % self.revisable_s, symbol] for at, symbol in sorted(touched)]
         return np.array(rows, FLOW) if rows else np.zeros(0, FLOW)
+
+    def _price_again(self, touched: set[tuple[int, int]], second: int) -> set[tuple[int, int]]:
+        """Make index prices of revised seconds again, and of those that look back at them; gives which changed."""
+        changed: set[tuple[int, int]] = set()
+        for symbol in {symbol for _, symbol in touched}:
+            revised = [at for at, of in touched if of == symbol]
+            first = max(min(revised), second - self.revisable_s + SILENT_S)
+            seconds = np.arange(first, min(max(revised) + SILENT_S, second), dtype=np.int64)
+            if len(seconds):
+                slots = seconds % self.revisable_s
+                earlier = self._rows[(first - 1) % self.revisable_s, symbol]
+                before = earlier["price"] if earlier["second"] == first - 1 else self._resumed[symbol]
+                rows, found = self._rows[:, symbol], self._index.again(symbol, seconds, int(before))
+                for name, values in zip(found._fields, found, strict=True):
+                    changed |= {(at, symbol) for at in seconds[rows[name][slots] != values].tolist()}
+                    rows[name][slots] = values
+                if seconds[-1] == second - 1:
+                    self._index.price[symbol] = found.price[-1]
+        return changed
 
 
 def _cents(bars: Bars) -> _Ints:

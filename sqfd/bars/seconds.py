@@ -40,6 +40,12 @@ class Seconds:
         self.markets += markets
         return self.builder.add_markets(len(markets))
 
+    def resume(self, second: int, flow: Flow) -> None:
+        """Go on after a run that closed everything before `second` (0: there was none); see `FlowBuilder.resume`."""
+        if second:
+            self.builder.resume(second)
+        self.flow.resume(flow, second or None)
+
     def cover(self, market: int, from_s: int, until_s: int, whole: Callable[[int], bool]) -> None:
         """What is known of a market's feed changed for the seconds `from_s <= second < until_s`.
 

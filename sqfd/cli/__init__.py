@@ -24,12 +24,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("sqfd.cli.watch:explain", "Say why a symbol gave a signal, or what stopped it."),
     "export": ("sqfd.cli.history:export", "Write stored bars as CSV or Parquet."),
     "gaps": ("sqfd.cli.gaps:gaps", "Tell when feeds were not whole, and what became of it."),
+    "habits": ("sqfd.cli.habits:habits", "Show the simulated market's habits beside those of a capture."),
     "import": ("sqfd.cli.history:import_", "Read trade archives, or bars of an InfluxDB, into the journal."),
     "influx": ("sqfd.cli.influx:influx", "Compare InfluxDB with what sqfd expects, and make it so."),
     "markets": ("sqfd.cli.watch:markets", "List collected markets with rate, lag and coverage."),
     "replay": ("sqfd.cli.replay:replay", "Run recorded frames through the daemon's stages."),
     "run": ("sqfd.cli.run:run", "Run the daemon."),
-    "signals": ("sqfd.cli.data:signals", "Print signals, past and as they come."),
+    "signals": ("sqfd.cli.signals:signals", "Print signals, past and as they come."),
     "sweep": ("sqfd.cli.sweep:sweep", "Backtest many settings in parallel."),
     "status": ("sqfd.cli.watch:status", "Show the running daemon on one screen."),
     "tap": ("sqfd.cli.watch:tap", "Print decoded trades of a market as they come."),
@@ -90,3 +91,16 @@ def main() -> None:
             raise
         click.echo(f"sqfd: {error}", err=True)
         sys.exit(78)
+    except Exception as error:
+        if not _expected(error):
+            raise
+        from sqfd.cli.errors import one_line
+
+        click.echo(f"sqfd: {one_line(error)}", err=True)
+        sys.exit(1)
+
+
+def _expected(error: Exception) -> bool:
+    """Whether it is the machine's fault, not ours: files, disks, the journal."""
+    database = sys.modules.get("sqlite3")
+    return isinstance(error, OSError) or (database is not None and isinstance(error, database.Error))

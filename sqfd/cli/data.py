@@ -1,11 +1,10 @@
-"""`sqfd bars` and `sqfd signals`: what the journal has."""
+"""`sqfd bars`: what the journal has; and what other commands that read it share."""
 
 from __future__ import annotations
 
 import difflib
 import math
 import re
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -110,41 +109,3 @@ def _aligned(values: Sequence[Any]) -> str:
     volumes = " ".join(f"{v:>14.2f}" for v in values[6:8])
     rest = " ".join(f"{v:>6}" for v in values[8:10]) + " " + " ".join(f"{v:>10.2f}" for v in values[10:])
     return f"{values[0]:<28} {at} {prices} {volumes} {rest}"
-
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@state_option
-@file_option
-@click.option("--follow", is_flag=True, help="Go on printing signals as they come.")
-@click.option("--from", "from_s", type=When(), help="First second.")
-@click.option("--json", "as_json", is_flag=True, help="The signal as published, one JSON line each.")
-def signals(state: Path | None, path: Path | None, follow: bool, from_s: int | None, as_json: bool) -> None:
-    """Print signals from the journal, oldest first.
-
-    \b
-    Example: sqfd signals --state S --follow
-    """
-    store = opened(state, path)
-    tick = from_s or 0
-    seen: set[str] = set()
-    while True:
-        for record in store.signals(from_tick=tick, limit=1000):
-            tick = max(tick, record.tick)
-            if record.signal_id not in seen:
-                seen.add(record.signal_id)
-                click.echo(record.line.decode() if as_json else _told(record.line))
-                sys.stdout.flush()
-        if not follow:
-            return
-        seen = {record.signal_id for record in store.signals(from_tick=tick, limit=1000)}
-        time.sleep(0.5)
-
-
-def _told(line: bytes) -> str:
-    import orjson
-
-    signal = orjson.loads(line)
-    return (
-        f"{signal['timestamp']} {signal['action']:<5} {signal['symbol']:<10} score {signal['score']:.2f} "
-        f"at {signal['entry_price']:.10g}  {signal['reasoning']}"
-    )

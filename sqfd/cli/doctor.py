@@ -65,7 +65,7 @@ def doctor(url: str | None, path: Path | None, state: Path | None, as_json: bool
         sys.exit(1)
     config, folder = loaded.config, state_folder(loaded.config)
     notes = "; ".join(loaded.notes)
-    checks = [Check("config", "warn" if notes else "ok", notes or "valid", "write a sqfd.toml" if notes else "")]
+    checks = [Check("config", "warn" if notes else "ok", notes or "valid")]
     checks += [disk(folder), files(), journal(folder), _daemon(url, path)]
     failed = _print(checks, as_json)
     failed |= _print(asyncio.run(_outside(config)), as_json)
@@ -95,13 +95,12 @@ def disk(folder: Path) -> Check:
     free = shutil.disk_usage(place).free
     shown = f"{free / 1e9:.1f} GB free at {folder}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".doctor"
+        probe = place / ".doctor"  # the folder itself is made by the daemon, as its user
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
         remedy = f"give the user of sqfd the right to write {folder}, or name another with journal.state"
-        return Check("disk", "fail", f"{folder} cannot be written: {error.strerror}", remedy)
+        return Check("disk", "fail", f"{place} cannot be written: {error.strerror}", remedy)
     if free < FREE_WARN:
         level: Level = "fail" if free < FREE_FAIL else "warn"
         return Check("disk", level, shown, "free space, or lower journal.max_bytes and journal.retain_s")
@@ -269,13 +268,29 @@ async def influx(config: Config) -> list[Check]:
         except QueryError as error:
             remedy = "is it running, is the address right, may the login read? See docs/operations.md"
             return [Check("InfluxDB", "fail", f"{config.influx.base_url}: {error}", remedy)]
-    checks = [Check("InfluxDB", "ok", f"{config.influx.base_url} answers")]
+    login = f"takes the login {config.influx.username}" if config.influx.username else "asks for no login"
+    version = await _influx_version(config.influx.base_url)
+    checks = [Check("InfluxDB", "ok", f"{version} at {config.influx.base_url} answers and {login}")]
     if different:
         names = ", ".join(one.name for one in different)
         checks.append(Check("InfluxDB schema", "warn", f"missing or different: {names}", "see `sqfd influx check`"))
     else:
         checks.append(Check("InfluxDB schema", "ok", "policies and queries are as wanted"))
     return [*checks, _fresh(newest)]
+
+
+async def _influx_version(url: str) -> str:
+    """As its ping tells; empty where a proxy keeps it to itself."""
+    import aiohttp
+
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+            session.get(f"{url}/ping") as response,
+        ):
+            return response.headers.get("X-Influxdb-Version", "an unknown version")
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return "an unknown version"
 
 
 async def _newest(client: Client) -> int | None:

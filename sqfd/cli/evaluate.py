@@ -14,11 +14,11 @@ from sqfd.cli.config import file_option
 
 if TYPE_CHECKING:
     from sqfd.sim.evaluate import Run
-    from sqfd.sim.verdict import Spread, Verdict
+    from sqfd.sim.verdict import Verdict
     from sqfd.strategy.settings import StrategySettings
 
 SEEDS = "1000-1003"
-"""Rules were tuned on seeds below 100; these are others."""
+"""Held back: rules and points were never tuned on these (`sqfd.sim.verdict.TUNED_ON`)."""
 
 
 class Seeds(click.ParamType[tuple[int, ...]]):
@@ -42,6 +42,7 @@ class Seeds(click.ParamType[tuple[int, ...]]):
 @click.option("--scenario", "names", multiple=True, help="null, squeeze-medium, gap …; default: all.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Processes; default: one per processor.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--markdown", is_flag=True, help="Print the table of docs/strategy.md.")
 @click.option(
     "--plot", "folder", type=click.Path(path_type=Path, file_okay=False), help="Draw an episode of each kind."
 )
@@ -53,6 +54,7 @@ def evaluate(
     names: tuple[str, ...],
     jobs: int | None,
     as_json: bool,
+    markdown: bool,
     folder: Path | None,
     path: Path | None,
     assignments: tuple[str, ...],
@@ -69,7 +71,7 @@ def evaluate(
     import os
 
     from sqfd.sim.verdict import as_json as to_json
-    from sqfd.sim.verdict import missed_targets, verdicts
+    from sqfd.sim.verdict import as_markdown, missed_targets, verdicts
 
     settings = configured(path, assignments).config.strategy
     tasks = [(name, seed, days, settings) for name in _chosen(names) for seed in seeds]
@@ -83,6 +85,8 @@ def evaluate(
     if as_json:
         about = {"seeds": seeds, "days": days, "settings": settings}
         click.echo(to_json(found, runs, about))
+    elif markdown:
+        click.echo(as_markdown(found, seeds, days))
     else:
         _print(found)
     if folder is not None:
@@ -138,14 +142,14 @@ def _print(found: Sequence[Verdict]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sqfd.sim.verdict import missed_targets
+    from sqfd.sim.verdict import HEADS, cells, missed_targets
 
     table = Table(box=None, pad_edge=False)
     table.add_column("scenario", no_wrap=True)
-    for name in (*HEADS, "armed", "reset"):
+    for name in HEADS:
         table.add_column(name, justify="right", no_wrap=True)
     for verdict in found:
-        table.add_row(verdict.scenario, *_cells(verdict))
+        table.add_row(verdict.scenario, *cells(verdict))
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
     console.print(
@@ -156,32 +160,3 @@ def _print(found: Sequence[Verdict]) -> None:
     )
     for line in missed_targets(found):
         console.print(f"missed: {line}", style="red", markup=False)
-
-
-HEADS = ("days", "episodes", "recall", "lead s", "place", "wrong", "early", "captured", "per decoy", "false/day")
-
-
-def _cells(verdict: Verdict) -> tuple[str, ...]:
-    squeezed = verdict.recall is not None
-    return (
-        f"{verdict.days:g}",
-        f"{verdict.episodes}",
-        _spread(verdict.recall),
-        _number(verdict.lead_s, ".0f"),
-        _number(verdict.entry_place, ".2f"),
-        str(verdict.against) if squeezed else "",
-        str(verdict.early) if squeezed else "",
-        _number(verdict.captured, ".0%"),
-        _spread(verdict.lured),
-        _spread(verdict.stray_per_day),
-        f"{verdict.armed:.0%}",
-        f"{verdict.in_reset:.0%}",
-    )
-
-
-def _spread(value: Spread | None) -> str:
-    return "" if value is None else f"{value.value:.2f} ±{value.deviation:.2f}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)

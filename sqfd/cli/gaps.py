@@ -42,6 +42,7 @@ def gaps(state: Path | None, path: Path | None, markets: tuple[str, ...], since_
     Example: sqfd gaps --since -24h
     """
     from sqfd import story
+    from sqfd.feed.intake import DOWN
 
     store = opened(state, path)
     names = store.market_names()
@@ -53,7 +54,9 @@ def gaps(state: Path | None, path: Path | None, markets: tuple[str, ...], since_
         return
     told = story.together(found, names)
     lines = [(one.from_ms, story.sentence(one, now_ms)) for one in told]
-    lines += [(first * 1000, _pause(first, end)) for first, end in store.pauses(since_s or 0)]
+    told_of = {gap.from_ms // 1000 for gap in store.gaps() if gap.reason == DOWN}
+    pauses = [(first, end) for first, end in store.pauses(since_s or 0) if first not in told_of]
+    lines += [(first * 1000, _pause(first, end)) for first, end in pauses]
     for _, line in sorted(lines):
         click.echo(line)
     click.echo(_summary(told))

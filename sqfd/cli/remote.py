@@ -32,9 +32,14 @@ class Api:
     """One daemon."""
 
     def __init__(self, url: str, token: str = "") -> None:
-        parts = urlsplit(url if "//" in url else f"http://{url}")
+        try:
+            parts = urlsplit(url if "//" in url else f"http://{url}")
+            self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        except ValueError as error:
+            raise click.BadParameter(
+                f"{url!r} is no address: write http://127.0.0.1:8686", param_hint="--url"
+            ) from error
         self.url = f"http://{parts.netloc}"
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def get(self, path: str) -> Any:
@@ -91,10 +96,16 @@ class Api:
 
 
 def api_of(url: str | None, path: Path | None) -> Api:
-    """The daemon of `--url`, or of the configuration. Raises SettingsError."""
+    """The daemon of `--url`, or of the configuration, which also gives the token. Raises SettingsError."""
     from sqfd.config import load
+    from sqfd.settings import SettingsError
 
-    settings = load(path).config.http
+    try:
+        settings = load(path).config.http
+    except SettingsError:
+        if url is None or path is not None:
+            raise
+        return Api(url)  # the address was given, no file was named: only a token would be read
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     shown = f"[{host}]" if ":" in host else host
     return Api(url or f"http://{shown}:{settings.port}", settings.token)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import click
 import uvloop
 
+from sqfd.cli.errors import one_line
 from sqfd.config import Config
 from sqfd.daemon import Daemon
 from sqfd.feed.catalog import UnknownMarket
@@ -31,7 +32,7 @@ def run_until_stopped(
         uvloop.run(_run(make, beside, reload))
     except* (UnknownMarket, JournalBusy, JournalTooNew, OSError, sqlite3.Error) as group:
         for error in _leaves(group):
-            click.echo(f"sqfd: {error}", err=True)
+            click.echo(f"sqfd: {one_line(error)}", err=True)
         code = 78 if group.subgroup(UnknownMarket) else 1
     return code
 
@@ -60,8 +61,8 @@ async def _beside(beside: Beside, daemon: Daemon) -> None:
         daemon.stop()
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
+def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
+    found: list[Exception] = []
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found

@@ -17,6 +17,7 @@ from sqfd.feed.backoff import Backoff
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.settings import FeedSettings, Wanted
 
+SHOWN = 5
 NEAREST = 3
 """Suggestions for an unknown name."""
 
@@ -53,7 +54,7 @@ def _by_name(known: Sequence[Instrument], names: Sequence[str]) -> list[Instrume
         if name in by_market:
             found.append(by_market[name])
         elif exchange in listed:  # else its listing is not there yet
-            raise UnknownMarket(f"no market {name}{_nearest(name, by_market)}")
+            raise UnknownMarket(f"symbols.markets: no market {name}{_nearest(name, by_market)}")
     return found
 
 
@@ -62,7 +63,7 @@ def _by_symbol(known: Sequence[Instrument], wanted: Wanted) -> list[Instrument]:
     bases = {instrument.base for instrument in known}
     for symbol in wanted.symbols:
         if known and symbol not in bases:
-            raise UnknownMarket(f"no exchange lists the symbol {symbol}{_nearest(symbol, bases)}")
+            raise UnknownMarket(f"symbols.symbols: no exchange lists {symbol}{_nearest(symbol, bases)}")
     return [
         instrument
         for instrument in known
@@ -79,7 +80,10 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     """The nearest known names as the end of a sentence; spelling in capitals or not does not count."""
     folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(name.casefold(), folded, NEAREST, 0.5)
-    return f"; did you mean {', '.join(folded[match] for match in near)}?" if near else ""
+    if near:
+        return f"; did you mean {', '.join(folded[match] for match in near)}?"
+    some = sorted(folded.values())[:SHOWN]
+    return f"; listed are {', '.join(some)}{' …' if len(folded) > SHOWN else ''}" if some else ""
 
 
 class Listed(msgspec.Struct):

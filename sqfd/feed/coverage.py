@@ -61,11 +61,18 @@ class Ledger:
             return
         last = self.intervals[-1]
         assert last.until_ms is not None
-        if from_ms <= last.until_ms and last.state == "gap":
+        begun = last.from_ms > float("-inf")  # what came before the first trade is nobody's story, and stays closed
+        if begun and from_ms <= last.until_ms and last.state == "gap":
             last.until_ms, last.reason = None, reason  # it never really came back
             self.changed.append(last)
             return
         self._append(Interval(max(from_ms, last.until_ms), None, "gap", reason))
+
+    def resume(self, from_ms: float, reason: str) -> Interval:
+        """An earlier run knew everything before `from_ms`. Only before the first trade."""
+        gap = self.intervals[-1] = Interval(from_ms, None, "gap", reason)
+        self.changed.append(gap)
+        return gap
 
     def explain(self, reason: str) -> None:
         """More is known of why the open gap goes on."""

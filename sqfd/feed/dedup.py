@@ -105,9 +105,13 @@ class Unique:
         self._window = window
         self._young: set[object] = set()
         self._old: set[object] = set()
+        self._rest: Content | None = None
 
     def seen(self, trade: Trade, connection: int, newest_ms: int) -> bool:
         id = trade.id
+        if id is None:  # a row without the id that the exchange promised
+            self._rest = self._rest or Content(self._window)
+            return self._rest.seen(trade, connection, newest_ms)
         young = self._young
         if id in young or id in self._old:
             return True
@@ -118,12 +122,16 @@ class Unique:
         return False
 
     def memory(self) -> Mapping[object, int]:
-        return dict.fromkeys(self._young | self._old, 1)
+        known: dict[object, int] = dict.fromkeys(self._young | self._old, 1)
+        return known if self._rest is None else known | dict(self._rest.memory())
 
     def learn(self, trades: Sequence[Trade]) -> None:
         """Into the older generation, which leaves as a whole."""
         if len(self._old) < 4 * self._window:
-            self._old.update(trade.id for trade in trades[-self._window :])
+            self._old.update(trade.id for trade in trades[-self._window :] if trade.id is not None)
+        if without := [trade for trade in trades if trade.id is None]:
+            self._rest = self._rest or Content(self._window)
+            self._rest.learn(without)
 
 
 class Monotonic:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from exchanges.numbers import VALUES_MAX, crowded
+
 FRAGMENTS = 1024
 """Fragments of one message. Empty ones cost nothing of the size limit, and would otherwise go on for ever."""
 
@@ -30,11 +32,10 @@ class Assembler:
         return bool(self._parts)
 
     def whole(self, data: bytes, text: bool) -> bytes:
-        """An unfragmented message. Raises Refused where another has not ended, or text is not UTF-8."""
+        """An unfragmented message. Raises Refused where another has not ended, text is not UTF-8, or it is a bomb."""
         if self._parts:
             raise Refused(1002, "a message began within another")
-        if text and not data.isascii():
-            _check_text(data)
+        _check(data, text)
         return data
 
     def begin(self, data: bytes, text: bool) -> None:
@@ -54,8 +55,7 @@ class Assembler:
         message = b"".join(self._parts)
         self._parts.clear()
         self._size = 0
-        if self._text and not message.isascii():
-            _check_text(message)
+        _check(message, self._text)
         return message, self._text
 
     def _add(self, data: bytes) -> None:
@@ -66,8 +66,11 @@ class Assembler:
         self._parts.append(data)
 
 
-def _check_text(data: bytes) -> None:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        raise Refused(1007, "text that is not UTF-8") from error
+def _check(data: bytes, text: bool) -> None:
+    if text and not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise Refused(1007, "text that is not UTF-8") from error
+    if crowded(data):
+        raise Refused(1009, f"a message of more than {VALUES_MAX} values")

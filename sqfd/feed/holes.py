@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from exchanges.api import Gap, Instrument, Trade
 from sqfd.feed.coverage import Interval, Ledger, State
 from sqfd.feed.dedup import Dedup, Found, Gapless, identity
@@ -43,6 +45,8 @@ class Hole:
         """What the ledger says of it; several when the feed was lost again before a trade came."""
         self.after = after
         self.before: Trade | None = None
+        self.lead_ms: int | None = None
+        """`after` is a guess: an earlier run ended there. Asked is this much earlier, for a trade that proves the reach."""
         self.continuous = False
         """The exchange itself sent what happened in between: nothing is missing."""
         self.image: list[Trade] = []
@@ -80,7 +84,7 @@ class Hole:
         return before.id == self.after.id + 1
 
     def gap(self, instrument: Instrument, numbered: bool) -> Gap:
-        """What to ask for. `numbered` False: by time, from and with the trade before it, whose return proves the reach."""
+        """What is missing. `numbered` False: by time, from and with the trade before it, whose return proves the reach."""
         before = self.before
         return Gap(
             instrument,
@@ -90,6 +94,11 @@ class Hole:
             before.id if before is not None else None,
             before.count if before is not None else 1,
         )
+
+    def question(self, instrument: Instrument, numbered: bool) -> Gap:
+        """What to ask for: `gap`, and what comes before it where no trade is known to be asked for."""
+        gap = self.gap(instrument, numbered)
+        return gap if self.lead_ms is None else msgspec.structs.replace(gap, after_ms=gap.after_ms - self.lead_ms)
 
     def reached(self, trades: Sequence[Trade]) -> bool:
         """Whether an answer asked for by time reaches back to what is known."""
@@ -205,6 +214,12 @@ class Watch:
             return None
         return self._add(Hole(interval, after, dict(self.dedup.memory())))
 
+    def resume(self, interval: Interval, instrument: Instrument, lead_ms: int) -> None:
+        """An earlier run ended where the interval begins; its last trades are not known."""
+        hole = Hole(interval, Trade(instrument, int(interval.from_ms), 1.0, 1.0, True), {})
+        hole.lead_ms = lead_ms
+        self._add(hole)
+
     def found(self, interval: Interval, found: Found, instrument: Instrument) -> Hole | None:
         """Ids were passed over while the feed was live."""
         after = Trade(instrument, found.after_ms, 1.0, 1.0, True, found.first - 1)
@@ -240,7 +255,7 @@ class Watch:
 
     def admits(self, hole: Hole, trade: Trade, newest_ms: int) -> bool:
         """Whether a trade that recovery brings is new."""
-        if isinstance(self.dedup, Gapless) and type(trade.id) is int:
+        if isinstance(self.dedup, Gapless) and type(trade.id) is int and hole.lead_ms is None:
             return not self.dedup.seen(trade, -1, newest_ms)
         again = hole.brought(trade)
         for other in self.holes:

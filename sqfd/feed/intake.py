@@ -22,6 +22,7 @@ from sqfd.feed.liveness import Pace
 REASONS = 64
 """Reasons that are told apart per exchange; any more are counted together."""
 OTHER = "other reasons"
+DOWN = "sqfd was down"
 _NUMBER = re.compile(r"\d+")
 
 
@@ -134,6 +135,14 @@ class MarketFeed:
         )
 
     # --- whether it can be trusted
+
+    def resume(self, from_ms: float, lead_ms: int) -> None:
+        """An earlier run closed everything before `from_ms`: what happened since is missing. Only before the first trade.
+
+        `lead_ms`: how long before that it last traded.
+        """
+        self.watch.resume(self.ledger.resume(from_ms, DOWN), self.instrument, lead_ms)
+        self.seen = self.watch.seen
 
     def lose(self, from_ms: float, reason: str) -> None:
         """The feed is not trusted from `from_ms` (exchange time) on; in an open gap that goes on.
@@ -331,9 +340,13 @@ class Intake:
 
     def _past(self, source: Source, event: Past) -> None:
         """What an exchange sends on subscribing serves markets with a hole, and shows where it reaches across."""
-        feed = source.feeds.get(event.trades[0].instrument.symbol) if event.trades else None
-        if feed is not None and feed.watch.holes:
-            feed.watch.holes[-1].show(event.trades)
+        by_symbol: dict[str, list[Trade]] = {}
+        for trade in event.trades:  # one image may be of several markets
+            by_symbol.setdefault(trade.instrument.symbol, []).append(trade)
+        for symbol, trades in by_symbol.items():
+            feed = source.feeds.get(symbol)
+            if feed is not None and feed.watch.holes:
+                feed.watch.holes[-1].show(trades)
 
     def merge(self, feed: MarketFeed, hole: Hole, trades: Sequence[Trade]) -> int:
         """Put trades that were missing into their bars, oldest first; returns how many were new."""

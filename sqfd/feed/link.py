@@ -8,7 +8,7 @@ from typing import Any
 from exchanges.api import Exchange
 from sqfd.clock import Clock
 from sqfd.feed.intake import Intake, MarketFeed, Source
-from sqfd.feed.liveness import OTHERS, connection_limit_s, market_limit_s
+from sqfd.feed.liveness import OTHERS, connection_proof_s, market_proof_s
 from sqfd.feed.record import RecordFile
 from sqfd.feed.session import Notice, Session, Topic
 from sqfd.feed.settings import FeedSettings
@@ -16,6 +16,12 @@ from sqfd.feed.transport import Closed, Connection
 
 TICK_S = 0.25
 PACE_S = 1.0
+FRAMES = 20
+"""Looks with new frames after which the longest pause between them means something,"""
+FRAMES_PAUSES = 3.0
+"""…and a pause this many times as long,"""
+FRAMES_MIN_S = 30.0
+"""…and no shorter than this, means that nothing comes any more: heartbeats prove no market, but their absence is a sign."""
 
 
 class Link:
@@ -46,6 +52,9 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._paced_ms = 0.0
+        self._frame_ms = session.frame_ms
+        self._frame_looks = 0
+        self._frame_pause_ms = 0.0
 
     # --- frames -----------------------------------------------------------------------------------------------------
 
@@ -95,11 +104,17 @@ class Link:
 
     @property
     def carrying(self) -> bool:
-        """Whether all that can be expected of it has arrived."""
-        if self.session.data_ms is None:
+        """Whether all that can be expected of it has arrived: trades, and answers where nothing may happen for hours.
+
+        Liquidations may rightly be silent: their acknowledgement is all that can be waited for.
+        """
+        trades = set(self.session.trade_topics.values())
+        if trades and self.session.data_ms is None:
             return False
-        topics = self.session.trade_topics.values()
-        return all(topic.live or topic.state == "rejected" for topic in topics)
+        quiet = [topic for topic in self.session.topics.values() if topic not in trades]
+        return all(topic.live or topic.state == "rejected" for topic in trades) and all(
+            topic.state in ("acked", "rejected") for topic in quiet
+        )
 
     async def close(self, reason: str) -> None:
         """End it; without effect when it has ended."""
@@ -184,24 +199,36 @@ class Link:
                 feed.pace.update(feed.received, now_ms)
 
     def _doubt(self, now_ms: float) -> None:
-        """Ask again for markets that are silent while the connection as a whole is not."""
+        """Ask again for markets that are silent while the connection as a whole is not.
+
+        One whose silence proves that it is broken is in a gap from its last trade on. One that is so quiet that nothing
+        is proven is asked for again all the same, now and then, and goes on being believed.
+        """
         for topic, feed in self.feeds():
             if topic.state != "acked":
                 continue
-            since_ms = topic.data_ms if topic.data_ms is not None else topic.asked_ms
+            since_ms = self._silent_since_ms(topic, feed)
             silent_s = (now_ms - since_ms) / 1e3
             if silent_s <= self._settings.silence_min_s:
                 continue
             others = self._intake.elsewhere(feed.instrument, since_ms)
-            if silent_s > self._market_limit_s(topic, feed, others):
+            if silent_s > self._proof_s(topic, feed, others):
                 self._ask_again(topic, feed, since_ms, now_ms, others)
+            elif now_ms - max(since_ms, topic.asked_ms) > self._settings.silence_max_s * 1e3:
+                self.session.renew(topic, now_ms)
 
-    def _market_limit_s(self, topic: Topic, feed: MarketFeed, others: int) -> float:
-        """How long this market may be silent, given on how many other exchanges its asset trades meanwhile."""
+    def _silent_since_ms(self, topic: Topic, feed: MarketFeed) -> float:
+        """Its last trade, or when it was believed or asked for without one."""
+        if topic.live_ms is None:
+            return topic.asked_ms
+        return max(topic.live_ms, feed.recv_ms)
+
+    def _proof_s(self, topic: Topic, feed: MarketFeed, others: int) -> float:
+        """How long this market's silence must be to prove something, given where else its asset trades meanwhile."""
         settings = self._settings
         if not feed.aggregated or topic.doubted:
             return settings.first_trade_s if others >= OTHERS and not topic.doubted else settings.silence_max_s
-        return market_limit_s(feed.pace, settings.silence_min_s, settings.silence_max_s, others)
+        return market_proof_s(feed.pace, settings.silence_min_s, others)
 
     def _ask_again(self, topic: Topic, feed: MarketFeed, since_ms: float, now_ms: float, others: int) -> None:
         silent_s = round((now_ms - since_ms) / 1e3, 1)
@@ -214,27 +241,45 @@ class Link:
         self.session.resubscribe(topic, now_ms)
 
     def _silence(self, now_ms: float) -> str | None:
-        """Why the connection must be given up, if it must."""
+        """Why the connection must be given up, if it must. One that is too quiet to tell asks to be replaced."""
         session, settings = self.session, self._settings
         if session.opened_ms is None:
             return None
-        paces = [feed.pace for _, feed in self.feeds()]
-        if not paces:  # liquidations alone, of which there may be none for days: only its heartbeats tell
+        feeds = [feed for _, feed in self.feeds()]
+        if not feeds:  # liquidations alone, of which there may be none for days: only its heartbeats tell
             quiet_s = (now_ms - session.frame_ms) / 1e3
             return f"no frame for {quiet_s:.1f} s" if quiet_s > settings.silence_max_s else None
-        limit_s = connection_limit_s(paces, settings.silence_min_s, settings.silence_max_s)
+        if (cut_off := self._cut_off(now_ms)) is not None:
+            return cut_off
+        proof_s = connection_proof_s([feed.pace for feed in feeds], settings.silence_min_s)
         since_ms = session.data_ms
         if since_ms is None:
             since_ms = session.opened_ms + self.session.endpoint.settle_s * 1e3
-            if not any(pace.rate_hz for pace in paces):
-                limit_s = settings.first_trade_s
-        if now_ms - since_ms <= limit_s * 1e3:
-            return None
-        return f"no data for {limit_s:.1f} s"
+            if all(feed.ledger.open is not None for feed in feeds):  # nothing is believed: it must prove itself
+                known = any(feed.pace.rate_hz for feed in feeds)
+                proof_s = min(proof_s, settings.silence_max_s if known else settings.first_trade_s)
+        silent_s = (now_ms - since_ms) / 1e3
+        if silent_s > proof_s:
+            return f"no data for {proof_s:.1f} s"
+        if silent_s > settings.silence_max_s and session.replace is None:
+            session.replace = f"quiet for {silent_s:.0f} s"
+        return None
+
+    def _cut_off(self, now_ms: float) -> str | None:
+        """Why nothing at all seems to come any more, not even heartbeats: half open, on a market too quiet to tell."""
+        frame_ms = self.session.frame_ms
+        if frame_ms > self._frame_ms:
+            self._frame_pause_ms = max(self._frame_pause_ms, frame_ms - self._frame_ms)
+            self._frame_looks, self._frame_ms = self._frame_looks + 1, frame_ms
+        silent_s = (now_ms - frame_ms) / 1e3
+        limit_s = max(FRAMES_MIN_S, FRAMES_PAUSES * self._frame_pause_ms / 1e3)
+        return f"no frame for {silent_s:.1f} s" if self._frame_looks >= FRAMES and silent_s > limit_s else None
 
     def _tell(self, notice: Notice) -> None:
         if notice.kind == "rejected":
             self._refused(notice)
+        elif notice.kind == "unanswered":
+            self._unanswered(notice)
         if notice.kind in ("rejected", "unanswered"):
             self._log.warning(
                 f"subscription {notice.kind}",
@@ -249,4 +294,21 @@ class Link:
         """Markets whose trades the exchange refuses are delisted until it sends them."""
         for topic, feed in self.feeds():
             if topic.stream.topic in notice.topics and topic.state == "rejected":
+                if feed.ledger.open is None:
+                    feed.lose(self._believed_until_ms(feed), "refused by the exchange")
                 feed.refuse(notice.reason)
+
+    def _unanswered(self, notice: Notice) -> None:
+        """A quiet market that was asked for again, and got neither an answer nor a trade, is not believed any longer."""
+        for topic, feed in self.feeds():
+            if topic.stream.topic not in notice.topics:
+                continue
+            if topic.live:
+                topic.state = "acked"  # data is the better acknowledgement
+            elif feed.ledger.open is None:
+                feed.lose(self._believed_until_ms(feed), notice.reason)
+                topic.live_ms, topic.doubted = None, True
+
+    def _believed_until_ms(self, feed: MarketFeed) -> float:
+        """Exchange time of what last spoke for a market: its newest trade."""
+        return float(feed.newest_ms) if feed.newest_ms else float("-inf")

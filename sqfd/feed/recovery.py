@@ -106,7 +106,7 @@ class Recovery:
         if hole.adjacent or (hole.continuous and self._exchange.recovery != "exact"):
             self._resolve(feed, hole, "recovered", missed=0)
             return
-        gap = hole.gap(feed.instrument, self._numbered(feed))
+        gap = hole.question(feed.instrument, self._numbered(feed))
         gap, clipped = self._clip(feed, hole, gap)
         call = self._exchange.recover(gap)
         if self._exchange.recovery == "none" or call is None:
@@ -126,7 +126,10 @@ class Recovery:
 
     def _clip(self, feed: MarketFeed, hole: Hole, gap: Gap) -> tuple[Gap, str]:
         """Leave out what can no longer be revised; the ledger says so."""
-        oldest_ms = self._intake.oldest_ms + 1000
+        oldest_ms = self._intake.oldest_ms
+        if hole.lead_ms is not None and hole.after.ts_ms >= oldest_ms:
+            return gap, ""
+        oldest_ms += 1000
         if gap.after_ms >= oldest_ms:
             return gap, ""
         if gap.before_ms <= oldest_ms:
@@ -156,6 +159,8 @@ class Recovery:
     async def _merge(self, feed: MarketFeed, hole: Hole, trades: Sequence[Trade]) -> None:
         """Put trades that came from one place into their bars, a part at a time."""
         hole.begin_anew()
+        if hole.lead_ms is not None:
+            trades = [trade for trade in trades if hole.covers(trade)]
         for first in range(0, len(trades), AT_ONCE):
             self.counts["trades"] += self._intake.merge(feed, hole, trades[first : first + AT_ONCE])
             await self._clock.sleep(0.0)

@@ -275,12 +275,17 @@ class Session:
         """Whether an answer waits that should not wait for the next tick."""
         return bool(self._replies)
 
-    def resubscribe(self, topic: Topic, now_ms: float) -> None:
-        """End a subscription that fell silent and ask for it again."""
+    def renew(self, topic: Topic, now_ms: float) -> None:
+        """End a subscription that is very quiet and ask for it again; it is live once that is acknowledged."""
         name = topic.stream.topic
         self._requests.extend((frame, ()) for frame in self._decoder.unsubscribe((name,), int(now_ms)))
         topic.state, topic.data_ms, topic.retry_ms = "waiting", None, now_ms
-        topic.tries, topic.group, topic.live_ms, topic.doubted = 0, 1, None, True
+        topic.tries, topic.group = 0, 1
+
+    def resubscribe(self, topic: Topic, now_ms: float) -> None:
+        """The same for one that fell silent: only its own data proves it again."""
+        self.renew(topic, now_ms)
+        topic.live_ms, topic.doubted = None, True
 
     def take_notices(self) -> list[Notice]:
         """What happened since the last call."""

@@ -31,7 +31,10 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(description="Silence of the busiest feeds that is taken for a dead one.", ge=1, le=300)
     ] = 5.0
     silence_max_s: Annotated[
-        float, Meta(description="Silence of the quietest feeds that is taken for a dead one.", ge=5, le=3600)
+        float,
+        Meta(
+            description="Feeds too quiet for silence to prove anything are asked for again this often.", ge=5, le=3600
+        ),
     ] = 300.0
     first_trade_s: Annotated[
         float,
@@ -54,7 +57,7 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 2.0
     rest_timeout_s: Annotated[float, Meta(description="Time for one answer by REST.", ge=1, le=300)] = 30.0
     max_frame_bytes: Annotated[int, Meta(description="Larger messages are refused.", ge=64 * 1024, le=64 * MIB)] = (
-        4 * MIB
+        512 * 1024
     )
     max_listing_bytes: Annotated[int, Meta(description="Larger answers by REST are refused.", ge=MIB, le=512 * MIB)] = (
         64 * MIB

@@ -61,6 +61,10 @@ class Closed(msgspec.Struct, frozen=True):
     by_us: bool = False
 
 
+ENDING = Closed("the loop ends, with all its tasks at once", by_us=True)
+"""Nobody asked for it: without this, whoever closes connections on that occasion would wait for ever."""
+
+
 class ConnectFailed(Exception):
     """No connection came about."""
 
@@ -227,9 +231,14 @@ class _Picows(WSListener):
             await transport.wait_disconnected()
         except WSProtocolError as error:
             self._end = Closed(f"refused: {error.args[1]}"[:200], int(error.args[0]), by_us=True)
+        except asyncio.CancelledError:
+            self._end = self._end or ENDING
+            transport.disconnect(graceful=False)
+            raise
         except Exception as error:  # noqa: BLE001  # from our own frame callback: the caller reports the reason
             self._end = Closed(f"failed: {type(error).__name__}: {error}"[:200], 1011, by_us=True)
-        self.closed.set_result(self._end or Closed("the connection ended without a close frame"))
+        finally:
+            self.closed.set_result(self._end or Closed("the connection ended without a close frame"))
 
     def send(self, frame: Frame) -> None:
         if self._end is None and self._transport is not None:
@@ -348,8 +357,14 @@ class _Websockets:
         self._watch = asyncio.create_task(self._wait())
 
     async def _wait(self) -> None:
-        await self._client.wait_closed()
-        self.closed.set_result(self._client.end or self._verdict())
+        try:
+            await self._client.wait_closed()
+        except asyncio.CancelledError:
+            self._client.end = self._client.end or ENDING
+            self._client.transport.abort()
+            raise
+        finally:
+            self.closed.set_result(self._client.end or self._verdict())
 
     def _verdict(self) -> Closed:
         protocol = self._client.protocol

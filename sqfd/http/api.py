@@ -164,7 +164,7 @@ class Server:
         return answer({"status": found.state, "why": found.why}, found.status)
 
     async def _health_detailed(self, request: web.Request) -> web.Response:
-        return answer(self._view.health_json(), self._view.health().status)
+        return answer(self._view.health_detailed(), self._view.health().status)
 
     async def _health_service(self, request: web.Request) -> web.Response:
         wanted = request.match_info["name"]

@@ -281,6 +281,10 @@ class Journal:
         """See `JournalStore.first_flow`."""
         return await self._call(self._store.first_flow, symbols)
 
+    async def last_traded(self, from_tick: int) -> dict[str, int]:
+        """See `JournalStore.last_traded`."""
+        return await self._call(self._store.last_traded, from_tick)
+
     async def coverage(self, markets: Sequence[str], from_s: int, to_s: int) -> NDArray[np.bool_]:
         """See `JournalStore.coverage`."""
         return await self._call(self._store.coverage, markets, from_s, to_s)
@@ -333,5 +337,7 @@ def claim(folder: Path, instance: str) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(handle)
-        raise JournalBusy(f"{folder}: another sqfd writes this journal (instance {instance} cannot)") from error
+        raise JournalBusy(
+            f"{folder}: another sqfd writes this journal: stop it, or give {instance} its own journal.state"
+        ) from error
     return handle

@@ -80,6 +80,14 @@ class JournalReader:
         known = [first for first in firsts if first is not None]
         return max(known) if len(known) == len(firsts) and known else None
 
+    def last_traded(self, from_tick: int) -> dict[str, int]:
+        """The newest second with a bar, by market, among what became known in ticks after `from_tick`."""
+        query = (
+            "SELECT market.name, max(second) FROM bar JOIN market ON market.id = bar.market "
+            "WHERE tick > ? GROUP BY bar.market"
+        )
+        return {str(name): int(second) for name, second in self._db.execute(query, (from_tick,))}
+
     def flow_extent(self, symbol: str) -> tuple[int, int] | None:
         """First and last tick at which flow of a symbol became known; None where there is none."""
         found = self._db.execute("SELECT id FROM symbol WHERE name = ?", (symbol,)).fetchone()

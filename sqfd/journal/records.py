@@ -20,7 +20,9 @@ class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     state: Annotated[
         str,
-        Meta(description="Folder of the journal; empty: $STATE_DIRECTORY under systemd, else the XDG state directory."),
+        Meta(
+            description="Folder of the journal; empty: /var/lib/sqfd for a configuration in /etc/sqfd, else the XDG directory."
+        ),
     ] = ""
     retain_s: Annotated[
         int,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from exchanges.api import Exchange, Frame, Instrument, Trade
 from exchanges.simulated.api import SimulatedConnection, SimulatedExchange
@@ -160,6 +161,8 @@ class Client:
     def _break(self) -> None:
         """CLOSE, ABORT and HALF_OPEN, once for each connection."""
         if self._half_open is not None or self.socket.transport.is_closing():
+            return
+        if self.socket.protocol.state is not State.OPEN:  # closed already, and the client has not answered yet
             return
         if (fault := self._fault(FaultKind.CLOSE)) is not None:
             fault.strike()

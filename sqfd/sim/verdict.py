@@ -10,6 +10,8 @@ import msgspec
 
 from sqfd.sim.evaluate import Grade, Run
 
+TUNED_ON = range(100)
+"""Seeds that rules and points may be tuned on (0 to 15 were); the others are held back and for reporting."""
 FOUND_MIN = 0.8
 """Targets: least share of squeezes found at medium strength and above, and most false entries of a null day."""
 FALSE_PER_DAY_MAX = 1.0
@@ -109,6 +111,79 @@ def missed_targets(found: Sequence[Verdict]) -> list[str]:
         if verdict.scenario == "gap" and verdict.lured and verdict.lured.value:
             missed.append(f"gap: {verdict.lured.value:.2f} entries per gap, none is wanted")
     return missed
+
+
+HEADS = (
+    "days",
+    "episodes",
+    "recall",
+    "lead s",
+    "place",
+    "wrong",
+    "early",
+    "captured",
+    "per decoy",
+    "false/day",
+    "armed",
+    "reset",
+)
+"""Columns of a table of verdicts, after the scenario's name."""
+
+
+def cells(verdict: Verdict) -> tuple[str, ...]:
+    """One verdict under HEADS; empty where it has no such figure."""
+    squeezed = verdict.recall is not None
+    return (
+        f"{verdict.days:g}",
+        f"{verdict.episodes}",
+        _spread(verdict.recall),
+        _number(verdict.lead_s, ".0f"),
+        _number(verdict.entry_place, ".2f"),
+        str(verdict.against) if squeezed else "",
+        str(verdict.early) if squeezed else "",
+        _number(verdict.captured, ".0%"),
+        _spread(verdict.lured),
+        _spread(verdict.stray_per_day),
+        f"{verdict.armed:.0%}",
+        f"{verdict.in_reset:.0%}",
+    )
+
+
+def _spread(value: Spread | None) -> str:
+    return "" if value is None else f"{value.value:.2f} ±{value.deviation:.2f}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def as_markdown(found: Sequence[Verdict], seeds: Sequence[int], days: float) -> str:
+    """The table of verdicts with what it was made of, as in docs/strategy.md."""
+    kinds = {seed in TUNED_ON for seed in seeds}
+    whose = (
+        "held back" if kinds == {False} else "of those for tuning" if kinds == {True} else "some of those for tuning"
+    )
+    lines = [
+        f"Seeds {_ranges(seeds)} ({whose}), {days:g} days each; `sqfd evaluate --seeds {_ranges(seeds)} --days {days:g} --markdown`.",
+        "",
+        f"| scenario | {' | '.join(HEADS)} |",
+        "|---" * (len(HEADS) + 1) + "|",
+        *(f"| {verdict.scenario} | {' | '.join(cells(verdict))} |" for verdict in found),
+        "",
+        *(f"Missed: {line}" for line in missed_targets(found)),
+    ]
+    return "\n".join(lines).rstrip()
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """1000-1003,7 for 1000, 1001, 1002, 1003 and 7."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and seed == parts[-1][1] + 1:
+            parts[-1][1] = seed
+        else:
+            parts.append([seed, seed])
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in parts)
 
 
 def as_json(found: Sequence[Verdict], runs: Sequence[Run], about: dict[str, Any]) -> bytes:

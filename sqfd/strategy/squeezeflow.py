@@ -20,9 +20,9 @@ from sqfd.strategy.reset import Reset, ResetState, reset
 from sqfd.strategy.scoring import PARTS, score, total
 from sqfd.strategy.settings import StrategySettings, Tier
 
-EXIT_CHUNK = 900
+EXIT_CHUNK = 1_800
 """Ticks of an open position that are judged at once."""
-ENTRY_CHUNK = 240
+ENTRY_CHUNK = 2_400
 """Ticks that may be entries that are scored at once."""
 NONE: Ints = np.zeros(0, np.int64)
 

@@ -169,3 +169,18 @@ def test_recovered_trades_find_their_place() -> None:
     assert (bar["open"], bar["close"]) == (9.0, 21.0)
     assert not builder.recovered(0, trade(-2_000_000), False)
     assert builder.dropped["late"] == 1
+
+
+def test_seconds_of_an_earlier_run_are_left_alone() -> None:
+    """After a restart the bars before it are in the journal only: a late trade must not put a new bar in their place."""
+    builder, first = Builder(), START_MS // 1000
+    builder.add_markets(1)
+    builder.resume(first)
+    assert not builder.trade(0, trade(-1), 0.0)  # as the first trade of the run, too
+    assert builder.trade(0, trade(5000), 0.0)
+    assert builder.next_second == first
+    close(builder)
+    assert not builder.recovered(0, trade(-1), False)
+    assert builder.recovered(0, trade(0), False)
+    assert builder.oldest_ms == START_MS
+    assert builder.dropped["late"] == 2

@@ -69,7 +69,8 @@ def test_installing_twice_is_installing_once(tmp_path: Path) -> None:
     """The second run changes nothing; a configuration that was edited stays."""
     first = install(tmp_path)
     assert (first.returncode, first.stderr) == (0, "")
-    assert set(files(tmp_path)) == {
+    documents = {f"opt/sqfd/share/doc/{path.relative_to(ROOT / 'docs')}" for path in (ROOT / "docs").rglob("*.md")}
+    assert set(files(tmp_path)) - documents == {
         "etc/systemd/system/sqfd.service",
         "etc/systemd/system/sqfd@.service",
         "etc/sqfd/sqfd.toml",
@@ -81,6 +82,25 @@ def test_installing_twice_is_installing_once(tmp_path: Path) -> None:
     again = install(tmp_path)
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     assert files(tmp_path) == before
+    assert documents <= set(before)
+
+
+def test_the_manual_that_the_unit_names_is_installed(tmp_path: Path) -> None:
+    """`systemctl help sqfd` opens it."""
+    install(tmp_path)
+    named = re.search(r"file://(\S+)", (UNITS / "sqfd.service").read_text())
+    assert named is not None
+    assert (tmp_path / named[1].lstrip("/")).is_file()
+
+
+def test_a_tight_umask_does_not_hide_the_program(tmp_path: Path) -> None:
+    """The service's user must read what root installs."""
+    before = os.umask(0o077)
+    try:
+        assert install(tmp_path).returncode == 0
+    finally:
+        os.umask(before)
+    assert all(path.stat().st_mode & 0o005 == 0o005 for path in (tmp_path / "opt").rglob("*") if path.is_dir())
 
 
 def test_the_installer_knows_its_options(tmp_path: Path) -> None:

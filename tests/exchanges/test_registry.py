@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -137,3 +139,17 @@ def test_topics_of_one_channel_stay_together() -> None:
 def test_base_assets_are_normalised(name: str, expected: tuple[str, float]) -> None:
     """Other names of an asset and coin multipliers are understood; names that only look like it are not."""
     assert base_asset(name) == expected
+
+
+SHARED_BY_BOTH_HALVES = {"exchanges.api", "exchanges.numbers", "exchanges.mexc_protobuf"}
+"""The types, how text becomes time, and MEXC's protobuf message, which captured frames check."""
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(exchanges.__file__).parent / "simulated").glob("*.py")), ids=lambda p: p.stem
+)
+def test_a_simulated_half_takes_no_name_from_its_decoder(path: Path) -> None:
+    """Channel names, page sizes and scales are written down twice, so that a mistyped one shows."""
+    imports = [node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    ours = {name for name in imports if name.startswith("exchanges") and not name.startswith("exchanges.simulated")}
+    assert ours <= SHARED_BY_BOTH_HALVES

@@ -66,7 +66,7 @@ def test_markets_by_name() -> None:
 
 def test_unknown_names_suggest_the_nearest() -> None:
     """A wrong symbol or market is an error that names what it may have meant."""
-    with pytest.raises(UnknownMarket, match="lists the symbol BTCC; did you mean BTC"):
+    with pytest.raises(UnknownMarket, match="no exchange lists BTCC; did you mean BTC"):
         names(Wanted(symbols=("BTCC",)))
     with pytest.raises(UnknownMarket, match="no market BYBIT:btcusdt; did you mean BYBIT:BTCUSDT"):
         names(Wanted(markets=("BYBIT:btcusdt",)))

@@ -40,6 +40,18 @@ def test_the_ledger_equals_a_list_of_cuts(cuts: list[tuple[int, int]]) -> None:
         assert ledger.whole(second) == (not touched)
 
 
+def test_a_loss_right_after_the_first_trade_is_told() -> None:
+    """Found by the nemesis: seconds were taken for whole meanwhile, so the gap needs a beginning to revise them from."""
+    ledger = Ledger()
+    ledger.close_gap(350_900)
+    ledger.open_gap(350_500, "lost")
+    gap = ledger.open
+    assert gap is not None
+    assert (gap.from_ms, ledger.changed[-1]) == (350_900, gap)
+    assert gap.seconds(360_000) == (350, 360)
+    assert [ledger.whole(second) for second in (350, 351, 359)] == [False, False, False]
+
+
 def test_forgotten_time_is_not_whole() -> None:
     """The ledger is bounded; what it forgot it does not vouch for."""
     ledger = Ledger(limit=4)

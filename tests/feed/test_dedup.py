@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exchanges.api import Trade
 from exchanges.binance import Binance
-from sqfd.feed.dedup import Content, Gapless, Monotonic, Unique, dedup_for
+from sqfd.feed.dedup import Content, Gapless, Monotonic, Unique, dedup_for, identity
 
 INSTRUMENT = Binance().assume("BTCUSDT")
 WINDOW = 16
@@ -116,3 +116,21 @@ def test_missing_ids_fall_back_to_content() -> None:
 def test_the_rule_follows_the_endpoint() -> None:
     """Binance's ids count up by one."""
     assert isinstance(dedup_for(Binance().endpoint("spot")), Gapless)
+
+
+@given(st.lists(st.integers(0, 30)))
+def test_rows_without_the_promised_id_are_told_by_their_content(times: list[int]) -> None:
+    """Where ids are unique but a row has none, equal rows of one connection are different trades; others repeat them."""
+    dedup = Unique(1000)
+    made = [trade(None, 1_700_000_000_000 + at) for at in times]
+    assert not any(dedup.seen(one, 1, 0) for one in made)
+    assert all(dedup.seen(one, 2, 0) for one in made)
+    assert not dedup.seen(trade("a", 1_700_000_000_000), 1, 0)
+    assert dedup.memory().keys() >= {identity(one) for one in made} | {"a"}
+
+
+def test_a_history_without_ids_does_not_hide_what_follows() -> None:
+    """Rows that recovery brought without ids are known afterwards, and only those."""
+    dedup = Unique()
+    dedup.learn([trade(None, 5), trade("a", 6)])
+    assert [dedup.seen(one, 1, 0) for one in (trade(None, 5), trade(None, 7), trade("a", 6))] == [True, False, True]

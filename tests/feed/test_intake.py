@@ -90,3 +90,19 @@ def test_a_market_is_collected_once() -> None:
         intake.add(7, MARKETS[0], BINANCE.endpoint("spot"))
     with pytest.raises(ValueError, match="index 1"):
         intake.add(1, ELSEWHERE, BINANCE.endpoint("spot"))
+
+
+def test_an_image_of_several_markets_serves_each_with_its_own() -> None:
+    """One message of past trades of two products: a trade never gets into the hole, and so the bars, of another market."""
+    intake, _, _, source = made()
+    for instrument in MARKETS:
+        intake.take(source, [Trade(instrument, T0, 1.0, 1.0, True, 1)], float(T0))
+    feeds = [source.feeds[instrument.symbol] for instrument in MARKETS]
+    for feed in feeds:
+        feed.regain(float(T0))
+        feed.lose(float(T0 + 10), "lost")
+        feed.regain(float(T0 + 9000))
+    mixed = [Trade(instrument, T0 + 500 + n, 1.0, 1.0, True, 2 + n) for n in range(3) for instrument in MARKETS]
+    intake.take(source, [Past([*mixed, Trade(ELSEWHERE, T0 + 500, 1.0, 1.0, True, 2)])], T0 + 9000.0)
+    for feed, instrument in zip(feeds, MARKETS, strict=True):
+        assert [trade.instrument for trade in feed.watch.holes[-1].image] == [instrument] * 3

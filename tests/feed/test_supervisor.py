@@ -156,7 +156,7 @@ class ByToken(Binance):
     """Says by REST where to connect, as KuCoin does."""
 
     def connect(self, endpoint: str, now_ms: int) -> Call[str]:
-        return Call(Request(self.url("rest") + self.info_path), lambda body: Page([self.url(endpoint)]))
+        return Call(Request(self.rest_url("spot") + "/exchangeInfo"), lambda body: Page([self.url(endpoint)]))
 
 
 async def test_an_address_by_rest(monkeypatch: pytest.MonkeyPatch) -> None:

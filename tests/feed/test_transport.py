@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
+import uvloop
 
 from sqfd.feed.transport import Closed, ConnectFailed, Connection, connect, retry_after_s
 
@@ -271,6 +272,36 @@ async def test_an_environment_proxy_is_not_used(transport: Name, monkeypatch: py
     monkeypatch.delenv("no_proxy", raising=False)
     got, _ = await outcome(sends(frame(TEXT, b"1"), then_wait=False), transport)
     assert got == [b"1"]
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_loop_that_ends_with_all_its_tasks_ends(
+    transport: Name, run: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
+    """SystemExit in one task cancels all others at once: a task that then closes its connection does not wait for ever."""
+    ends: list[Closed] = []
+
+    async def hold(url: str) -> None:
+        connection = await opened(url, transport, [])
+        held.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            async with asyncio.timeout(5):
+                await connection.close(1.0)
+            ends.append(connection.closed.result())
+
+    async def leave() -> None:
+        async with server(sends()) as url:
+            holding = asyncio.create_task(hold(url))
+            await held.wait()
+            assert not holding.done()
+            raise SystemExit(3)
+
+    held = asyncio.Event()
+    with pytest.raises(SystemExit):
+        run(leave())
+    assert [end.by_us for end in ends] == [True]
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:

@@ -83,6 +83,29 @@ async def test_health_begins_as_starting_and_becomes_degraded(rig: Rig) -> None:
     assert names == ["seconds", "feed:BINANCE", "feed:KRAKEN", "journal", "clock", "loop"]
 
 
+async def test_detailed_health_tells_cuts_in_words(rig: Rig) -> None:
+    """Since when, which market, how many trades were filled in, what remains lost: newest first, as `sqfd gaps` does."""
+    await rig.second()
+    await rig.second()
+    feed = rig.intake.markets[0]
+    feed.regain((START - 100) * 1e3)
+    feed.lose((START - 60) * 1e3, "1012 service restart")
+    feed.regain((START - 20) * 1e3)
+    for hole in list(feed.watch.holes):
+        hole.filled = 12
+        feed.resolve(hole, "partial", missed=3, note="BINANCE does not have 3 of the missing trades")
+    feed.lose((START - 1) * 1e3, "no data for 5.0 s")
+    _, detailed, _ = await ask(rig, "/health/detailed")
+    open_one, partial = detailed["gaps"]
+    assert open_one["until_ms"] is None
+    assert open_one["text"].endswith("BINANCE:btcusdt: no data for 5.0 s. Still going on.")
+    assert (partial["recovered"], partial["missed"], partial["seconds"]) == (12, 3, 40.0)
+    words = (
+        "Partly recovered: 12 trades filled in; 3 trades still missing: BINANCE does not have 3 of the missing trades."
+    )
+    assert partial["text"].endswith(f"40 s, BINANCE:btcusdt: 1012 service restart. {words}")
+
+
 @pytest.mark.parametrize(
     ("name", "status"), [("journal", 200), ("engine", 503), ("binance", 503), ("feed:BINANCE", 503), ("nobody", 404)]
 )

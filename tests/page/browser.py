@@ -27,7 +27,9 @@ FLAGS = (
     "--remote-debugging-port=0",
     "--remote-debugging-address=127.0.0.1",
 )
-START_S = 30.0
+START_S = 60.0
+LOAD_S = 60.0
+"""Generous: a busy machine takes long to read 4 MB of plotly."""
 KEYS = {"Tab": 9, "Enter": 13}
 
 
@@ -115,7 +117,7 @@ class Browser:
         """Go to a page; returns when it is loaded."""
         self._loaded.clear()
         await self.call("Page.navigate", url=url)
-        await asyncio.wait_for(self._loaded.wait(), 20)
+        await asyncio.wait_for(self._loaded.wait(), LOAD_S)
 
     async def ask(self, script: str) -> Any:
         """The value of a JavaScript expression in the page."""

@@ -14,6 +14,8 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
 from sqfd.journal import Journal, JournalStore
 from sqfd.model import BAR, BAR_FIELDS, Bars
-from tests.journal.rows import MARKETS, NAMES, SYMBOLS, flow
+from tests.journal.rows import MARKETS, SYMBOLS, flow
 from tests.real.servers import Influx, free_port
 
 FORK = mp.get_context("fork")
@@ -273,32 +275,45 @@ class Round:
             self._full_disk(lasts)
 
     def _full_disk(self, lasts: float) -> None:
-        """No file of influxd may grow; InfluxDB goes on refusing after there is room again, until it is restarted."""
-        assert self.influxd.process is not None
-        pid = self.influxd.process.pid
-        soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
-        status, body = self.influxd.request(f"/write?db={self.database}&precision=s", b"probe,a=b c=1 1700000000")
-        assert status >= 400, (status, body)
-        time.sleep(lasts)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
-        self.influxd.kill()
-        self.influxd.start()
+        with full_disk(self.influxd, self.database):
+            time.sleep(lasts)
 
     def check(self) -> None:
         """Nothing that the journal had is missing in InfluxDB, nothing else is there, each value is the newest."""
         store = JournalStore(self.writer.folder, read_only=True)
-        truth = store.bars(list(NAMES), T0 - 100, T0 + 1_000_000)
         ticks = {int(row[0]) for row in store.connection.execute("SELECT DISTINCT tick FROM bar")}
+        assert_equal_both_ways(store, self.influxd, self.database, self.faults)
         store.close()
-        expected = {(NAMES[bar["market"]], int(bar["second"])): _fields(bar) for bar in truth}
-        found = stored(self.influxd, self.database)
-        assert found.keys() - expected.keys() == set(), self.faults
-        assert expected.keys() - found.keys() == set(), self.faults
-        assert found == expected, self.faults
         for first, last in self.writer.segments:
             lost = [t for t in range(first, last + 1) if t not in ticks and len(bars_of_tick(self.writer.seed, t))]
             assert not lost, ("written, and not there after a crash", lost[:5], self.faults)
+
+
+@contextmanager
+def full_disk(influxd: Influx, database: str) -> Iterator[None]:
+    """No file of influxd may grow; InfluxDB goes on refusing after there is room again, until it is restarted."""
+    assert influxd.process is not None
+    pid = influxd.process.pid
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
+    status, body = influxd.request(f"/write?db={database}&precision=s", b"probe,a=b c=1 1700000000")
+    assert status >= 400, (status, body)
+    yield
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+    influxd.kill()
+    influxd.start()
+
+
+def assert_equal_both_ways(store: JournalStore, influxd: Influx, database: str, told: object) -> int:
+    """Each bar of the journal is in InfluxDB with its newest values, and no other is; how many there are."""
+    names = store.market_names()
+    truth = store.bars(names, 0, 1 << 40)
+    expected = {(names[bar["market"]], int(bar["second"])): _fields(bar) for bar in truth}
+    found = stored(influxd, database)
+    assert found.keys() - expected.keys() == set(), told
+    assert expected.keys() - found.keys() == set(), told
+    assert found == expected, told
+    return len(expected)
 
 
 def _fields(bar: np.void) -> dict[str, float]:

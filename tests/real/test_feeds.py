@@ -7,7 +7,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -17,12 +19,12 @@ from sqfd.cli import cli
 from sqfd.config import load
 from sqfd.daemon import Daemon
 from sqfd.journal import JournalStore
-from sqfd.model import BAR_FIELDS
 from sqfd.sim.clock import ScaledClock
 from sqfd.sim.faults import Fault, FaultKind
 from sqfd.sim.history import World, world
 from sqfd.sim.source import Synthetic
 from sqfd.sim.venues import Venues
+from tests.real.whole import whole_seconds_are_as_they_happened
 
 SPEED = 10.0
 IDS = ("BINANCE", "OKEX")
@@ -31,8 +33,23 @@ IDS = ("BINANCE", "OKEX")
 class Running:
     """A daemon on venues, and what really happened there."""
 
-    def __init__(self, folder: Path, truth: World, venues: Venues, clock: ScaledClock, daemon: Daemon) -> None:
-        self.folder, self.truth, self.venues, self.clock, self.daemon = folder, truth, venues, clock, daemon
+    def __init__(
+        self, folder: Path, truth: World, venues: Venues, clock: ScaledClock, flags: dict[str, object]
+    ) -> None:
+        self.folder, self.truth, self.venues, self.clock, self._flags = folder, truth, venues, clock, flags
+
+    async def start(self) -> None:
+        """A daemon, until every market is live."""
+        config = load(environment={"HOME": str(self.folder)}, flags=self._flags).config
+        self.daemon = daemon = Daemon(config, self.folder, clock=self.clock)
+        self._task = asyncio.create_task(daemon.run())
+        await self.until(lambda: daemon.ready.is_set() and daemon.status().live == daemon.status().markets, 120)
+
+    async def stop(self) -> None:
+        """End the daemon as SIGTERM does."""
+        self.daemon.stop()
+        await self._task
+        assert self.daemon.counts().conserved()
 
     async def sleep(self, seconds: float) -> None:
         """Simulated seconds."""
@@ -69,60 +86,50 @@ async def running(folder: Path, ids: tuple[str, ...] = IDS, **more: object) -> A
         "http.enabled": False,
         **more,
     }
-    daemon = Daemon(load(environment={"HOME": str(folder)}, flags=flags).config, folder, clock=clock)
-    task = asyncio.create_task(daemon.run())
-    it = Running(folder, truth, venues, clock, daemon)
+    it = Running(folder, truth, venues, clock, flags)
     try:
-        await it.until(lambda: daemon.ready.is_set() and daemon.status().live == daemon.status().markets, 120)
+        await it.start()
         yield it
     finally:
-        daemon.stop()
-        await task
+        await it.stop()
         await venues.stop()
-    assert daemon.counts().conserved()
+
+
+async def gaps_over_http(it: Running) -> list[dict[str, Any]]:
+    """What `/health/detailed` tells of cuts."""
+    async with aiohttp.ClientSession() as session, session.get(it.daemon.url + "health/detailed") as response:
+        assert response.status == 200
+        found: list[dict[str, Any]] = (await response.json())["gaps"]
+        return found
 
 
 def assert_truth(it: Running) -> int:
     """Every bar of a second that the journal calls whole is as it happened; returns how many there were."""
     store = JournalStore(it.folder, read_only=True)
-    instruments = it.truth.instruments
-    names = [instrument.market for instrument in instruments]
-    bars = store.bars(names, 0, 1 << 40)
-    first, last = int(bars["second"].min()) + 5, int(bars["second"].max()) - 5
-    whole = store.coverage(names, first, last)
-    true_bars, offset = [], 0
-    for tape in it.truth.tapes:
-        true_bars.append(tape.bars(first, last, offset))
-        offset += len(tape.listings)
-    order = [(int(b["second"]), int(b["market"])) for b in np.concatenate(true_bars)]
-    expected = dict(zip(order, np.concatenate(true_bars), strict=True))
-    stored = {(int(b["second"]), int(b["market"])): b for b in bars}
-    checked = 0
-    for second in range(first, last):
-        for market in range(len(names)):
-            if not whole[market, second - first]:
-                continue
-            one, other = expected.get((second, market)), stored.get((second, market))
-            assert (one is None) == (other is None), f"{names[market]} {second}: {one} and {other}"
-            if one is not None and other is not None:
-                for field in BAR_FIELDS[:-2]:  # forced orders are not recovered
-                    assert other[field] == pytest.approx(one[field], rel=1e-9), f"{names[market]} {second} {field}"
-                checked += 1
+    checked = whole_seconds_are_as_they_happened(store, it.truth)
+    store.close()
     return checked
 
 
 async def test_a_five_minute_cut_over_sockets(tmp_path: Path) -> None:
     """One exchange is away for five minutes: afterwards its bars and coverage are as if it had not been, and it is told."""
-    async with running(tmp_path) as it:
+    async with running(tmp_path, **{"http.enabled": True, "http.port": 0}) as it:
         await it.sleep(15)
         faults = it.venues.faults
         refused = faults.add(Fault(FaultKind.REFUSE_CONNECT, "BINANCE"))
         closed = faults.add(Fault(FaultKind.CLOSE, "BINANCE"))
         await it.sleep(300)
+        (told,) = await gaps_over_http(it)
+        assert told["text"].endswith("Still going on."), told
+        assert {market.partition(":")[0] for market in told["markets"]} == {"BINANCE"}
         for fault in (refused, closed):
             faults.remove(fault)
         await it.until(lambda: it.settled("BINANCE"), 150)
         await it.sleep(12)
+        told = (await gaps_over_http(it))[-1]
+        assert told["recovered"] > 300
+        assert "Recovered:" in told["text"], told
+        assert told["text"].endswith("nothing is missing."), told
         assert closed.fired
         assert refused.fired
         assert set(it.states("BINANCE")) == {"recovered"}
@@ -137,6 +144,31 @@ async def test_a_five_minute_cut_over_sockets(tmp_path: Path) -> None:
     assert answer.exit_code == 0, answer.output
     assert "Recovered:" in answer.output
     assert "nothing is missing" in answer.output
+
+
+async def test_what_was_missed_while_the_daemon_was_down(tmp_path: Path) -> None:
+    """Stopped for two minutes and started again: the gap is asked for from the last journalled second on, and told."""
+    async with running(tmp_path) as it:
+        await it.sleep(30)
+        await it.stop()
+        ended = JournalStore(tmp_path, read_only=True).last_tick()
+        await it.sleep(120)
+        await it.start()
+        await it.until(lambda: it.settled("BINANCE") and it.settled("OKEX"), 150)
+        await it.sleep(12)
+        assert set(it.states("BINANCE")) == set(it.states("OKEX")) == {"recovered"}
+        assert it.daemon.counts().recovered > 200
+    assert assert_truth(it) > 300
+    store = JournalStore(tmp_path, read_only=True)
+    names = store.market_names()
+    assert store.coverage(names, ended, ended + 120).all()
+    flow = store.flow("BTC", ended, 1 << 40).rows
+    down = flow[(flow["second"] >= ended) & (flow["second"] < ended + 110)]
+    assert len(np.unique(down["second"])) == 110, "every second of the pause has a row"
+    assert np.count_nonzero(down["spot_volume"]) > 50
+    answer = CliRunner().invoke(cli, ["gaps", "--state", str(tmp_path)])
+    assert "sqfd was down. Recovered:" in answer.output, answer.output
+    assert "did not run" not in answer.output
 
 
 @pytest.mark.parametrize("exchange_id", IDS)

@@ -41,7 +41,7 @@ def test_an_unknown_symbol_lists_the_nearest(served: Ready, tmp_path: Path) -> N
     """Exit 78; the last line names the symbol and what comes near."""
     result = sqfd("run", "-c", configured(tmp_path, served, ["BTX"]), "--state", tmp_path / "state")
     assert result.returncode == 78
-    assert result.stderr.splitlines()[-1] == "sqfd: no exchange lists the symbol BTX; did you mean BTC?"
+    assert result.stderr.splitlines()[-1] == "sqfd: symbols.symbols: no exchange lists BTX; did you mean BTC?"
 
 
 def test_a_wrong_key_is_one_line(served: Ready, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sqfd.cli import cli
 from sqfd.model import FLOW, Flow
 from sqfd.sim.evaluate import SCENARIOS, Grade, Observed, Run, Taken, evaluate, grade, market_of
 from sqfd.sim.plan import decoy, squeeze
-from sqfd.sim.verdict import missed_targets, verdicts
+from sqfd.sim.verdict import HEADS, as_markdown, missed_targets, verdicts
 from sqfd.strategy.settings import StrategySettings
 from sqfd.strategy.squeezeflow import SqueezeFlow
 
@@ -130,6 +130,19 @@ def test_the_command_prints_a_table_or_json() -> None:
     assert told["about"]["seeds"] == [1000]
     assert shown.exit_code == (1 if told["missed_targets"] else 0)
     assert msgspec.convert(told["about"]["settings"], StrategySettings) == StrategySettings()
+
+
+def test_a_table_says_which_seeds_it_is_of() -> None:
+    """Held back or for tuning, with the command that makes it again; missed targets below."""
+    hit, miss = grade(EPISODE, [taken(1, 2_300, 2_600)], rising()), grade(EPISODE, [taken(-1, 2_300, None)], rising())
+    found = verdicts([run("squeeze-medium", (hit, miss)), run("null", (), 2)])
+    lines = as_markdown(found, (1000, 1001, 1002, 1005), 2.0).splitlines()
+    assert lines[0].startswith("Seeds 1000-1002,1005 (held back), 2 days each; `sqfd evaluate --seeds 1000-1002,1005 ")
+    assert {line.count("|") for line in lines[2:6]} == {len(HEADS) + 2}
+    assert lines[4].startswith("| squeeze-medium | 2 | 2 | 0.50 ±0.00 | 200 |")
+    assert lines[-1].startswith("Missed: squeeze-medium: 1 entries in the wrong direction")
+    assert "(of those for tuning)" in as_markdown(found, (0, 15), 2.0)
+    assert "(some of those for tuning)" in as_markdown(found, (15, 1000), 2.0)
 
 
 @pytest.mark.parametrize("wrong", [["--seeds", "5-3"], ["--seeds", "x"], ["--scenario", "no-such"]])

@@ -222,6 +222,17 @@ async def test_close(btc: World) -> None:
         assert fault.fired == 1
 
 
+async def test_close_of_a_client_that_does_not_answer(btc: World) -> None:
+    """CLOSE strikes once for each connection: one that does not answer the close at once hurts nobody."""
+    async with faulty(btc, FaultKind.CLOSE) as (feed, fault, _):
+        feed.socket.transport.pause_reading()
+        await asyncio.sleep(0.2)
+        assert fault.fired == 1
+        feed.socket.transport.resume_reading()
+        with pytest.raises(ConnectionClosed):
+            await feed.read(10_000)
+
+
 async def test_abort(btc: World) -> None:
     """ABORT breaks off in the middle of a frame, without a close."""
     async with faulty(btc, FaultKind.ABORT, times=1) as (feed, fault, _):

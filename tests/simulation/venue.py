@@ -52,7 +52,7 @@ class Wire:
         self.opened_ms = venue.clock.now_ms()
         self.sent_ms: list[float] = []
         self._on_frame = on_frame
-        self._dead = False
+        self.dead = False
         self._last_s = 0.0
         self._held: list[Trade] = []
         self._later(self.peer.greet(int(self.opened_ms)))
@@ -61,7 +61,7 @@ class Wire:
 
     def send(self, frame: Frame) -> None:
         self.sent_ms.append(self.venue.clock.now_ms())
-        if self._dead or self.closed.done():
+        if self.dead or self.closed.done():
             return
         if self.venue.unanswered > 0 and b"ping" not in (frame if isinstance(frame, bytes) else frame.encode()).lower():
             self.venue.unanswered -= 1
@@ -81,7 +81,7 @@ class Wire:
         self.sent_ms.append(self.venue.clock.now_ms())
 
     async def close(self, timeout_s: float) -> None:
-        if self._dead:
+        if self.dead:
             await asyncio.sleep(timeout_s)
         self.end(Closed("left", 1000, by_us=True))
 
@@ -94,7 +94,7 @@ class Wire:
 
     def freeze(self) -> None:
         """Half open: nothing comes or goes any more."""
-        self._dead = True
+        self.dead = True
 
     def trades(self, trades: Sequence[Trade]) -> None:
         """What is new, as the venue's faults let it through."""
@@ -123,7 +123,7 @@ class Wire:
 
     def _deliver(self, frames: Sequence[Frame]) -> None:
         for frame in frames:
-            if not self._dead and not self.closed.done():
+            if not self.dead and not self.closed.done():
                 self._on_frame(frame.encode() if isinstance(frame, str) else frame, isinstance(frame, str))
 
 

@@ -22,13 +22,17 @@ from sqfd.feed.intake import Intake, MarketFeed
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.supervisor import Supervisor
 from sqfd.feed.transport import Closed, Connection
-from sqfd.model import BAR_FIELDS, Bars, market_of
+from sqfd.model import BAR_FIELDS, FLOW, Bars, market_of
 from tests.exchanges.support import identity
 from tests.simulation.loop import START_MS, VirtualClock
 from tests.simulation.venue import CODES, Cut, Limits, MemoryRest, Venue
 
 SETTINGS = FeedSettings(stagger_s=0.1)
 STEP_S = 0.1
+EARLIER_S = 100.0
+"""So long the exchanges traded while an earlier run collected them."""
+HALF_OPEN_S = 1200.0
+"""Within this long even the quietest connection here is known to be half open."""
 PICK: dict[str, Sequence[tuple[str, str]]] = {
     "BINANCE": (("BTCUSDT", "spot"), ("ETHUSDT", "spot")),
     "BINANCE_FUTURES": (("BTCUSDT", "perp"), ("BTCUSD_PERP", "perp")),
@@ -89,6 +93,9 @@ class World:
         self._live: dict[int, bool] = {}
         self._closed_until = 0
         self._made_ms = START_MS
+        self.down_s = 0.0
+        """So long sqfd is down before the run begins, and an earlier run ended; 0: there was none."""
+        self.resumed_s: int | None = None
 
     async def _connect(self, url: str, *args: object, **options: object) -> Connection:
         venue = next(
@@ -102,10 +109,12 @@ class World:
         """`cuts`: (at, exchange, kind, length), in seconds from now. All faults are healed at their end."""
         indices = self.seconds.add_markets([market_of(instrument) for instrument in self.instruments])
         self.supervisor.add(self.instruments, indices)
+        if self.down_s:
+            await self._be_down()
         feeds = asyncio.create_task(self.supervisor.run())
         faults = [asyncio.create_task(self._cut(*cut)) for cut in cuts]
         end_ms = self.clock.now_ms() + seconds * 1e3
-        beat_ms = self.clock.now_ms()
+        last_ms, beat_ms = end_ms + HALF_OPEN_S * 1e3, self.clock.now_ms()
         while self.clock.now_ms() < end_ms:
             await asyncio.sleep(STEP_S)
             self._trade()
@@ -115,6 +124,8 @@ class World:
                     for wire in list(venue.wires):
                         wire.heartbeat()
             self._tick()
+            if self.clock.now_ms() >= end_ms and self._half_open() and end_ms < last_ms:
+                end_ms += 1e3  # what nobody can have noticed yet is not told yet
         for fault in faults:
             await fault
         self.status = self.supervisor.status()
@@ -122,6 +133,24 @@ class World:
         await feeds
         while self.seconds.builder.unclosed:
             self._take(self.seconds.close(self._whole))
+
+    async def _be_down(self) -> None:
+        """The exchanges trade while sqfd does not run; an earlier run closed everything before `down_s` of it."""
+        for _ in range(int((EARLIER_S + self.down_s) / STEP_S)):
+            await asyncio.sleep(STEP_S)
+            self._trade()
+        ended = int(START_MS / 1e3 + EARLIER_S)
+        self.seconds.resume(ended, np.zeros(0, FLOW))
+        for market, instrument in enumerate(self.instruments):
+            last = max(
+                (t.ts_ms // 1000 for t in self.venues[instrument.exchange].past[instrument] if t.ts_ms < ended * 1000),
+                default=0,
+            )
+            self.intake.markets[market].resume(ended * 1e3, max(1, ended - last) * 1000)
+            self.resumed_s = ended
+
+    def _half_open(self) -> bool:
+        return any(wire.dead for venue in self.venues.values() for wire in venue.wires)
 
     def _trade(self) -> None:
         """What happened since the last step."""
@@ -274,7 +303,8 @@ class World:
     def _check_bars(self, market: int, instrument: Instrument) -> None:
         feed, truth = self.intake.markets[market], self.truth(instrument)
         assert feed.first_ms is not None, f"{instrument.market} never traded"
-        for second in range(feed.first_ms // 1000, self._closed_until + 1):
+        first_s = feed.first_ms // 1000 if self.resumed_s is None else self.resumed_s
+        for second in range(first_s, self._closed_until + 1):
             trades, bar = truth.get(second, []), self.bars.get((market, second))
             where = f"{instrument.market} in second {second} ({feed.ledger.state_at(second)})"
             if (instrument.market, second) in self.venues[instrument.exchange].unnoticed and not inside(feed, second):
