@@ -176,7 +176,8 @@ class Baseline:
         if key not in self._ranks:
             self._ranks[key] = np.full(self.minutes, -1)
         known = self._ranks[key]
-        for group in self._alike(window, minutes[known[minutes] < 0]):
+        missing = minutes[known[minutes] < 0]
+        for group in self._alike(window, missing) if len(missing) else ():
             known[group] = _order_statistic(np.abs(self._moves_of(window, group, series)), rank)
         return np.maximum(known[minutes], 0)
 
@@ -186,7 +187,8 @@ class Baseline:
         if key not in self._gaps:
             self._gaps[key] = np.full(self.minutes, -1.0)
         known = self._gaps[key]
-        for group in self._alike(window, minutes[known[minutes] < 0]):
+        missing = minutes[known[minutes] < 0]
+        for group in self._alike(window, missing) if len(missing) else ():
             spot, perp = (self._scaled(window, group, series) for series in (SPOT, PERP))
             gaps = np.abs(np.subtract(spot, perp, out=spot), out=spot)
             # Bits of floats that are not negative order as integers, which are parted faster.

@@ -65,6 +65,10 @@ class Features:
         self._normals: dict[tuple[tuple[int, ...], int, bool], Floats] = {}
         self._one = last - first == 1 and first - layout.reach_s >= ring.first_tick
 
+    def only(self, tick: int) -> Features:
+        """One tick of the block alone: what explains it does not make columns of all."""
+        return Features(self.ring, self.baseline, self.settings, self.layout, tick, tick + 1)
+
     @cached_property
     def ticks(self) -> Ints:
         return np.arange(self.first, self.last)
@@ -110,7 +114,8 @@ class Features:
         layout, base, at = self.layout, self.baseline, self.first - self.ring.base
         series = self.ring.series
         moves = series[:, layout.right + at] - series[:, layout.left + at]
-        counts, sums = base.counts[layout.rows, :, 0].T, base.sums[layout.rows, :, 0].T
+        minute = (self.first - base.first_minute) // self.settings.sample_s
+        counts, sums = base.counts[layout.rows, :, minute].T, base.sums[layout.rows, :, minute].T
         return moves, self.settings.sensitivity * ((moves * counts) / sums)
 
     def _take(self, windows: tuple[int, ...], series: int, lagged: bool) -> Ints:
@@ -176,7 +181,7 @@ class Features:
 
     def minute_at(self, ticks: Ints) -> Ints:
         """Columns of the baseline for single ticks of the block."""
-        return ticks if self.baseline.minutes == 1 else self.minute[ticks - self.first]
+        return ticks if self.baseline.minutes == 1 else np.asarray(self.minute[ticks - self.first])
 
     def gap_at(self, ticks: Ints, window: int) -> Floats:
         """n(S) − n(P) at single ticks of the block."""

@@ -32,7 +32,7 @@ def score(features: Features, context: Context, reset: Reset, armed: Ints, at: I
 
 def total(parts: Floats) -> Floats:
     """The score that parts make, within 0 and 10."""
-    return np.asarray(np.clip(parts[0] + parts[1] + parts[2] + parts[3] + parts[4], 0.0, MAX_SCORE))
+    return np.asarray(np.minimum(np.maximum(parts[0] + parts[1] + parts[2] + parts[3] + parts[4], 0.0), MAX_SCORE))
 
 
 def _one_side(features: Features, context: Context, reset: Reset, side: int, place: int, at: Ints) -> Floats:
@@ -49,7 +49,9 @@ def _one_side(features: Features, context: Context, reset: Reset, side: int, pla
     broken = attempts + settings.fading_points * fading
     absorbed = _absorbed(features, reset, side, place, at)
     bias = _bias(features, side, at)
-    bias += settings.context_points * np.clip(side * context.value[at] / settings.context_full, -1.0, 1.0)
+    bias += settings.context_points * np.minimum(
+        np.maximum(side * context.value[at] / settings.context_full, -1.0), 1.0
+    )
     return np.stack([decelerated, absorbed, broken, bias, _evidence(features, side, ticks)])
 
 
@@ -118,18 +120,22 @@ def _absorbed(features: Features, reset: Reset, side: int, place: int, at: Ints)
     return np.asarray(points)
 
 
+def _share(values: Floats) -> Floats:
+    """Cut to 0 … 1."""
+    return np.minimum(np.maximum(values, 0.0), 1.0)
+
+
 def _bias(features: Features, side: int, at: Ints) -> Floats:
     """Where price and the flows are going by now, in proportion up to a full move; and whether the lagging perps turned."""
     settings, window = features.settings, (features.settings.bias_window_s,)
     spot, price, perp = (
-        np.clip(side * features.normals(window, series)[0, at] / settings.bias_full, 0.0, 1.0)
-        for series in (SPOT, PRICE, PERP)
+        _share(side * features.normals(window, series)[0, at] / settings.bias_full) for series in (SPOT, PRICE, PERP)
     )
     points = settings.bias_spot_points * spot
     points += settings.bias_price_points * price
     points += settings.bias_perp_points * perp
     lagging = side * features.normals(settings.divergence_windows_s, PERP)[0, at]
-    points += settings.lagging_points * np.clip(0.5 + 0.5 * lagging / settings.lagging_full, 0.0, 1.0)
+    points += settings.lagging_points * _share(0.5 + 0.5 * lagging / settings.lagging_full)
     return np.asarray(points)
 
 
