@@ -214,7 +214,7 @@ ALIVE: Sequence[Event] = (Alive(),)
 """The one answer to heartbeats and pongs."""
 
 
-_UNREADABLE = (
+UNREADABLE = (
     msgspec.MsgspecError,
     ValueError,
     LookupError,
@@ -223,7 +223,12 @@ _UNREADABLE = (
     ArithmeticError,
     RecursionError,
 )
-"""What reading a frame of the wrong shape can raise."""
+"""What reading a frame of the wrong shape can raise, BadMessage included."""
+
+
+def unreadable(error: BaseException) -> str:
+    """In one short line, why a frame could not be read."""
+    return str(error) if isinstance(error, BadMessage) else f"{type(error).__name__}: {error}"[:200]
 
 
 class Decoder(ABC):
@@ -249,8 +254,8 @@ class Decoder(ABC):
             return self.read(frame, recv_ms)
         except BadMessage:
             raise
-        except _UNREADABLE as error:
-            raise BadMessage(f"{type(error).__name__}: {error}"[:200]) from error
+        except UNREADABLE as error:
+            raise BadMessage(unreadable(error)) from error
 
     @abstractmethod
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
@@ -364,7 +369,7 @@ def rows(raw: Sequence[msgspec.Raw], decoder: msgspec.json.Decoder[Row], make: C
     for text in raw:
         try:
             events.append(make(decoder.decode(text)))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             events.append(Malformed(str(error)[:160]))
     return events
 
@@ -412,8 +417,8 @@ def _guarded(read: Callable[[bytes], Page[T]]) -> Callable[[bytes], Page[T]]:
             return read(body)
         except BadMessage:
             raise
-        except _UNREADABLE as error:
-            raise BadMessage(f"{type(error).__name__}: {error}"[:200]) from error
+        except UNREADABLE as error:
+            raise BadMessage(unreadable(error)) from error
 
     return guarded
 

@@ -38,7 +38,7 @@ class Stage:
     def trade(self, market: int, second: int, price: float, size: float, buy: bool) -> None:
         one = MARKETS[market]
         instrument = Instrument(one.exchange, one.pair, one.pair, "spot", one.base, one.quote, "spot")
-        assert self.builder.trade(market, Trade(instrument, (SECOND + second) * 1000, price, size, buy), 0.0)
+        assert self.builder.trade(market, Trade(instrument, (SECOND + second) * 1000, price, size, buy))
 
     def close(self, whole: np.ndarray = WHOLE) -> dict[str, int]:
         rows = self.flow.close(self.builder.close(whole))
