@@ -15,7 +15,6 @@ import random
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import orjson
@@ -27,8 +26,8 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from sqfd.clock import Clock
 from sqfd.journal.records import JournaledSignal
+from sqfd.signals.envelope import with_envelope
 from sqfd.signals.settings import RedisSettings
-from sqfd.signals.signal import published
 
 SINK = "redis"
 STREAM = "sqfd:signals"
@@ -36,6 +35,9 @@ CHANNELS = ("signals", "squeezeflow:signals")
 HEARTBEAT = "sqfd:heartbeat"
 DAY_S = 86_400
 MAX_PENDING = 1_000
+KEPT_S = 0.5
+"""A signal waits this long for the journal to have it, so that the next process knows what traders were told. A disk that refuses
+or hangs holds up nothing else."""
 _NOT_NEWER = "equal or smaller"
 
 log = structlog.get_logger("redis")
@@ -47,6 +49,8 @@ class Source(Protocol):
     async def unpublished(self, sink: str, limit: int = ...) -> list[JournaledSignal]: ...
 
     async def mark(self, sink: str, outcomes: Mapping[str, str]) -> None: ...
+
+    async def flush(self) -> None: ...
 
 
 def connect(settings: RedisSettings) -> Redis:
@@ -62,15 +66,6 @@ def connect(settings: RedisSettings) -> Redis:
     if settings.password:
         options["password"] = settings.password
     return Redis.from_url(settings.address, **options)
-
-
-def with_envelope(signal: JournaledSignal, wall_ms: float, now_ms: float) -> bytes:
-    """The line as subscribers get it: the deterministic JSON and, as its last members, what this publication adds.
-
-    `latency_ms` counts from the close of the signal's second, which is its tick.
-    """
-    at = datetime.fromtimestamp(wall_ms / 1e3, UTC).isoformat(timespec="milliseconds")
-    return published(signal.line, signal.seq, at, round(now_ms - signal.tick * 1e3, 1))
 
 
 class RedisPublisher:
@@ -165,6 +160,7 @@ class RedisPublisher:
 
     async def _deliver_first(self) -> None:
         signal = self._pending[0]
+        await self._until_kept()
         try:
             outcome = await self._publish(signal)
         except (RedisError, OSError) as error:
@@ -176,6 +172,13 @@ class RedisPublisher:
         self.last_seq = max(self.last_seq, signal.seq)
         self.counters[outcome] += 1
         await self._mark(signal, outcome)
+
+    async def _until_kept(self) -> None:
+        try:
+            async with asyncio.timeout(KEPT_S):
+                await self._source.flush()
+        except TimeoutError:
+            self.counters["before_the_journal"] += 1
 
     async def _publish(self, signal: JournaledSignal) -> str:
         """What became of the signal; raises where Redis did not take it, and then it stays first in line."""
