@@ -62,7 +62,7 @@ class Notice(msgspec.Struct, frozen=True):
 class Topic:
     """One subscription on this connection."""
 
-    __slots__ = ("asked_ms", "data_ms", "doubted", "group", "live_ms", "retry_ms", "state", "stream", "tries")
+    __slots__ = ("asked_ms", "data_ms", "doubts", "group", "live_ms", "retry_ms", "state", "stream", "tries")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -72,8 +72,8 @@ class Topic:
         """When its data last arrived; None before: it is live from its first trade."""
         self.live_ms: float | None = None
         """When it became live."""
-        self.doubted = False
-        """It fell silent on this connection: only its own data proves it again."""
+        self.doubts = 0
+        """How often it was asked for again since it fell silent: then only its own data proves it again."""
         self.retry_ms = float("-inf")
         self.tries = 0
         self.group: int | None = None
@@ -194,7 +194,7 @@ class Session:
         if topic is not None:
             topic.data_ms = now_ms
             if topic.live_ms is None:
-                topic.live_ms, topic.tries, topic.doubted = now_ms, 0, False
+                topic.live_ms, topic.tries, topic.doubts = now_ms, 0, 0
             if topic.state != "acked":
                 topic.state = "acked"  # data is the better acknowledgement
         if alone:
@@ -285,7 +285,7 @@ class Session:
     def resubscribe(self, topic: Topic, now_ms: float) -> None:
         """The same for one that fell silent: only its own data proves it again."""
         self.renew(topic, now_ms)
-        topic.live_ms, topic.doubted = None, True
+        topic.live_ms, topic.doubts = None, topic.doubts + 1
 
     def take_notices(self) -> list[Notice]:
         """What happened since the last call."""
