@@ -188,18 +188,19 @@ async def test_the_page_is_told_each_second(rig: Rig) -> None:
 
 async def test_tap_shows_trades_and_leaves_no_trace(rig: Rig) -> None:
     """Trades of the watched market as they come; afterwards the bars are fed directly again."""
-    bars = rig.intake._sink
+    feed = rig.intake.markets[0]
+    bars = feed.add, feed.force
     async with Stream(rig, "/tap/BINANCE:btcusdt") as stream:
         rig.trade(START * 1000 + 5, 61_000.0)
         told = json.loads((await stream.event())["data"])
-        assert rig.intake._sink is not bars
+        assert (feed.add, feed.force) != bars
     assert (told["market"], told["price"], told["side"], told["late"]) == ("BINANCE:btcusdt", 61_000.0, "buy", False)
     for _ in range(50):
         rig.trade(START * 1000 + 7)
         await asyncio.sleep(0.02)
-        if rig.intake._sink is bars:
+        if (feed.add, feed.force) == bars:
             break
-    assert rig.intake._sink is bars
+    assert (feed.add, feed.force) == bars
     assert rig.intake.totals().aggregated == rig.intake.totals().received
     assert (await ask(rig, "/tap/KRAKEN:NO/NE"))[0] == 404
 
