@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from redis.asyncio import Redis
 
 import exchanges
 from exchanges.api import Exchange
@@ -21,12 +20,20 @@ from sqfd.influx.client import Client
 from sqfd.influx.lines import open_interest_line
 from sqfd.influx.settings import InfluxSettings
 from sqfd.journal import JournaledSignal
-from sqfd.signals.redis import connect as connect_redis
 from sqfd.signals.settings import RedisSettings
 from sqfd.signals.signal import Signal, cvd_record, encode
 from sqfd.stalls import Stalls
 from sqfd.strategy.api import Strategy
 from sqfd.strategy.registry import strategy_for
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+
+def _redis(settings: RedisSettings) -> Redis:
+    from sqfd.signals.redis import connect as connect_redis  # redis-py takes 7 MB: only where it is needed
+
+    return connect_redis(settings)
 
 
 class Outside(NamedTuple):
@@ -37,7 +44,7 @@ class Outside(NamedTuple):
     rest: Callable[[Exchange, FeedSettings, Clock], Rest] = Rest
     """One exchange's REST side."""
     influx: Callable[[InfluxSettings], Client] = Client
-    redis: Callable[[RedisSettings], Redis] = connect_redis
+    redis: Callable[[RedisSettings], Redis] = _redis
     stalls: Callable[[Any], Stalls] = Stalls
     """Watches the event loop by the host's clock; its argument is where it logs."""
 

@@ -58,6 +58,8 @@ _silent.propagate = False
 """The libraries' own log lines would repeat, per frame, what the connection's reason says once."""
 
 
+CONTROL_BYTES = 125
+"""The longest payload of a ping, pong or close (RFC 6455, 5.5); picows refuses longer ones."""
 LINGER_S = 1.0
 """After this long a connection that we left is cut."""
 
@@ -192,24 +194,31 @@ class _Picows(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._end is not None:
             return
-        kind = frame.msg_type
-        plain = (kind is _TEXT or kind is _BINARY) and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
-        if plain and not self._assembler.busy:
+        # Attributes of a frame are dear (its type costs as much as all that the bars do with a trade): within a run of frames
+        # that were read together, what protects us is checked of each (size, fragments, text), and what only judges the peer
+        # (reserved bits, a continuation of nothing) of the last.
+        if (
+            frame.fin
+            and CONTROL_BYTES < frame.payload_size <= SMALL_BYTES
+            and not (self._assembler.busy or frame.last_in_buffer)
+        ):
             data = frame.get_payload_as_bytes()
-            if len(data) <= SMALL_BYTES and (kind is _BINARY or data.isascii()):  # nearly all: nothing is left to check
-                self._on_frame(data, kind is _TEXT, frame.last_in_buffer)
+            if data.isascii():
+                on_frame = self._on_frame
+                on_frame(data, True, False)
                 return
         try:
-            self._frame(transport, frame, kind)
+            self._frame(transport, frame)
         except Refused as refusal:
             self._cut(transport, refusal.code, refusal.reason)
         if frame.last_in_buffer:
             self._on_end()
 
-    def _frame(self, transport: WSTransport, frame: WSFrame, kind: WSMsgType) -> None:
+    def _frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Any frame, with every check."""
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise Refused(1002, "reserved bits are set")
+        kind = frame.msg_type
         data = frame.get_payload_as_bytes()
         if kind is _TEXT or kind is _BINARY:
             if frame.fin:

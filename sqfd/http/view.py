@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,8 +24,10 @@ from sqfd.http.chart import newest
 from sqfd.influx.shipper import Shipper
 from sqfd.journal import Journal, JournaledSignal
 from sqfd.model import Market
-from sqfd.signals.redis import RedisPublisher
 from sqfd.stalls import Stalls
+
+if TYPE_CHECKING:
+    from sqfd.signals.redis import RedisPublisher
 
 TOLD = 50
 TOLD_MS = 24 * 3_600e3
