@@ -11,12 +11,19 @@ rows of a tick with an earlier second are revisions (late or recovered trades) a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from types import MappingProxyType
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exchanges.api import Instrument
+
+MARKET_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,31}:[\w.\-/:@+&$#]{1,64}")
+"""What a market may be called: names become tags, labels, keys, log lines and HTML."""
+
+NAME_CHARS = 64
 
 BAR = np.dtype(
     [
@@ -72,6 +79,46 @@ Flow = NDArray[np.void]
 """Rows of FLOW."""
 
 
+class FlowTable:
+    """Rows of FLOW of one symbol, each with the tick at which it became known, as contiguous columns: what hours are read into.
+
+    A name gives its column, a slice or places or a mask give fewer rows. Ordered by (tick, second) where nothing else is said.
+    """
+
+    __slots__ = ("cells",)
+    names = ("tick", "second", *FLOW_VALUES)
+    _row = MappingProxyType({name: row for row, name in enumerate(names)})
+
+    def __init__(self, cells: NDArray[np.int64]) -> None:
+        """`cells`: [names, rows]."""
+        self.cells = cells
+
+    @classmethod
+    def of(cls, ticks: NDArray[np.int64], rows: Flow) -> FlowTable:
+        """The same rows as columns."""
+        return cls(np.stack([ticks, *(rows[name] for name in cls.names[1:])]))
+
+    def __len__(self) -> int:
+        return int(self.cells.shape[1])
+
+    @overload
+    def __getitem__(self, key: str) -> NDArray[np.int64]: ...
+    @overload
+    def __getitem__(self, key: slice | NDArray[Any]) -> FlowTable: ...
+    def __getitem__(self, key: str | slice | NDArray[Any]) -> NDArray[np.int64] | FlowTable:
+        if isinstance(key, str):
+            return np.asarray(self.cells[self._row[key]])
+        return FlowTable(self.cells[:, key])
+
+    def rows(self, symbol: int) -> Flow:
+        """As rows of FLOW."""
+        rows = np.empty(len(self), FLOW)
+        rows["symbol"] = symbol
+        for name in self.names[1:]:
+            rows[name] = self[name]
+        return rows
+
+
 class Market(NamedTuple):
     """A market that is collected. Its index in the daemon's list of markets is its identity within a run."""
 
@@ -100,6 +147,14 @@ def market_of(instrument: Instrument) -> Market:
         instrument.base,
         instrument.quote,
         instrument.multiplier,
+    )
+
+
+def speakable(instrument: Instrument) -> bool:
+    """Whether its names can be passed on: an exchange that lists others has been taken over, or wants to."""
+    names = (instrument.symbol, instrument.base, instrument.quote)
+    return MARKET_NAME.fullmatch(instrument.market) is not None and all(
+        len(name) <= NAME_CHARS and name.isprintable() for name in names
     )
 
 
