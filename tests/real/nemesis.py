@@ -117,7 +117,7 @@ class Writer:
         )
         journal = await Journal.open(self.folder, bulk=True)
         await journal.register(MARKETS, SYMBOLS)
-        tick = max(journal.written, T0) + 3  # it was down for a while
+        first = tick = max(journal.written, T0) + 3  # it was down for a while
         async with Client(settings) as client:
             shipper = Shipper(journal, client, settings, SystemClock(), self.folder, random.Random(self.seed))
             task = asyncio.create_task(shipper.run())
@@ -125,7 +125,8 @@ class Writer:
                 tick += 1
                 journal.append(tick, bars_of_tick(self.seed, tick), flow())
                 await asyncio.sleep(0.003)
-                self.written.value = journal.written
+                if journal.written > first:  # what an earlier life wrote says nothing of this one
+                    self.written.value = journal.written
             await journal.flush()
             self.written.value = journal.written
             while shipper.cursor < journal.written:
