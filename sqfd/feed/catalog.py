@@ -16,6 +16,7 @@ from sqfd.clock import Clock
 from sqfd.feed.backoff import Backoff
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.settings import FeedSettings, Wanted
+from sqfd.model import speakable
 
 SHOWN = 5
 NEAREST = 3
@@ -137,7 +138,11 @@ class Catalog:
                 found[instrument.endpoint, instrument.symbol, instrument.kind] = instrument
         if not found:
             raise RestFailed("an empty listing")
-        listed = list(found.values())
+        listed = [instrument for instrument in found.values() if speakable(instrument)]
+        if len(listed) < len(found):
+            first = next(one.market for one in found.values() if not speakable(one))
+            count = len(found) - len(listed)
+            self._log.warning("names that no market has: left out", exchange=exchange_id, count=count, first=first[:80])
         self._remember(Listed(exchange_id, self._clock.wall_ms(), listed))
         return listed
 
