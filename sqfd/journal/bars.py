@@ -109,7 +109,9 @@ def as_seen(db: sqlite3.Connection, markets: Sequence[int] | None, from_tick: in
     return _ticked(table[np.lexsort((table["market"], table["second"], table["tick"]))])
 
 
-def _in_time(db: sqlite3.Connection, markets: Sequence[int] | None, from_s: int, to_s: int) -> Iterable[tuple[Any, ...]]:
+def _in_time(
+    db: sqlite3.Connection, markets: Sequence[int] | None, from_s: int, to_s: int
+) -> Iterable[tuple[Any, ...]]:
     """Few of many markets are looked up second by second, else they are filtered out of a scan: whichever reads less."""
     (known,) = db.execute("SELECT count(*) FROM market").fetchone()
     if markets is None or len(markets) > _FEW_MARKETS or len(markets) * _SCANNED > known:
