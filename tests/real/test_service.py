@@ -43,7 +43,7 @@ main()
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Ready]:
-    with SimulatedExchanges(("BINANCE", "OKEX"), ("BTC",)) as ready:
+    with SimulatedExchanges(("BINANCE", "OKEX"), ("BTC",), timeout_s=240) as ready:
         yield ready
 
 
@@ -217,6 +217,8 @@ def test_it_ends_well_at_any_instant(served: Ready, tmp_path: Path) -> None:
                 closed = re.search(r"event=stopped bars=(\d+)", service.log)
                 assert written == (int(closed[1]) if closed else 0), service.log
             ended["killed" if kill else "stopped" if told else "starting"] += 1
+            if number % 20 == 19:
+                print(f"{number + 1} instants: {dict(ended)}", flush=True)
     assert ended["stopped"] + ended["killed"] >= STOPS // 4, "some must have been running"
     print(f"ended at {STOPS} instants: {dict(ended)}; {_bars(tmp_path)} bars in the journal")
     assert _sound(tmp_path)
