@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup dev demo run test sim soak lint bench docs lock clean servers
+.PHONY: setup dev demo run test sim soak fuzz audit lint bench docs lock clean servers
 
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 
@@ -48,6 +48,15 @@ SEEDS ?= 0:170
 CUTS  ?= 6
 sim: dev  ## feeds in virtual time under SEEDS × CUTS cuts of every kind; a failing seed is named
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --cuts $(CUTS)
+
+SECONDS ?= 10
+fuzz: dev  ## each parser for SECONDS by atheris, guided by coverage; what breaks one becomes a test
+	$(PIP) atheris
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+audit: dev  ## the locked packages against the list of known vulnerabilities (needs the network)
+	$(PIP) pip-audit || { echo "audit: pip-audit cannot be installed without the network; nothing was checked"; exit 1; }
+	$(BIN)/python -m deploy.audit requirements.lock requirements-dev.lock
 
 lint: dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

@@ -82,7 +82,7 @@ def fill(seconds: Seconds, traded: Sequence[Instrument], second: int, rng: np.ra
             ts_ms = second * 1000 + int(rng.integers(1000))
             price = 100.0 * (1 + 1e-4 * float(rng.standard_normal()))
             trade = Trade(traded[market], ts_ms, price, float(rng.exponential(10.0)), bool(rng.integers(2)), ts_ms)
-            seconds.builder.trade(market, trade, 0.0)
+            seconds.builder.trade(market, trade)
 
 
 def warmed(config: Config, markets: Sequence[Market], now: int) -> Engine:

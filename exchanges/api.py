@@ -30,6 +30,7 @@ SIZE_MAX = 1e15
 NOTIONAL_MAX = 1e13
 COUNT_MAX = 1_000_000
 ID_MAX = 1 << 63
+ID_MIN = -ID_MAX
 ID_MAX_CHARS = 64
 TIME_MIN_MS = 0  # documentation has examples in 1970; what is merely too old is late, and the bars count it
 TIME_MAX_MS = 4_102_444_800_000  # 2100-01-01
@@ -214,7 +215,7 @@ ALIVE: Sequence[Event] = (Alive(),)
 """The one answer to heartbeats and pongs."""
 
 
-_UNREADABLE = (
+UNREADABLE = (
     msgspec.MsgspecError,
     ValueError,
     LookupError,
@@ -223,7 +224,12 @@ _UNREADABLE = (
     ArithmeticError,
     RecursionError,
 )
-"""What reading a frame of the wrong shape can raise."""
+"""What reading a frame of the wrong shape can raise, BadMessage included."""
+
+
+def unreadable(error: BaseException) -> str:
+    """In one short line, why a frame could not be read."""
+    return str(error) if isinstance(error, BadMessage) else f"{type(error).__name__}: {error}"[:200]
 
 
 class Decoder(ABC):
@@ -249,8 +255,8 @@ class Decoder(ABC):
             return self.read(frame, recv_ms)
         except BadMessage:
             raise
-        except _UNREADABLE as error:
-            raise BadMessage(f"{type(error).__name__}: {error}"[:200]) from error
+        except UNREADABLE as error:
+            raise BadMessage(unreadable(error)) from error
 
     @abstractmethod
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
@@ -294,15 +300,16 @@ class Decoder(ABC):
         if not (0.0 < price < PRICE_MAX and 0.0 < quantity < SIZE_MAX and TIME_MIN_MS < ts_ms < TIME_MAX_MS):
             return _out_of_range(symbol, ts_ms, price, quantity)
         # Ids are kept to tell trades apart: what a hostile frame can make us keep is bounded.
-        big = len(id) > ID_MAX_CHARS if isinstance(id, str) else id is not None and not -ID_MAX <= id < ID_MAX
-        if big or not 0 < count < COUNT_MAX:
-            return Malformed(f"out of range: count={count!r:.40} id={id!r:.80}", symbol[:ID_MAX_CHARS])
+        if not (ID_MIN <= id < ID_MAX if type(id) is int else id is None or len(id) <= ID_MAX_CHARS):  # type: ignore[arg-type]  # a str
+            return _strange(symbol, count, id)
+        if count != 1 and not 0 < count < COUNT_MAX:
+            return _strange(symbol, count, id)
         size = quantity * instrument.contract_size
         if instrument.inverse:
             size /= price
-        if not 0.0 < size * price < NOTIONAL_MAX:
-            return _out_of_range(symbol, ts_ms, price, quantity)
-        return Trade(instrument, ts_ms, price, size, buy, id, count, forced)
+        if 0.0 < size * price < NOTIONAL_MAX:
+            return Trade(instrument, ts_ms, price, size, buy, id, count, forced)
+        return _out_of_range(symbol, ts_ms, price, quantity)
 
     def liquidation(
         self,
@@ -319,6 +326,10 @@ class Decoder(ABC):
             return Liquidation(made.instrument, made.ts_ms, made.price, made.size, made.buy, made.id)
         assert not isinstance(made, Trade)
         return made
+
+
+def _strange(symbol: str, count: int, id: int | str | None) -> Malformed:
+    return Malformed(f"out of range: count={count!r:.40} id={id!r:.80}", symbol[:ID_MAX_CHARS])
 
 
 def _out_of_range(symbol: str, ts_ms: int, price: float, quantity: float) -> Malformed:
@@ -364,7 +375,7 @@ def rows(raw: Sequence[msgspec.Raw], decoder: msgspec.json.Decoder[Row], make: C
     for text in raw:
         try:
             events.append(make(decoder.decode(text)))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             events.append(Malformed(str(error)[:160]))
     return events
 
@@ -412,8 +423,8 @@ def _guarded(read: Callable[[bytes], Page[T]]) -> Callable[[bytes], Page[T]]:
             return read(body)
         except BadMessage:
             raise
-        except _UNREADABLE as error:
-            raise BadMessage(f"{type(error).__name__}: {error}"[:200]) from error
+        except UNREADABLE as error:
+            raise BadMessage(unreadable(error)) from error
 
     return guarded
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_NUMBER = rb"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
+NUMBER = rb"\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
+_NUMBER = rb"(" + NUMBER + rb")"
 _FLAG = rb"([Tt]rue|TRUE|[Ff]alse|FALSE)"
 _TIME = rb"(\d{9,17})"
 
@@ -25,35 +26,34 @@ class Layout(NamedTuple):
     groups: tuple[str, ...]
     collected: bool
     """Written by a collector: sizes are base coins whatever the exchange's contracts are, files are named in local time."""
+    cells: tuple[tuple[str, str], ...] = ()
+    """(group or "", kind) of each cell of a line, where lines are cells with commas between: `line` said once more, so that whole
+    columns can be checked at once (`sqfd.history.columns` knows the kinds). A last cell of kind `word` may be missing."""
 
 
-def _layout(origin: str, line: bytes, groups: str, collected: bool = False) -> Layout:
-    return Layout(origin, re.compile(rb"^" + line + rb"\r?$", re.MULTILINE), tuple(groups.split()), collected)
+def _layout(origin: str, line: bytes, groups: str, collected: bool = False, cells: str = "") -> Layout:
+    parts = tuple((name, kind) for name, _, kind in (cell.partition(":") for cell in cells.split()))
+    return Layout(origin, re.compile(rb"^" + line + rb"\r?$", re.MULTILINE), tuple(groups.split()), collected, parts)
 
 
 LAYOUTS = (
     _layout(
         "binance",
-        rb"\d+,"
-        + _NUMBER
-        + rb","
-        + _NUMBER
-        + rb",\d+(?:\.\d*)?(?:[eE][-+]?\d+)?,"
-        + _TIME
-        + rb","
-        + _FLAG
-        + rb"(?:,\w+)?",
+        rb"\d+," + _NUMBER + rb"," + _NUMBER + rb"," + NUMBER + rb"," + _TIME + rb"," + _FLAG + rb"(?:,\w+)?",
         "price size time maker",
+        cells=":digits price:number size:number :number time:time maker:flag :word",
     ),
     _layout(
         "binance",
         rb"\d+," + _NUMBER + rb"," + _NUMBER + rb",(-?\d{1,19}),(-?\d{1,19})," + _TIME + rb"," + _FLAG + rb"(?:,\w+)?",
         "price size first last time maker",
+        cells=":digits price:number size:number first:id last:id time:time maker:flag :word",
     ),
     _layout(
         "tardis",
         rb"[^,\n]*,([^,\n]*)," + _TIME + rb",\d*,[^,\n]*,(buy|sell|unknown)," + _NUMBER + rb"," + _NUMBER,
         "symbol time side price size",
+        cells=":any symbol:any time:time :maybe :any side:side price:number size:number",
     ),
     _layout(
         "aggr",

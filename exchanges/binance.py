@@ -102,7 +102,7 @@ class Message(msgspec.Struct, gc=False):
     error: Refusal | None = None
 
 
-_message = lax(Message)
+_decode = lax(Message).decode
 _bare: msgspec.json.Decoder[Aggregate | Match | Forced] = msgspec.json.Decoder(Aggregate | Match | Forced, strict=False)
 
 
@@ -114,16 +114,17 @@ class BinanceDecoder(Decoder):
         self._asked = Asked()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
-        message = _message.decode(frame)
+        message = _decode(frame)
         row = message.data
         if row is None:
             if message.id is not None or message.error is not None:
                 return self.control(message)
             row = _bare.decode(frame)  # without the envelope: streams of `/ws`
         if type(row) is Aggregate:
-            if not 0 <= row.f <= row.l:
+            first, last = row.f, row.l
+            if not 0 <= first <= last:
                 raise BadMessage("aggregate of no matches")
-            return (self.trade(row.s, row.T, row.p, row.q, not row.m, row.a, row.l - row.f + 1),)
+            return (self.trade(row.s, row.T, row.p, row.q, not row.m, row.a, last - first + 1),)
         if type(row) is Match:
             if row.X not in ("MARKET", "RPI"):  # INSURANCE_FUND, ADL, NA: not of the public book
                 return (Excluded(f"execution type {row.X[:20]}"),)

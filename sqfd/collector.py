@@ -23,7 +23,8 @@ from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
 from sqfd.journal import GapRecord
 from sqfd.model import Market, market_of
-from sqfd.wiring import Outside, exchanges_of, gap_records, symbols_of
+from sqfd.story import gap_records
+from sqfd.wiring import Outside, exchanges_of, symbols_of
 
 INTEREST_ROUNDS = 10
 """Open interest that was not confirmed for so many intervals is no longer counted."""
@@ -176,7 +177,7 @@ class Collector:
         """Gaps that were noticed or filled after their seconds closed: they revise the coverage of those seconds."""
         records = []
         for feed, interval in self.supervisor.changes():
-            records += gap_records(feed, interval)
+            records += gap_records(feed.market, interval)
             from_s, until_s = interval.seconds(self._clock.now_ms())
             self.seconds.cover(feed.market, from_s, until_s, feed.ledger.whole)
         return records

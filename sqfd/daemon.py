@@ -31,6 +31,7 @@ from sqfd.collector import Collector
 from sqfd.config import LIVE, Config, changes, is_secret
 from sqfd.engine import Engine
 from sqfd.feed.intake import Counts
+from sqfd.heap import give_back
 from sqfd.http.api import Server
 from sqfd.http.health import Health
 from sqfd.http.view import View
@@ -44,6 +45,8 @@ from sqfd.warm import missed_by, warm_up
 from sqfd.wiring import Outside, engine_for, engine_note, strategy_of
 
 MINUTE_S = 60
+REGISTER_S = 1.0
+"""The names of new markets are offered to a journal that refuses them this often."""
 LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
 
@@ -151,7 +154,16 @@ class Daemon:
     # --- start --------------------------------------------------------------------------------------------------------
 
     async def _register(self, markets: Sequence[Market]) -> None:
-        await self._journal.register(markets, self._collector.symbols)
+        """Tell the journal all names. While it runs, a full disk delays the markets of a late listing, and nothing else."""
+        while True:
+            try:
+                await self._journal.register(markets, self._collector.symbols)
+                return
+            except sqlite3.Error as error:
+                if not self.ready.is_set():
+                    raise
+                self._log.warning("new markets wait for the journal", error=str(error))
+            await self._clock.sleep(REGISTER_S)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do the work, or leave it when `stop` is called first: an exchange that hangs must not hold up the end."""
@@ -176,6 +188,7 @@ class Daemon:
         if missed := await missed_by(sinks.journal):
             collector.resume(sinks.journal.written, missed)
         await self._note_engine(known + 1, state)
+        give_back()
 
     async def _note_engine(self, tick: int, state: bytes | None) -> None:
         """Tell the journal what the engine was told, so that a backtest can repeat the run from `tick` on."""

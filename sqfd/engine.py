@@ -29,6 +29,9 @@ from sqfd.strategy.baseline import Ints
 from sqfd.strategy.position import CLOSE, LONG, SHORT, Book, Decision, Evaluation, Limits, Position, decide
 from sqfd.strategy.settings import StrategySettings
 
+WARM_BLOCK = 600
+"""Ticks that are judged at once while warming: less memory than all at once, for the same result."""
+
 
 class Explanation(msgspec.Struct, frozen=True):
     """Why something happened, or did not, at one tick of one symbol."""
@@ -101,6 +104,11 @@ class Engine:
         self._limits = Limits(settings.max_open_positions, cooldown)
 
     @property
+    def memory_s(self) -> int:
+        """Seconds before the present that are judged again when warming: older ones are only remembered."""
+        return self.strategy.memory_s
+
+    @property
     def history_s(self) -> int:
         """Seconds of history that `warm` should be given so that a restart changes nothing."""
         return self._history_s
@@ -118,20 +126,35 @@ class Engine:
         self._employ(strategy, settings)
         self._remember()
 
+    def fill(self, symbol: str, ticks: Ints, rows: Flow) -> None:
+        """History from before the last `memory_s`, into the symbol's ring: row `i` became known at `ticks[i]`, ascending.
+
+        May be called with one stretch after the other, and then `warm` with the rest. Raises KeyError for a symbol that is
+        not configured.
+        """
+        if not len(rows):
+            return
+        fresh = rows["second"] == ticks - 1
+        self.rings[symbol].append(rows[fresh])
+        self.rings[symbol].amend(rows[~fresh])  # revisions leave no other trace
+        self._tick = max(self._tick, int(ticks[-1]))
+
     def warm(self, flow: Flow) -> None:
-        """Fill the rings with history, ascending seconds per symbol; earlier seconds that come later are revisions."""
+        """Fill the rings with history, by symbol; within one as it became known: revisions stand before their tick's row.
+
+        The last ticks are judged as they were live, revisions at their time, but nothing is decided: later ticks need what
+        is remembered of them.
+        """
+        if not len(flow):
+            return
+        ticks = _known_at(flow)
+        recent = ticks >= int(ticks.max()) + 1 - self.strategy.memory_s
         for order, symbol in enumerate(self.symbols):
-            rows = flow[flow["symbol"] == order]
-            if not len(rows):
-                continue
-            newest = np.maximum.accumulate(rows["second"])
-            fresh = np.ones(len(rows), np.bool_)
-            fresh[1:] = newest[1:] > newest[:-1]
-            self.rings[symbol].append(rows[fresh])
-            for revision in rows[~fresh]:
-                self.rings[symbol].amend(np.array([revision]))
-            self._tick = max(self._tick, self.rings[symbol].end_tick - 1)
-        self._remember()
+            mine = ~recent & (flow["symbol"] == order)
+            self.fill(symbol, ticks[mine], flow[mine])
+        in_time = np.argsort(ticks[recent], kind="stable")
+        for span in _spans(ticks[recent][in_time], flow[recent][in_time], min(WARM_BLOCK, self.headroom_s)):
+            self._judge(span)
 
     def _remember(self) -> None:
         """Judge the last ticks again, without deciding, for what later ticks need of them."""
@@ -161,16 +184,32 @@ class Engine:
     def _advance(self, span: Span) -> list[Signal]:
         if span.first <= self._tick:
             raise ValueError(f"tick {span.first} is not after {self._tick}")
-        for order, symbol in enumerate(self.symbols):
-            self._take(order, symbol, span)
-        self._tick = span.last - 1
-        judged = {symbol: watch.evaluate(span.first, span.last) for symbol, watch in self._watches.items()}
-        self._evaluated = judged
+        judged = self._judge(span)
         if self.observer is not None:
             self.observer(span.first, span.last, judged)
         evaluations: dict[str, Evaluation] = dict(judged.items())
         decisions = decide(evaluations, self._book, self._limits, span.first)
         return [self._signal(decision, judged[decision.symbol]) for decision in decisions]
+
+    def _judge(self, span: Span) -> dict[str, Judged]:
+        if self._tick and span.first > self._tick + 1:
+            self._pass_over(span.first)
+        for order, symbol in enumerate(self.symbols):
+            self._take(order, symbol, span)
+        self._tick = span.last - 1
+        self._evaluated = {symbol: watch.evaluate(span.first, span.last) for symbol, watch in self._watches.items()}
+        return self._evaluated
+
+    def _pass_over(self, tick: int) -> None:
+        """Nobody lived through the seconds before `tick`: they are carried forward and judged, and nothing is decided.
+
+        So an engine that was away and one that is warmed with what is known of that time remember the same.
+        """
+        first = max(self._tick + 1, tick - self.strategy.memory_s)
+        for symbol, ring in self.rings.items():
+            if not ring.empty:
+                ring.extend_to(tick - 1)
+                self._watches[symbol].evaluate(first, tick)
 
     def _take(self, order: int, symbol: str, span: Span) -> None:
         ring = self.rings[symbol]
@@ -288,6 +327,19 @@ class Engine:
             for symbol in self.rings.keys() & saved.memory.keys():
                 self._watches[symbol].recall(bytes(saved.memory[symbol]))
         return dropped
+
+
+def _known_at(flow: Flow) -> Ints:
+    """The tick of each row: of the next row that is new, as revisions stand before it."""
+    second, symbol = flow["second"], flow["symbol"]
+    ticks = np.empty(len(flow), np.int64)
+    for order in np.unique(symbol).tolist():
+        mine = np.flatnonzero(symbol == order)
+        newest = np.maximum.accumulate(second[mine])
+        fresh = np.append(0, np.flatnonzero(np.diff(newest) > 0) + 1)
+        known = np.append(newest[fresh], newest[-1]) + 1
+        ticks[mine] = known[np.searchsorted(fresh, np.arange(len(mine)))]
+    return ticks
 
 
 def _spans(ticks: Ints, flow: Flow, most: int) -> Iterator[Span]:

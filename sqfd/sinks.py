@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqfd import log
 from sqfd.alerts.sender import Alerts
 from sqfd.bars.seconds import Closed
 from sqfd.clock import Clock
 from sqfd.config import Config
+from sqfd.http.aggr import Elsewhere
 from sqfd.influx.client import Client
 from sqfd.influx.history import History
 from sqfd.influx.lines import signal_line, strategy_line
@@ -19,9 +20,11 @@ from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import SINK, Shipper
 from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import GapRecord, Journal, JournaledSignal
-from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.signal import Signal
 from sqfd.wiring import Outside, interest_lines, journaled
+
+if TYPE_CHECKING:
+    from sqfd.signals.redis import RedisPublisher
 
 STOP_S = 10.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
@@ -61,10 +64,13 @@ class Sinks:
         self.publisher: RedisPublisher | None = None
         self.influx: Client | None = None
         self.shipper: Shipper | None = None
-        self.history: History | None = None
+        self.history: History | Elsewhere | None = None
+        """Where bars are that the journal does not have any more; None: nowhere."""
         self._watchdog: Watchdog | None = None
         self.alerts = Alerts(config.alerts, config.instance, clock) if config.alerts is not None else None
         if (redis := config.redis) is not None:
+            from sqfd.signals.redis import RedisPublisher  # redis-py takes 7 MB: only where it is needed
+
             self.publisher = RedisPublisher(
                 redis,
                 journal,
@@ -76,8 +82,9 @@ class Sinks:
         if (influx := config.influx) is not None:
             self.influx = outside.influx(influx)
             self.shipper = Shipper(journal, self.influx, influx, clock, state)
-            self.history = History(self.influx, influx.database)
+            self.history = Elsewhere(f"VictoriaMetrics at {influx.base_url}")
             if influx.influxql:
+                self.history = History(self.influx, influx.database)
                 self._watchdog = Watchdog(journal, self.shipper, self.influx, influx, clock)
 
     def running(self) -> list[Coroutine[Any, Any, None]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from sqfd.feed.coverage import Interval
 from sqfd.journal import GapRecord
 
 TOGETHER_MS = 30_000
@@ -37,6 +39,15 @@ class Told(NamedTuple):
     def missed(self) -> int | None:
         counts = [gap.missed for gap in self.gaps if gap.missed is not None]
         return sum(counts) if counts else None
+
+
+def gap_records(market: int, interval: Interval) -> list[GapRecord]:
+    """A gap of the market with this index as the journal keeps it; none for the time before its first trade."""
+    if not math.isfinite(interval.from_ms):
+        return []
+    until_ms = None if interval.until_ms is None else math.ceil(interval.until_ms)
+    told = (interval.state, interval.reason, interval.missed, interval.recovered, interval.note)
+    return [GapRecord(market, int(interval.from_ms), until_ms, *told)]
 
 
 def together(gaps: Iterable[GapRecord], names: Sequence[str]) -> list[Told]:

@@ -15,9 +15,12 @@ from sqfd.engine import Engine
 from sqfd.influx.client import Client, QueryError
 from sqfd.influx.warm import Earlier, FlowReader
 from sqfd.journal import Journal
-from sqfd.model import FLOW
+from sqfd.model import FLOW, Flow
 
 HOUR_S = 3600
+STRETCH_S = 4 * HOUR_S
+MINUTES_S = 300
+"""Flow and bars are read so much at a time: a day of five symbols at once would take 100 MB for a moment."""
 WARM_S = 10.0
 """History that InfluxDB does not give within this long is gone without."""
 
@@ -35,27 +38,47 @@ async def warm_up(
     last = journal.written
     since = (last or int(time.now_ms() / 1e3)) - engine.history_s
     earlier = await _before_journal(engine.symbols, seconds, journal, influx, config, since, int(time.now_ms() / 1e3))
-    if earlier is not None:
-        await journal.load_flow(np.concatenate(earlier.flow))  # a backtest must see what this run was warmed with
+    end = last + 1
+    for rows in earlier.flow if earlier is not None else ():
+        await journal.load_flow(rows)  # a backtest must see what this run was warmed with
+        end = max(end, int(rows["second"].max(initial=0)) + 2)
     # The journal keeps what it had: read back, so that no second comes twice.
-    end = last + 1 if earlier is None else 1 << 40
-    flows = [(await journal.flow(symbol, since, end, index=index)).rows for index, symbol in enumerate(engine.symbols)]
-    newest = [flow[-1:] for flow in flows]
-    if flows:
-        engine.warm(np.concatenate(flows))  # at once, as backtests do: what is remembered depends on it
-    bars = await journal.bars([market.name for market in seconds.markets], last - HOUR_S, last)
-    if earlier is not None and not len(bars):
-        bars = earlier.notional
-    ended = np.concatenate(newest) if newest else np.zeros(0, FLOW)
-    if last > 0:
-        seconds.resume(last, ended, bars)
-    else:
-        seconds.flow.resume(ended, bars)
+    newest = await _fill(engine, journal, since, end)
+    if not await _recall(seconds, journal, last) and earlier is not None:
+        seconds.flow.recall(earlier.notional)
+    seconds.resume(last, np.concatenate(newest) if newest else np.zeros(0, FLOW))
     if (state := await journal.positions()) is not None:
         engine.restore(state)
     if last > 0:
         _log.info("warm", ticks_until=last, symbols=len(engine.symbols))
     return max([last, *(int(rows["second"][0]) + 1 for rows in newest if len(rows))]), state
+
+
+async def _fill(engine: Engine, journal: Journal, since: int, end: int) -> list[Flow]:
+    """The ticks `since <= tick < end` into the engine, in stretches; gives each symbol's last row, empty where there is none."""
+    recent = max(since, end - engine.memory_s)
+    newest, judged = [], []
+    for index, symbol in enumerate(engine.symbols):
+        last = np.zeros(0, FLOW)
+        for first in range(since, recent, STRETCH_S):
+            found = await journal.flow(symbol, first, min(first + STRETCH_S, recent), index=index)
+            engine.fill(symbol, found.ticks, found.rows)
+            last = found.rows[-1:].copy() if len(found.rows) else last
+        judged.append((await journal.flow(symbol, recent, end, index=index)).rows)
+        newest.append(judged[-1][-1:] if len(judged[-1]) else last)
+    if judged:
+        engine.warm(np.concatenate(judged))
+    return newest
+
+
+async def _recall(seconds: Seconds, journal: Journal, last: int) -> bool:
+    """The last hour's bars for the weights of the markets; False: the journal has none."""
+    names, found = [market.name for market in seconds.markets], False
+    for first in range(last - HOUR_S, last, MINUTES_S):
+        bars = await journal.bars(names, first, min(first + MINUTES_S, last))
+        seconds.flow.recall(bars)
+        found |= bool(len(bars))
+    return found
 
 
 async def missed_by(journal: Journal) -> Mapping[str, int]:

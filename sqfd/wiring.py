@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from redis.asyncio import Redis
 
 import exchanges
 from exchanges.api import Exchange
@@ -15,21 +13,27 @@ from sqfd.bars.ring import HEADROOM_S
 from sqfd.clock import Clock
 from sqfd.config import Config
 from sqfd.engine import Engine
-from sqfd.feed.coverage import Interval
-from sqfd.feed.intake import MarketFeed
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Connector, connect
 from sqfd.influx.client import Client
 from sqfd.influx.lines import open_interest_line
 from sqfd.influx.settings import InfluxSettings
-from sqfd.journal import GapRecord, JournaledSignal
-from sqfd.signals.redis import connect as connect_redis
+from sqfd.journal import JournaledSignal
 from sqfd.signals.settings import RedisSettings
 from sqfd.signals.signal import Signal, cvd_record, encode
 from sqfd.stalls import Stalls
 from sqfd.strategy.api import Strategy
 from sqfd.strategy.registry import strategy_for
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+
+def _redis(settings: RedisSettings) -> Redis:
+    from sqfd.signals.redis import connect as connect_redis  # redis-py takes 7 MB: only where it is needed
+
+    return connect_redis(settings)
 
 
 class Outside(NamedTuple):
@@ -40,7 +44,7 @@ class Outside(NamedTuple):
     rest: Callable[[Exchange, FeedSettings, Clock], Rest] = Rest
     """One exchange's REST side."""
     influx: Callable[[InfluxSettings], Client] = Client
-    redis: Callable[[RedisSettings], Redis] = connect_redis
+    redis: Callable[[RedisSettings], Redis] = _redis
     stalls: Callable[[Any], Stalls] = Stalls
     """Watches the event loop by the host's clock; its argument is where it logs."""
 
@@ -99,15 +103,6 @@ def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:
         line=encode(signal),
         cvd=cvd_record(signal),
     )
-
-
-def gap_records(feed: MarketFeed, interval: Interval) -> list[GapRecord]:
-    """A gap as the journal keeps it; none for the time before a market's first trade."""
-    if not math.isfinite(interval.from_ms):
-        return []
-    until_ms = None if interval.until_ms is None else math.ceil(interval.until_ms)
-    told = (interval.state, interval.reason, interval.missed, interval.recovered, interval.note)
-    return [GapRecord(feed.market, int(interval.from_ms), until_ms, *told)]
 
 
 def exchanges_of(config: Config) -> dict[str, Exchange]:

@@ -154,6 +154,23 @@ def test_a_restart_changes_nothing(cut: int) -> None:
     assert tuple(encoded(signals)) == signals_of_three()
 
 
+@settings(max_examples=4, deadline=None)
+@given(cut=st.integers(900, 1900), gap=st.integers(1, 300), before=st.integers(5, 500), seed=st.integers(0, 9))
+def test_a_restart_after_a_gap_and_late_trades_changes_nothing(cut: int, gap: int, before: int, seed: int) -> None:
+    """What was seen late is remembered as it was seen, and seconds that nobody saw as they are after the restart."""
+    ticks, rows = with_revisions(three_symbols(), seed)
+    away = (ticks > START + cut - before) & (ticks <= START + cut - before + gap)
+    ticks, rows = ticks[~away], rows[~away]
+    early = ticks <= START + cut
+    lived, again = engine(symbols=3), engine(symbols=3)
+    lived.block(ticks[early], rows[early])
+    again.warm(rows[early])
+    again.restore(lived.positions())
+    assert {name: again.mind(name) for name in again.symbols} == {name: lived.mind(name) for name in lived.symbols}
+    expected = encoded(lived.block(ticks[~early], rows[~early]))
+    assert encoded(again.block(ticks[~early], rows[~early])) == expected
+
+
 def test_warming_alone_rebuilds_the_memory() -> None:
     """Setups and resets in force are a function of the recent flow, not of how long the daemon has run."""
     rows = three_symbols()

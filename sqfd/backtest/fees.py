@@ -1,7 +1,8 @@
 """What exchanges charge: maker and taker fee of the lowest tier in basis points, perpetuals where there are any.
 
-From the exchanges' public fee schedules of 2025; they change, differ by region and fall with volume. `backtest.maker_fee_bps`
-and `backtest.taker_fee_bps` replace them.
+From the exchanges' public fee schedules as of 2025; those of BITHUMB, GEMINI and UPBIT (markets in won) as of autumn 2026, from ccxt 4.5.90. What
+that names for perpetuals is the same but for BITGET and GATEIO (maker 4 and 0) and BYBIT (1 and 7.5). Fees change, differ by region and fall
+with volume: `backtest.maker_fee_bps` and `backtest.taker_fee_bps` replace them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ LOWEST_TIER: dict[str, Fees] = {
     "BINANCE_US": Fees(38.0, 57.0),
     "BITFINEX": Fees(2.0, 6.5),
     "BITGET": Fees(2.0, 6.0),
+    "BITHUMB": Fees(25.0, 25.0),
     "BITMART": Fees(2.0, 6.0),
     "BITMEX": Fees(5.0, 5.0),
     "BITSTAMP": Fees(30.0, 40.0),
@@ -35,6 +37,7 @@ LOWEST_TIER: dict[str, Fees] = {
     "DERIBIT": Fees(0.0, 5.0),
     "DYDX": Fees(1.0, 5.0),
     "GATEIO": Fees(2.0, 5.0),
+    "GEMINI": Fees(20.0, 40.0),
     "HITBTC": Fees(9.0, 9.0),
     "HUOBI": Fees(2.0, 5.0),
     "HYPERLIQUID": Fees(1.5, 4.5),
@@ -44,6 +47,7 @@ LOWEST_TIER: dict[str, Fees] = {
     "OKEX": Fees(2.0, 5.0),
     "PHEMEX": Fees(1.0, 6.0),
     "POLONIEX": Fees(1.0, 5.0),
+    "UPBIT": Fees(5.0, 5.0),
 }
 
 

@@ -27,6 +27,8 @@ ANNUAL_FROM_S = 30 * DAY_S
 FEWEST_PERIODS = 12
 """Fewer returns have no spread to speak of: no volatility, Sharpe or Sortino."""
 RESAMPLES = 2_000
+DRAWS_AT_ONCE = 250_000
+"""Of the bootstrap, so that its memory does not grow with the number of trades."""
 DIGITS = 8
 
 
@@ -167,7 +169,8 @@ def grouped(trades: Sequence[Trade], keys: Callable[[Trade], Sequence[str]]) -> 
         for key in keys(trade):
             groups.setdefault(key, []).append(trade)
     names = ("trades", "win_rate", "net", "expectancy_bps", "mean_mae", "mean_mfe")
-    return {key: {name: of_trades(group)[name] for name in names} for key, group in sorted(groups.items())}
+    found = {key: of_trades(group) for key, group in sorted(groups.items())}
+    return {key: {name: figures[name] for name in names} for key, figures in found.items()}
 
 
 def bootstrap(values: Floats, level: float = 0.95, seed: int = 0) -> tuple[float | None, float | None]:
@@ -178,7 +181,9 @@ def bootstrap(values: Floats, level: float = 0.95, seed: int = 0) -> tuple[float
     if len(values) < 2:
         return None, None
     rng, means = np.random.default_rng(seed), np.empty(RESAMPLES)
-    for number in range(RESAMPLES):
-        means[number] = values[rng.integers(0, len(values), len(values))].mean()
+    at_once = max(1, DRAWS_AT_ONCE // len(values))
+    for first in range(0, RESAMPLES, at_once):
+        drawn = means[first : first + at_once]
+        drawn[:] = values[rng.integers(0, len(values), (len(drawn), len(values)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

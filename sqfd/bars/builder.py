@@ -15,21 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sqfd.model import BAR, ClosedSecond
+from sqfd.bars.recent import Recent, Times
+from sqfd.model import BAR, BAR_FIELDS, Bars, ClosedSecond
 
 if TYPE_CHECKING:
-    from exchanges.api import Liquidation, Trade
+    from collections.abc import Callable
 
-_CLOSED = np.dtype(
-    [
-        *((name, np.float64) for name in ("open", "high", "low", "close", "vbuy", "vsell")),
-        *((name, np.int64) for name in ("cbuy", "csell")),
-        *((name, np.float64) for name in ("lbuy", "lsell")),
-        ("first_ms", np.int64),
-        ("last_ms", np.int64),
-    ]
-)
-"""A bar as it is remembered after its second closed: with what a late trade needs to find its place."""
+    from exchanges.api import Liquidation, Trade
 
 _NEVER = 1 << 62
 
@@ -61,34 +53,105 @@ class Bar:
         self.first_ms = _NEVER
         self.last_ms = -1
 
+    def put(self, trade: Trade, first: bool = False) -> None:
+        """Add a trade. Within its millisecond it comes after what is known, or with `first` before it."""
+        price, ts_ms = trade.price, trade.ts_ms
+        notional = price * trade.size
+        if trade.buy:
+            self.vbuy += notional
+            self.cbuy += trade.count
+        else:
+            self.vsell += notional
+            self.csell += trade.count
+        self.high, self.low = max(self.high, price), min(self.low, price)
+        if ts_ms > self.last_ms or (ts_ms == self.last_ms and not first):
+            self.last_ms, self.close = ts_ms, price
+        if ts_ms < self.first_ms or (ts_ms == self.first_ms and first):
+            self.first_ms, self.open = ts_ms, price
+        if trade.forced is not None:
+            self.force(notional, trade.forced)
+
+    def force(self, notional: float, buy: bool) -> None:
+        """Add a forced order, which is not volume."""
+        if buy:
+            self.lbuy += notional
+        else:
+            self.lsell += notional
+
     def remembered(self) -> tuple[float | int, ...]:
-        """The values of `_CLOSED`. A second with liquidations only has no prices."""
+        """Its fields as in BAR, and the times of its first and last trade. A second with liquidations only has no prices."""
         traded = self.last_ms >= 0
         high, low = (self.high, self.low) if traded else (self.open, self.open)
         volumes = (self.vbuy, self.vsell, self.cbuy, self.csell, self.lbuy, self.lsell)
         return (self.open, high, low, self.close, *volumes, self.first_ms, self.last_ms)
 
 
-_FIELDS = ("open", "high", "low", "close", "vbuy", "vsell", "cbuy", "csell", "lbuy", "lsell", "first_ms", "last_ms")
-
-
-def _recall(row: np.void) -> Bar:
+def _recall(known: Bars, times: Times) -> Bar:
+    """The bar as it was when its second closed; an empty one where there was none."""
     bar = Bar()
-    for name, value in zip(_FIELDS, row.tolist(), strict=True):
-        setattr(bar, name, value)
-    if bar.last_ms < 0:
-        bar.high, bar.low = float("-inf"), float("inf")
+    for row, (first_ms, last_ms) in zip(known, times.tolist(), strict=True):
+        for name in BAR_FIELDS:
+            setattr(bar, name, row[name].item())
+        bar.first_ms, bar.last_ms = first_ms, last_ms
+        if bar.last_ms < 0:
+            bar.high, bar.low = float("-inf"), float("inf")
     return bar
 
 
-class _Newest:
-    """The bar that a market's last trade went to: nearly always the bar of the next one as well."""
+class Newest:
+    """A market's way into the bars, and the bar that its newest trade went to: nearly always the bar of the next one too."""
 
-    __slots__ = ("bar", "second")
+    __slots__ = ("_bar", "_builder", "_market", "_second")
 
-    def __init__(self) -> None:
-        self.second = -1
-        self.bar = Bar()
+    def __init__(self, builder: Builder, market: int) -> None:
+        self._builder = builder
+        self._market = market
+        self._second = -1
+        self._bar = Bar()
+        """Of that second. It holds at least one trade while `_second` is not -1."""
+
+    def add(self, trade: Trade) -> bool:
+        """Add a trade to its bar; False when it is too late (or too far ahead) to count, which the builder counts."""
+        ts_ms = trade.ts_ms
+        if ts_ms // 1000 != self._second:
+            return self._elsewhere(trade)
+        bar = self._bar
+        price = trade.price
+        if trade.buy:
+            bar.vbuy += price * trade.size
+            bar.cbuy += trade.count
+        else:
+            bar.vsell += price * trade.size
+            bar.csell += trade.count
+        if price > bar.high:
+            bar.high = price
+        elif price < bar.low:
+            bar.low = price
+        if ts_ms >= bar.last_ms:
+            bar.last_ms = ts_ms
+            bar.close = price
+        elif ts_ms < bar.first_ms:
+            bar.first_ms = ts_ms
+            bar.open = price
+        if trade.forced is not None:
+            bar.force(price * trade.size, trade.forced)
+        return True
+
+    def _elsewhere(self, trade: Trade) -> bool:
+        """Another second's: the next one's first trade, or an earlier one's."""
+        second = trade.ts_ms // 1000
+        bar = self._builder.bar(self._market, second)
+        if bar is None:
+            return False
+        bar.put(trade)
+        if second > self._second and self._builder.is_open(second):
+            self._second, self._bar = second, bar
+        return True
+
+    def closed(self, second: int) -> None:
+        """From now on that second's trades are revisions."""
+        if self._second == second:
+            self._second = -1
 
 
 class Builder:
@@ -106,19 +169,15 @@ class Builder:
         self.late = 0
         """Trades that revised a closed second."""
         self._floor = 0
-        self._newest: list[_Newest] = []
+        self._newest: list[Newest] = []
         self._open: dict[int, dict[int, Bar]] = {}
         self._revised: dict[tuple[int, int], Bar] = {}
-        self._closed = np.zeros((revisable_s, 0), _CLOSED)
-        self._closed_second = np.full((revisable_s, 0), -1, np.int64)
+        self._closed = Recent(revisable_s)
 
     def add_markets(self, count: int) -> range:
         """Make room for `count` more markets and return their indices."""
         first = len(self._newest)
-        self._newest += [_Newest() for _ in range(count)]
-        shape = (self.revisable_s, count)
-        self._closed = np.concatenate([self._closed, np.zeros(shape, _CLOSED)], axis=1)
-        self._closed_second = np.concatenate([self._closed_second, np.full(shape, -1, np.int64)], axis=1)
+        self._newest += [Newest(self, first + number) for number in range(count)]
         return range(first, first + count)
 
     def start(self, second: int) -> None:
@@ -129,38 +188,13 @@ class Builder:
         """Seconds before `second` belong to an earlier run, whose bars are not known here: nothing revises them."""
         self._floor = second
 
-    def trade(self, market: int, trade: Trade, recv_ms: float) -> bool:
-        """Add a trade to its bar; False when it is too late (or too far ahead) to count, which is counted here."""
-        ts_ms = trade.ts_ms
-        newest = self._newest[market]
-        if ts_ms // 1000 == newest.second:
-            bar = newest.bar
-        else:
-            found = self._bar(market, ts_ms // 1000)
-            if found is None:
-                return False
-            bar = found
-        price = trade.price
-        notional = price * trade.size
-        if trade.buy:
-            bar.vbuy += notional
-            bar.cbuy += trade.count
-        else:
-            bar.vsell += notional
-            bar.csell += trade.count
-        if price > bar.high:
-            bar.high = price
-        if price < bar.low:
-            bar.low = price
-        if ts_ms >= bar.last_ms:
-            bar.last_ms = ts_ms
-            bar.close = price
-        if ts_ms < bar.first_ms:
-            bar.first_ms = ts_ms
-            bar.open = price
-        if trade.forced is not None:
-            _add_forced(bar, notional, trade.forced)
-        return True
+    def adder(self, market: int) -> Callable[[Trade], bool]:
+        """What adds a trade of that market to its bar; False when it is too late or too far ahead, which is counted here."""
+        return self._newest[market].add
+
+    def trade(self, market: int, trade: Trade) -> bool:
+        """As `adder`, for once."""
+        return self._newest[market].add(trade)
 
     def recovered(self, market: int, trade: Trade, first: bool) -> bool:
         """Add a trade that was missing; False when it is too late to count, which is counted here.
@@ -168,24 +202,10 @@ class Builder:
         Open and close are decided as if it had come in time: within its millisecond it comes after what is known, or with
         `first` before it.
         """
-        bar = self._bar(market, trade.ts_ms // 1000)
+        bar = self.bar(market, trade.ts_ms // 1000)
         if bar is None:
             return False
-        price, ts_ms = trade.price, trade.ts_ms
-        notional = price * trade.size
-        if trade.buy:
-            bar.vbuy += notional
-            bar.cbuy += trade.count
-        else:
-            bar.vsell += notional
-            bar.csell += trade.count
-        bar.high, bar.low = max(bar.high, price), min(bar.low, price)
-        if ts_ms > bar.last_ms or (ts_ms == bar.last_ms and not first):
-            bar.last_ms, bar.close = ts_ms, price
-        if ts_ms < bar.first_ms or (ts_ms == bar.first_ms and first):
-            bar.first_ms, bar.open = ts_ms, price
-        if trade.forced is not None:
-            _add_forced(bar, notional, trade.forced)
+        bar.put(trade, first)
         return True
 
     @property
@@ -193,15 +213,20 @@ class Builder:
         """Trades before this are too late to count."""
         return 0 if self.next_second is None else max(self._floor, self.next_second - self.revisable_s) * 1000
 
-    def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
+    def liquidation(self, market: int, liquidation: Liquidation) -> bool:
         """Add a forced order to its second (not to volume); False when it is too late to count."""
-        bar = self._bar(market, liquidation.ts_ms // 1000)
+        bar = self.bar(market, liquidation.ts_ms // 1000)
         if bar is None:
             return False
-        _add_forced(bar, liquidation.price * liquidation.size, liquidation.buy)
+        bar.force(liquidation.price * liquidation.size, liquidation.buy)
         return True
 
-    def _bar(self, market: int, second: int) -> Bar | None:
+    def is_open(self, second: int) -> bool:
+        """Whether that second's bars are still to be closed."""
+        return self.next_second is not None and second >= self.next_second
+
+    def bar(self, market: int, second: int) -> Bar | None:
+        """The bar of that second, made where there is none; None when it is too late or too far ahead, which is counted."""
         if self.next_second is None:
             self.next_second = max(second, self._floor)
         if second < self.next_second:
@@ -213,9 +238,6 @@ class Builder:
         bar = bars.get(market)
         if bar is None:
             bar = bars[market] = Bar()
-        newest = self._newest[market]
-        if second > newest.second:
-            newest.second, newest.bar = second, bar
         return bar
 
     def _revise(self, market: int, second: int) -> Bar | None:
@@ -226,9 +248,7 @@ class Builder:
         self.late += 1
         bar = self._revised.get((second, market))
         if bar is None:
-            slot = second % self.revisable_s
-            known = self._closed_second[slot, market] == second
-            bar = self._revised[second, market] = _recall(self._closed[slot, market]) if known else Bar()
+            bar = self._revised[second, market] = _recall(*self._closed.find(second, market))
         return bar
 
     @property
@@ -243,22 +263,16 @@ class Builder:
         self.next_second = second + 1
         bars = {(second, market): bar for market, bar in self._open.pop(second, {}).items()}
         for _, market in bars:
-            if self._newest[market].second == second:
-                self._newest[market].second = -1
+            self._newest[market].closed(second)
         revised, self._revised = self._revised, {}
         rows = []
         for (row_second, market), bar in (revised | bars).items():
             values = bar.remembered()
-            slot = row_second % self.revisable_s
-            self._closed[slot, market] = values
-            self._closed_second[slot, market] = row_second
-            rows.append((market, row_second, *values[:10]))
+            rows.append((market, row_second, *values))
         rows.sort(key=itemgetter(1, 0))
-        return ClosedSecond(second + 1, np.array(rows, BAR), whole)
-
-
-def _add_forced(bar: Bar, notional: float, buy: bool) -> None:
-    if buy:
-        bar.lbuy += notional
-    else:
-        bar.lsell += notional
+        made = np.array([row[:12] for row in rows], BAR)
+        times = np.array([row[12:] for row in rows], np.int64).reshape(-1, 2)
+        for at in range(len(revised)):
+            self._closed.amend(made[at], times[at : at + 1])
+        self._closed.put(second, made[len(revised) :], times[len(revised) :])
+        return ClosedSecond(second + 1, made, whole)

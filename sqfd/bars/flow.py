@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqfd.bars.index import SILENT_S, Index, share
+from sqfd.bars.recent import Recent
 from sqfd.model import FLOW, PPM, USD_LIKE, Bars, ClosedSecond, Flow, Market
 
 WEIGHT_MINUTES = 60
@@ -30,11 +31,11 @@ class FlowBuilder:
         self.revisable_s = revisable_s
         self._symbol: NDArray[np.int64] = np.zeros(0, np.int64)
         self._spot: NDArray[np.bool_] = np.zeros(0, np.bool_)
-        self._index = Index(len(self.symbols), revisable_s)
+        self._recent = Recent(revisable_s)
+        self._index = Index(len(self.symbols), self._recent)
         self._minutes: _Floats = np.zeros((WEIGHT_MINUTES, 0))
         self._weights: _Floats = np.zeros(0)
         self._minute = -1
-        self._cents: _Ints = np.zeros((revisable_s, 0, len(_AMOUNTS)), np.int64)
         self._whole: NDArray[np.bool_] = np.zeros((revisable_s, 0), np.bool_)
         self._shares: _Floats = np.zeros((revisable_s // 60 + 2, 0))
         """Each market's share of its symbol's expected volume, by minute."""
@@ -57,7 +58,6 @@ class FlowBuilder:
         self._spot = np.append(self._spot, np.array([m.kind == "spot" for m in markets], np.bool_))
         self._weights = np.append(self._weights, np.zeros(count))
         self._minutes = np.concatenate([self._minutes, np.zeros((WEIGHT_MINUTES, count))], axis=1)
-        self._cents = np.concatenate([self._cents, np.zeros((self.revisable_s, count, 4), np.int64)], axis=1)
         self._whole = np.concatenate([self._whole, np.zeros((self.revisable_s, count), np.bool_)], axis=1)
         self._shares = np.concatenate([self._shares, np.zeros((len(self._shares), count))], axis=1)
 
@@ -78,8 +78,8 @@ class FlowBuilder:
         self._whole[slot[changed], market] = whole[changed]
         self._recovered.update((second, symbol) for second in seconds[changed].tolist())
 
-    def resume(self, flow: Flow, bars: Bars, second: int | None = None) -> None:
-        """Go on where an earlier run ended: newest prices and open interest of symbols, and the notional of the last hour.
+    def resume(self, flow: Flow, second: int | None = None) -> None:
+        """Go on where an earlier run ended: newest prices and open interest of symbols.
 
         `second`: the first that it did not close. What lies between it and the first close can be recovered.
         """
@@ -87,11 +87,16 @@ class FlowBuilder:
         for row in flow[np.argsort(flow["second"], kind="stable")]:
             self._index.price[row["symbol"]] = self._resumed[row["symbol"]] = row["price"]
             self._open_interest[row["symbol"]] = row["open_interest"]
-        notional = bars["vbuy"] + bars["vsell"]
-        np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, bars["market"]), notional)
-        if len(bars):
-            self._minute = int(bars["second"].max()) // 60
-            self._weights = self._minutes.sum(axis=0)
+
+    def recall(self, bars: Bars) -> None:
+        """Bars of the earlier run's last hour, by second, a stretch at a time: what markets are weighed by, and their last prices."""
+        if not len(bars):
+            return
+        cents, market = _cents(bars), bars["market"]
+        np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, market), (cents[:, 0] + cents[:, 1]) / CENTS)
+        self._index.recall(bars)
+        self._minute = int(bars["second"].max()) // 60
+        self._weights = self._minutes.sum(axis=0)
 
     def close(self, closed: ClosedSecond) -> Flow:
         """Rows of every symbol for `closed.second`, preceded by the rows of earlier seconds that it revises."""
@@ -100,10 +105,9 @@ class FlowBuilder:
             self._carry(max(self._next_second, second - self.revisable_s + 1), second)
         self._next_second = None
         self._turn_minute(second)
-        self._cents[second % self.revisable_s] = 0
-        of_now = closed.bars["second"] == second
-        revised = self._revise(closed.bars[~of_now], second)
-        rows = self._row(second, closed.bars[of_now], closed.whole)
+        late = int(np.count_nonzero(closed.bars["second"] < second))  # they stand first
+        revised = self._revise(closed.bars[:late], second)
+        rows = self._row(second, closed.bars[late:] if late else closed.bars, closed.whole)
         self._rows[second % self.revisable_s] = rows
         return np.concatenate([revised, rows])
 
@@ -118,7 +122,8 @@ class FlowBuilder:
         rows["price"] = rows["high"] = rows["low"] = self._index.price
         rows["open_interest"] = self._open_interest
         self._rows[slots] = rows
-        self._cents[slots], self._whole[slots] = 0, False
+        self._recent.forget(seconds.tolist())
+        self._whole[slots] = False
         self._shares[seconds // 60 % len(self._shares)] = self._known_shares()
         self._index.carry(seconds, self._weights)
 
@@ -142,7 +147,7 @@ class FlowBuilder:
     def _row(self, second: int, bars: Bars, whole: NDArray[np.bool_]) -> Flow:
         market = bars["market"]
         cents = _cents(bars)
-        self._cents[second % self.revisable_s, market] = cents
+        self._recent.put(second, bars)
         self._minutes[self._minute % WEIGHT_MINUTES, market] += (cents[:, 0] + cents[:, 1]) / CENTS
         rows = np.zeros(len(self.symbols), FLOW)
         rows["symbol"] = np.arange(len(self.symbols))
@@ -185,8 +190,8 @@ class FlowBuilder:
             slot = bar_second % self.revisable_s
             if symbol < 0 or second - bar_second >= self.revisable_s or self._rows[slot, 0]["second"] != bar_second:
                 continue
-            difference = cents[index] - self._cents[slot, market]
-            self._cents[slot, market] = cents[index]
+            difference = cents[index] - _cents(self._recent.find(bar_second, market)[0]).sum(axis=0)
+            self._recent.amend(bar)
             self._minutes[(bar_second // 60) % WEIGHT_MINUTES, market] += (difference[0] + difference[1]) / CENTS
             self._fill_amounts(self._rows[slot], np.array([market], np.int32), difference[None, :])
             self._index.amend(bar)

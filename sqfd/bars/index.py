@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sqfd.bars.recent import Recent
 from sqfd.model import NO_PRICE, PRICE_SCALE, Bars
 
 SILENT_S = 60
@@ -29,16 +30,16 @@ class Prices(NamedTuple):
 
 
 class Index:
-    """Last prices of all markets, and the bars of the last `revisable_s` seconds to make prices of the past again."""
+    """Last prices of all markets; prices of the past are made again from the bars of the last seconds."""
 
-    def __init__(self, symbols: int, revisable_s: int) -> None:
-        self._symbols, self._revisable_s = symbols, revisable_s
+    def __init__(self, symbols: int, recent: Recent) -> None:
+        """`recent`: the bars of closed seconds, kept up to date by its owner before `amend` and `again` are called."""
+        self._symbols, self._recent = symbols, recent
         self._symbol: _Ints = np.zeros(0, np.int64)
         self._units: _Floats = np.zeros(0)
         self._last: _Floats = np.zeros(0)
         self._traded: _Ints = np.zeros(0, np.int64)
-        self._recent: _Floats = np.full((revisable_s, 0, len(PARTS)), np.nan)
-        self._weights: _Floats = np.zeros((revisable_s // MINUTE_S + 2, 0))
+        self._weights: _Floats = np.zeros((recent.revisable_s // MINUTE_S + 2, 0))
         self.price: _Ints = np.full(symbols, NO_PRICE, np.int64)
         """Newest price of each symbol."""
 
@@ -48,13 +49,16 @@ class Index:
         self._symbol, self._units = np.append(self._symbol, symbol), np.append(self._units, units)
         self._last = np.append(self._last, np.zeros(count))
         self._traded = np.append(self._traded, np.full(count, -(1 << 40), np.int64))
-        empty = np.full((self._revisable_s, count, len(PARTS)), np.nan)
-        self._recent = np.concatenate([self._recent, empty], axis=1)
         self._weights = np.concatenate([self._weights, np.zeros((len(self._weights), count))], axis=1)
+
+    def recall(self, bars: Bars) -> None:
+        """Bars of an earlier run, by second: the last prices of their markets."""
+        bars = bars[~np.isnan(bars["close"])]
+        self._last[bars["market"]] = bars["close"] / self._units[bars["market"]]  # of several, the last stays
+        self._traded[bars["market"]] = bars["second"]
 
     def carry(self, seconds: _Ints, weights: _Floats) -> None:
         """Seconds in which nothing was heard."""
-        self._recent[seconds % self._revisable_s] = np.nan
         self._weights[seconds // MINUTE_S % len(self._weights)] = weights
 
     def close(self, second: int, bars: Bars, weights: _Floats) -> Prices:
@@ -62,9 +66,6 @@ class Index:
         bars = bars[~np.isnan(bars["close"])]
         market = bars["market"]
         values = np.stack([bars[name] / self._units[market] for name in PARTS], axis=1)
-        recent = self._recent[second % self._revisable_s]
-        recent[:] = np.nan
-        recent[market] = values
         self._weights[second // MINUTE_S % len(self._weights)] = weights
         self._last[market], self._traded[market] = values[:, 0], second
         high, low = self._last.copy(), self._last.copy()
@@ -82,7 +83,6 @@ class Index:
         if np.isnan(bar["close"]):
             return
         market, second = int(bar["market"]), int(bar["second"])
-        self._recent[second % self._revisable_s, market] = [bar[name] / self._units[market] for name in PARTS]
         if second >= self._traded[market]:
             self._last[market], self._traded[market] = bar["close"] / self._units[market], second
 
@@ -93,7 +93,7 @@ class Index:
         """
         chosen = np.flatnonzero(self._symbol == symbol)
         back = np.arange(seconds[0] - SILENT_S + 1, seconds[-1] + 1)
-        recent = self._recent[back % self._revisable_s][:, chosen]
+        recent = self._prices(int(back[0]), len(back), chosen)
         at = np.arange(len(back))[:, None]
         newest = np.maximum.accumulate(np.where(np.isnan(recent[:, :, 0]), -1, at), axis=0)
         alive = (newest >= 0) & (at - newest < SILENT_S)
@@ -108,6 +108,17 @@ class Index:
         price = _logs(means[0], priced, np.zeros(len(seconds), np.int64))
         carried = np.where(known >= 0, price[np.maximum(known, 0)], before)
         return Prices(carried, _logs(means[1], priced, carried), _logs(means[2], priced, carried))
+
+    def _prices(self, first: int, seconds: int, markets: _Ints) -> _Floats:
+        """Seconds × markets × PARTS, NaN where nothing traded."""
+        place = np.full(len(self._symbol), -1, np.int64)
+        place[markets] = np.arange(len(markets))
+        bars = self._recent.between(first, first + seconds - 1)
+        bars = bars[(place[bars["market"]] >= 0) & ~np.isnan(bars["close"])]
+        found = np.full((seconds, len(markets), len(PARTS)), np.nan)
+        values = np.stack([bars[name] / self._units[bars["market"]] for name in PARTS], axis=1)
+        found[bars["second"] - first, place[bars["market"]]] = values
+        return found
 
 
 def share(weights: _Floats, symbol: _Ints, symbols: int) -> _Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqfd.bars.builder import Builder
 from sqfd.bars.flow import FlowBuilder
 from sqfd.bars.watermark import Watermark
-from sqfd.model import Bars, ClosedSecond, Flow, Market
+from sqfd.model import ClosedSecond, Flow, Market
 
 
 class Closed(NamedTuple):
@@ -40,10 +40,11 @@ class Seconds:
         self.markets += markets
         return self.builder.add_markets(len(markets))
 
-    def resume(self, second: int, flow: Flow, bars: Bars) -> None:
-        """Go on after a run that closed everything before `second`; see `FlowBuilder.resume`."""
-        self.builder.resume(second)
-        self.flow.resume(flow, bars, second)
+    def resume(self, second: int, flow: Flow) -> None:
+        """Go on after a run that closed everything before `second` (0: there was none); see `FlowBuilder.resume`."""
+        if second:
+            self.builder.resume(second)
+        self.flow.resume(flow, second or None)
 
     def cover(self, market: int, from_s: int, until_s: int, whole: Callable[[int], bool]) -> None:
         """What is known of a market's feed changed for the seconds `from_s <= second < until_s`.

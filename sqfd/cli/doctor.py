@@ -240,7 +240,8 @@ async def _websocket(exchange: Exchange, endpoint: str, config: Config) -> Check
     try:
         connection = await connect(
             where,
-            lambda frame, text: None,
+            lambda frame, text, last=True: None,
+            lambda: None,
             transport=config.feed.transport,
             max_bytes=config.feed.max_frame_bytes,
             timeout_s=config.feed.connect_timeout_s,

@@ -25,11 +25,8 @@ class Assembler:
         self._parts: list[bytes] = []
         self._size = 0
         self._text = False
-
-    @property
-    def busy(self) -> bool:
+        self.busy = False
         """Whether a message has begun that has not ended."""
-        return bool(self._parts)
 
     def whole(self, data: bytes, text: bool) -> bytes:
         """An unfragmented message. Raises Refused where another has not ended, text is not UTF-8, or it is a bomb."""
@@ -53,17 +50,22 @@ class Assembler:
         if not last:
             return None
         message = b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
+        self._forget()
         _check(message, self._text)
         return message, self._text
 
     def _add(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > self._max_bytes or len(self._parts) >= FRAGMENTS:
-            self._parts.clear()
+            self._forget()
             raise Refused(1009, f"a message of more than {self._max_bytes} bytes or {FRAGMENTS} fragments")
         self._parts.append(data)
+        self.busy = True
+
+    def _forget(self) -> None:
+        self._parts.clear()
+        self._size = 0
+        self.busy = False
 
 
 def _check(data: bytes, text: bool) -> None:

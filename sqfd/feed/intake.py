@@ -1,4 +1,4 @@
-"""What received events do to bars and counters: the hot path. Pure.
+"""What received events do to bars and counters: the hot path (`Source.take`). Pure.
 
 Conservation holds at any moment, per market and in total: received = aggregated + duplicate + late + malformed. What is
 not a live trade of a collected market (excluded rows, images, unknown messages) is counted apart, with its reason.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -18,6 +19,7 @@ from sqfd.feed.coverage import Ledger, State
 from sqfd.feed.dedup import Content, Dedup, Gapless, dedup_for
 from sqfd.feed.holes import Hole, Verdict, Watch
 from sqfd.feed.liveness import Pace
+from sqfd.feed.session import Heard, prove
 
 REASONS = 64
 """Reasons that are told apart per exchange; any more are counted together."""
@@ -29,10 +31,10 @@ _NUMBER = re.compile(r"\d+")
 class Sink(Protocol):
     """Who takes trades: the bar builder."""
 
-    def trade(self, market: int, trade: Trade, recv_ms: float) -> bool:
-        """Add a trade; False when it came too late and was dropped."""
+    def adder(self, market: int) -> Callable[[Trade], bool]:
+        """What adds a trade of that market; False when it came too late and was dropped."""
 
-    def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
+    def liquidation(self, market: int, liquidation: Liquidation) -> bool:
         """Add a forced order; False when it came too late and was dropped."""
 
     def recovered(self, market: int, trade: Trade, first: bool) -> bool:
@@ -77,10 +79,12 @@ class MarketFeed:
     """One collected market: its place in the bars, its memory of trades, its counters."""
 
     __slots__ = (
+        "add",
         "aggregated",
         "dedup",
         "duplicate",
         "first_ms",
+        "force",
         "instrument",
         "late",
         "ledger",
@@ -91,7 +95,6 @@ class MarketFeed:
         "newest",
         "newest_ms",
         "pace",
-        "received",
         "recovered",
         "recv_ms",
         "refused",
@@ -100,19 +103,23 @@ class MarketFeed:
         "watch",
     )
 
-    def __init__(self, market: int, instrument: Instrument, endpoint: Endpoint) -> None:
+    def __init__(self, market: int, instrument: Instrument, endpoint: Endpoint, sink: Sink) -> None:
         self.market = market
         self.instrument = instrument
+        self.add = sink.adder(market)
+        """Takes new trades. Whoever wants to see them puts itself before it."""
+        self.force: Callable[[Liquidation], bool] = partial(sink.liquidation, market)
+        """Takes new liquidations, in the same way."""
         self.dedup: Dedup = dedup_for(endpoint)
         self.seen = self.dedup.seen
         self.seen_liquidation = Content().seen  # they have no ids worth the name
         self.watch = Watch(self.dedup)
         self.ledger = Ledger()
         self.pace = Pace()
-        self.received = self.aggregated = self.duplicate = self.late = self.malformed = 0
+        self.aggregated = self.duplicate = self.late = self.malformed = 0
         self.liquidations = self.liquidations_late = self.recovered = 0
         self.first_ms: int | None = None
-        """Trade time of the first accepted trade."""
+        """Trade time of the first trade that came."""
         self.newest_ms = 0
         """Newest trade time that was accepted; 0 before the first."""
         self.newest: Trade | None = None
@@ -121,6 +128,11 @@ class MarketFeed:
         """Why the exchange refuses to send it, in its words; empty while it does not."""
         self.recv_ms = 0.0
         """When a trade was last received, duplicates included."""
+
+    @property
+    def received(self) -> int:
+        """Each of them ended in one place."""
+        return self.aggregated + self.duplicate + self.late + self.malformed
 
     def counts(self) -> Counts:
         return Counts(
@@ -213,19 +225,110 @@ class ExchangeCounts:
 
 
 class Source:
-    """One connection's way into the intake: which market a wire symbol is, on that endpoint."""
+    """One connection's way into the bars: which market a wire symbol is, on that endpoint."""
 
-    __slots__ = ("connection", "counts", "delay_ms", "exchange", "feeds", "least_delay_ms")
+    __slots__ = (
+        "_new",
+        "_offsets",
+        "_routes",
+        "connection",
+        "counts",
+        "data_ms",
+        "delay_ms",
+        "exchange",
+        "feeds",
+        "least_delay_ms",
+        "proven",
+        "topics",
+    )
 
-    def __init__(self, exchange: str, feeds: Mapping[str, MarketFeed], counts: ExchangeCounts, connection: int) -> None:
+    def __init__(
+        self,
+        exchange: str,
+        feeds: Mapping[str, MarketFeed],
+        counts: ExchangeCounts,
+        connection: int,
+        offsets: Offsets,
+        topics: Mapping[str, Heard] | None = None,
+        proven: Callable[[Heard, float], None] = prove,
+    ) -> None:
         self.exchange = exchange
         self.feeds = feeds
         self.counts = counts
         self.connection = connection
+        self.topics = topics or {}
+        """What its session knows of these markets, by wire symbol."""
+        self.proven = proven
+        """Told when a market's first trade comes by it."""
+        self.data_ms: float | None = None
+        """When a trade last arrived, repeated ones included."""
         self.delay_ms: float | None = None
         """Receive time − trade time of the last new trade."""
         self.least_delay_ms: float | None = None
         """The least of them on this connection."""
+        self._offsets = offsets
+        self._routes: dict[str, tuple[MarketFeed, Heard]] = {}
+        self._new: Trade | None = None
+        """The last new trade since `settle`."""
+
+    def take(self, events: Sequence[Event], recv_ms: float) -> list[Event] | None:
+        """Add the trades among these to their bars, once each; gives the other events back, if there are any."""
+        routes, connection = self._routes, self.connection
+        others: list[Event] | None = None
+        for event in events:
+            if type(event) is not Trade:
+                others = others or []
+                others.append(event)
+                continue
+            try:
+                feed, topic = routes[event.instrument.symbol]
+            except KeyError:
+                route = self._meet(event)
+                if route is None:
+                    continue
+                feed, topic = route
+            self.data_ms = topic.data_ms = feed.recv_ms = recv_ms
+            if topic.live_ms is None:
+                self.proven(topic, recv_ms)
+            newest_ms = feed.newest_ms
+            # What is called is read from its slot first: Python finds it faster so than as a method.
+            seen = feed.seen
+            if seen(event, connection, newest_ms):
+                feed.duplicate += 1
+                continue
+            add = feed.add
+            if not add(event):
+                feed.late += 1
+                continue
+            feed.aggregated += 1
+            self._new = event
+            ts_ms = event.ts_ms
+            if ts_ms >= newest_ms:
+                feed.newest_ms = ts_ms
+                feed.newest = event
+        return others
+
+    def _meet(self, trade: Trade) -> tuple[MarketFeed, Heard] | None:
+        """A market that did not trade before on this connection."""
+        symbol = trade.instrument.symbol
+        feed = self.feeds.get(symbol)
+        if feed is None:
+            _count(self.counts.excluded, "not collected")
+            return None
+        if feed.first_ms is None:
+            feed.first_ms = trade.ts_ms
+        route = self._routes[symbol] = feed, self.topics.get(symbol) or Heard()
+        return route
+
+    def settle(self, recv_ms: float) -> None:
+        """After all that was read at once: learn the exchange's clock from the last new trade."""
+        if self._new is None:
+            return
+        self.delay_ms = delay_ms = recv_ms - self._new.ts_ms
+        self._new = None
+        if self.least_delay_ms is None or delay_ms < self.least_delay_ms:
+            self.least_delay_ms = delay_ms
+        self._offsets.observe(self.exchange, delay_ms)
 
 
 class Intake:
@@ -240,25 +343,30 @@ class Intake:
         self.markets: dict[int, MarketFeed] = {}
         self.exchanges: dict[str, ExchangeCounts] = {}
 
-    def divert(self, sink: Sink) -> Sink:
-        """From the next frame on trades go to `sink`; gives the one before, which the new one should hand them to."""
-        before, self._sink = self._sink, sink
-        return before
-
     def add(self, market: int, instrument: Instrument, endpoint: Endpoint) -> MarketFeed:
         """Collect a market under that index. Raises ValueError when the index or the instrument is taken."""
         feeds = self._feeds.setdefault((instrument.exchange, instrument.endpoint), {})
         if market in self.markets or instrument.symbol in feeds:
             raise ValueError(f"{instrument.market} is collected already, or index {market} is taken")
-        feed = self.markets[market] = feeds[instrument.symbol] = MarketFeed(market, instrument, endpoint)
+        feed = self.markets[market] = feeds[instrument.symbol] = MarketFeed(market, instrument, endpoint, self._sink)
         self._by_base.setdefault(instrument.base, []).append(feed)
         return feed
 
-    def source(self, exchange: str, endpoint: str) -> Source:
-        """The way in for a new connection. Connections are numbered for as long as the process runs."""
+    def source(
+        self,
+        exchange: str,
+        endpoint: str,
+        topics: Mapping[str, Heard] | None = None,
+        proven: Callable[[Heard, float], None] = prove,
+    ) -> Source:
+        """The way in for a new connection. Connections are numbered for as long as the process runs.
+
+        `topics`: what its session knows of markets, by wire symbol; `proven` is told when one's first trade comes.
+        """
         self._connections += 1
         counts = self.exchanges.setdefault(exchange, ExchangeCounts())
-        return Source(exchange, self._feeds.setdefault((exchange, endpoint), {}), counts, self._connections)
+        feeds = self._feeds.setdefault((exchange, endpoint), {})
+        return Source(exchange, feeds, counts, self._connections, self._offsets, topics, proven)
 
     def instruments(self, exchange: str) -> dict[str, Instrument]:
         """The collected instruments of an exchange by wire symbol; derivatives win where spot has the same symbol."""
@@ -267,37 +375,15 @@ class Intake:
 
     def take(self, source: Source, events: Sequence[Event], recv_ms: float) -> None:
         """All data events of one frame."""
-        feeds, connection, add = source.feeds, source.connection, self._sink.trade
-        newest: Trade | None = None
+        others = source.take(events, recv_ms)
+        if others is not None:
+            self.take_others(source, others, recv_ms)
+        source.settle(recv_ms)
+
+    def take_others(self, source: Source, events: Sequence[Event], recv_ms: float) -> None:
+        """Data events that are no trades."""
         for event in events:
-            if type(event) is not Trade:
-                self._other(source, event, recv_ms)
-                continue
-            feed = feeds.get(event.instrument.symbol)
-            if feed is None:
-                _count(source.counts.excluded, "not collected")
-                continue
-            feed.received += 1
-            feed.recv_ms = recv_ms
-            if feed.seen(event, connection, feed.newest_ms):
-                feed.duplicate += 1
-                continue
-            if not add(feed.market, event, recv_ms):
-                feed.late += 1
-                continue
-            feed.aggregated += 1
-            ts_ms = event.ts_ms
-            if ts_ms >= feed.newest_ms:
-                feed.newest_ms = ts_ms
-                feed.newest = event
-                if feed.first_ms is None:
-                    feed.first_ms = ts_ms
-            newest = event
-        if newest is not None:
-            source.delay_ms = delay_ms = recv_ms - newest.ts_ms
-            if source.least_delay_ms is None or delay_ms < source.least_delay_ms:
-                source.least_delay_ms = delay_ms
-            self._offsets.observe(source.exchange, delay_ms)
+            self._other(source, event, recv_ms)
 
     def excluded(self) -> dict[str, int]:
         """Rows of all exchanges that are no trades of collected markets, by reason."""
@@ -326,7 +412,6 @@ class Intake:
                 if feed is None:
                     counts.malformed += 1
                 else:
-                    feed.received += 1
                     feed.malformed += 1
             case Past():
                 counts.past += len(event.trades)
@@ -356,7 +441,6 @@ class Intake:
         rest = [trade for trade in trades if trade.ts_ms != before_ms]
         new = 0
         for trade in rest + edge[::-1]:
-            feed.received += 1
             if not feed.watch.admits(hole, trade, feed.newest_ms):
                 feed.duplicate += 1
             elif not self._sink.recovered(feed.market, trade, trade.ts_ms == before_ms):
@@ -394,7 +478,7 @@ class Intake:
             return
         if feed.seen_liquidation(_as_trade(event), source.connection, feed.newest_ms):
             _count(source.counts.excluded, "repeated liquidation")
-        elif self._sink.liquidation(feed.market, event, recv_ms):
+        elif feed.force(event):
             feed.liquidations += 1
         else:
             feed.liquidations_late += 1

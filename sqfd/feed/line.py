@@ -188,7 +188,7 @@ class Line:
             ack_timeout_s=settings.ack_timeout_s,
             spread=random.random(),
         )
-        source = self._intake.source(self._exchange.id, self.endpoint.name)
+        source = self._intake.source(self._exchange.id, self.endpoint.name, session.trade_topics, session.proven)
         record = None
         if self._recorder is not None:
             record = self._recorder.file(self._exchange.id, self.endpoint.name, source.connection)
@@ -196,6 +196,7 @@ class Line:
         connection = await self._connector(
             where,
             link.on_frame,
+            link.on_end,
             transport=settings.transport,
             max_bytes=settings.max_frame_bytes,
             timeout_s=settings.connect_timeout_s,

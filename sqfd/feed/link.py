@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
-from exchanges.api import Exchange
+from exchanges.api import Event, Exchange
 from sqfd.clock import Clock
 from sqfd.feed.intake import Intake, MarketFeed, Source
 from sqfd.feed.liveness import OTHERS, connection_proof_s, market_proof_s
@@ -52,27 +53,53 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._paced_ms = 0.0
+        self._frames = 0
+        """Taken of those that were read together."""
+        self._now_ms = 0.0
+        """When they were read."""
+        self._recv_ms = 0
         self._frame_ms = session.frame_ms
         self._frame_looks = 0
         self._frame_pause_ms = 0.0
 
     # --- frames -----------------------------------------------------------------------------------------------------
 
-    def on_frame(self, frame: bytes, text: bool) -> None:
-        """Everything that one frame causes, at once."""
-        now_ms = self._clock.now_ms()
-        if self._record is not None:
-            self._record.add(now_ms, frame, text)
-        session = self.session
+    def on_frame(self, frame: bytes, text: bool, last: bool = True) -> None:
+        """Everything that one frame causes, at once. `last`: of those that were read from the socket together."""
+        now_ms = self._now_ms if self._frames else self._begin()
+        self._frames += 1
         try:
-            events = session.received(frame, now_ms)
-            if events:
-                self._intake.take(self.source, events, now_ms)
-            if session.pending:
-                self._flush(now_ms)
+            others = self.source.take(self.session.received(frame, self._recv_ms), now_ms)
+            if others is not None:
+                self._take_others(others, now_ms)
+            if self._record is not None:
+                self._record.add(now_ms, frame, text)
+            if last:
+                self.on_end()
         except Exception:
             self._log.exception("a frame could not be processed", frame=frame[:200])
             raise  # the transport ends this connection, and no other
+
+    def _begin(self) -> float:
+        """The first of several frames: they share their time of arrival."""
+        self._now_ms = now_ms = self._clock.now_ms()
+        self._recv_ms = int(now_ms)
+        return now_ms
+
+    def _take_others(self, events: Sequence[Event], now_ms: float) -> None:
+        """What is no trade."""
+        data = self.session.handle(events, now_ms)
+        if data:
+            self._intake.take_others(self.source, data, now_ms)
+        if self.session.pending:
+            self._flush(now_ms)
+
+    def on_end(self) -> None:
+        """All that was read together is taken."""
+        if self._frames:
+            self.source.settle(self._now_ms)
+            self.session.heard(self._frames, self.source.data_ms == self._now_ms, self._now_ms)
+            self._frames = 0
 
     def _flush(self, now_ms: float) -> None:
         if self._connection is None:
@@ -144,6 +171,7 @@ class Link:
     async def _run(self, connection: Connection) -> None:
         while self.ended is None:
             if connection.closed.done():
+                self.on_end()  # what came last may have been cut short
                 self.ended = connection.closed.result()
                 break
             await self._tick(self._clock.now_ms())

@@ -1,7 +1,7 @@
 """One connection's protocol without any I/O: what to send when, what an answer means, when to be replaced. Pure.
 
-A shell drives it: `opened`, then `received` for each frame and `tick` a few times a second; after each of them it sends
-what `to_send` gives. Data events come out of `received`; everything about the connection itself stays in here and is told
+A shell drives it: `opened`, then `received` and `handle` for each frame and `tick` a few times a second; after each of them
+it sends what `to_send` gives. Data events come out; everything about the connection itself stays in here and is told
 by `state`, `topics`, `replace` and `take_notices`.
 """
 
@@ -14,9 +14,9 @@ from typing import Literal
 import msgspec
 
 from exchanges.api import (
+    UNREADABLE,
     Acked,
     Alive,
-    BadMessage,
     Closing,
     Endpoint,
     Event,
@@ -28,7 +28,7 @@ from exchanges.api import (
     Rejected,
     Reply,
     Stream,
-    Trade,
+    unreadable,
 )
 from sqfd.feed.backoff import RateLimit
 
@@ -59,19 +59,33 @@ class Notice(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Topic:
-    """One subscription on this connection."""
+class Heard:
+    """When one connection brought a market's trades."""
 
-    __slots__ = ("asked_ms", "data_ms", "doubted", "group", "live_ms", "retry_ms", "state", "stream", "tries")
+    __slots__ = ("data_ms", "live_ms")
 
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.state: TopicState = "waiting"
-        self.asked_ms = 0.0
+    def __init__(self) -> None:
         self.data_ms: float | None = None
         """When its data last arrived; None before: it is live from its first trade."""
         self.live_ms: float | None = None
         """When it became live."""
+
+
+def prove(heard: Heard, now_ms: float) -> None:
+    """Its first trade came, on a connection that nobody looks after: a recording."""
+    heard.live_ms = now_ms
+
+
+class Topic(Heard):
+    """One subscription on this connection."""
+
+    __slots__ = ("asked_ms", "doubted", "group", "retry_ms", "state", "stream", "tries")
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self.stream = stream
+        self.state: TopicState = "waiting"
+        self.asked_ms = 0.0
         self.doubted = False
         """It fell silent on this connection: only its own data proves it again."""
         self.retry_ms = float("-inf")
@@ -159,46 +173,60 @@ class Session:
         if self.state == "connecting":  # frames may have come with the handshake
             self._enter("subscribing", now_ms)
 
-    def received(self, frame: bytes | memoryview, now_ms: float) -> Sequence[Event]:
-        """Read one frame; returns its data events. A frame that cannot be read gives one `Malformed`."""
-        self.frames += 1
-        self.frame_ms = now_ms
+    def received(self, frame: bytes | memoryview, recv_ms: int) -> Sequence[Event]:
+        """What one frame means. One that cannot be read gives one `Malformed`.
+
+        The caller adds the trades to the bars and marks their topics (`Source.take`), gives everything else to `handle`, and
+        tells `heard` when it took all that was read at once.
+        """
         try:
-            events = self._decoder.decode(frame, int(now_ms))
-        except BadMessage as error:
-            return (Malformed(str(error)),)
-        control = False
-        last: Instrument | None = None
+            return self._decoder.read(frame, recv_ms)
+        except UNREADABLE as error:
+            return (Malformed(unreadable(error)),)
+
+    def handle(self, events: Sequence[Event], now_ms: float) -> list[Event]:
+        """Take what is about the connection out of these events; returns the others, which are data."""
+        data: list[Event] = []
         for event in events:
-            if type(event) is Trade:
-                if event.instrument is last:  # most frames carry one market
-                    continue
-                last = event.instrument
-                topic = self._by_symbol.get(last.symbol)
-                if topic is not None and topic.live_ms is not None:
-                    topic.data_ms = self.data_ms = now_ms
-                else:
-                    self._data(topic, now_ms)
-            elif type(event) is Liquidation:
-                self._data(self._liquidations_by_symbol.get(event.instrument.symbol), now_ms)
-            elif type(event) in _CONTROL:
-                control = True
+            if type(event) in _CONTROL:
                 self._control(event, now_ms)
-        return [event for event in events if type(event) not in _CONTROL] if control else events
+                continue
+            if type(event) is Liquidation:
+                topic = self._liquidations_by_symbol.get(event.instrument.symbol)
+                if topic is not None:
+                    self._works(topic, now_ms)
+                self._data(now_ms)
+            data.append(event)
+        return data
+
+    def heard(self, frames: int, trades: bool, now_ms: float) -> None:
+        """So many frames were read at once, with trades in them or without."""
+        self.frames += frames
+        self.frame_ms = now_ms
+        if trades:
+            self.data_ms = now_ms
+
+    def proven(self, topic: Heard, now_ms: float) -> None:
+        """A market's first trade came, after the start or a renewed subscription."""
+        self._works(topic, now_ms)
+        self._data(now_ms)
 
     def prove(self, symbol: str, now_ms: float) -> None:
         """The caller knows that this market's topic works although it has not traded on this connection yet."""
-        self._data(self._by_symbol.get(symbol), now_ms, alone=True)
-
-    def _data(self, topic: Topic | None, now_ms: float, alone: bool = False) -> None:
+        topic = self._by_symbol.get(symbol)
         if topic is not None:
-            topic.data_ms = now_ms
-            if topic.live_ms is None:
-                topic.live_ms, topic.tries, topic.doubted = now_ms, 0, False
-            if topic.state != "acked":
-                topic.state = "acked"  # data is the better acknowledgement
-        if alone:
-            return
+            self._works(topic, now_ms)
+
+    def _works(self, topic: Heard, now_ms: float) -> None:
+        topic.data_ms = now_ms
+        if topic.live_ms is None:
+            topic.live_ms = now_ms
+            if isinstance(topic, Topic):
+                topic.tries, topic.doubted = 0, False
+        if isinstance(topic, Topic):
+            topic.state = "acked"  # data is the better acknowledgement
+
+    def _data(self, now_ms: float) -> None:
         self.data_ms = now_ms
         if self.state != "live":
             self._enter("live", now_ms)

@@ -35,10 +35,20 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 
 from exchanges.api import Frame
+from exchanges.numbers import SMALL_BYTES
 from sqfd.feed.frames import Assembler, Refused
 
-OnFrame = Callable[[bytes, bool], None]
-"""(message, whether it is text). Called in the event loop; must not block."""
+
+class OnFrame(Protocol):
+    """Who takes messages. Called in the event loop; must not block."""
+
+    def __call__(self, frame: bytes, text: bool, last: bool = True) -> None:
+        """`last`: of those that were read together. Where it was none, `OnEnd` is called after what was read."""
+
+
+OnEnd = Callable[[], None]
+"""What was read together ended with something else than a message."""
+
 
 TransportName = Literal["picows", "websockets"]
 
@@ -48,6 +58,8 @@ _silent.propagate = False
 """The libraries' own log lines would repeat, per frame, what the connection's reason says once."""
 
 
+CONTROL_BYTES = 125
+"""The longest payload of a ping, pong or close (RFC 6455, 5.5); picows refuses longer ones."""
 LINGER_S = 1.0
 """After this long a connection that we left is cut."""
 
@@ -100,6 +112,7 @@ class Connector(Protocol):
         self,
         url: str,
         on_frame: OnFrame,
+        on_end: OnEnd,
         *,
         transport: TransportName = "picows",
         max_bytes: int,
@@ -119,6 +132,7 @@ def tls() -> ssl.SSLContext:
 async def connect(
     url: str,
     on_frame: OnFrame,
+    on_end: OnEnd,
     *,
     transport: TransportName = "picows",
     max_bytes: int,
@@ -127,10 +141,11 @@ async def connect(
     deflate: bool = False,
 ) -> Connection:
     """Open a connection. `deflate` is offered by websockets only. Raises ConnectFailed, and nothing else."""
-    opener = _open_picows if transport == "picows" else _open_websockets
     try:
         async with asyncio.timeout(timeout_s):
-            return await opener(url, on_frame, max_bytes, timeout_s, headers or {}, deflate)
+            if transport == "picows":
+                return await _open_picows(url, on_frame, on_end, max_bytes, timeout_s, headers or {})
+            return await _open_websockets(url, on_frame, max_bytes, timeout_s, headers or {}, deflate)
     except TimeoutError as error:
         raise ConnectFailed(f"no handshake within {timeout_s:g} s") from error
     except OSError as error:
@@ -163,9 +178,10 @@ _PING, _PONG, _CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
 class _Picows(WSListener):
     """One connection by picows: listener and connection in one."""
 
-    def __init__(self, on_frame: OnFrame, max_bytes: int) -> None:
+    def __init__(self, on_frame: OnFrame, on_end: OnEnd, max_bytes: int) -> None:
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self._on_frame = on_frame
+        self._on_end = on_end
         self._assembler = Assembler(max_bytes)
         self._end: Closed | None = None
         """Why it ends, as soon as that is known: what arrives afterwards is dropped."""
@@ -178,25 +194,41 @@ class _Picows(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._end is not None:
             return
+        # Attributes of a frame are dear (its type costs as much as all that the bars do with a trade): within a run of frames
+        # that were read together, what protects us is checked of each (size, fragments, text), and what only judges the peer
+        # (reserved bits, a continuation of nothing) of the last.
+        if (
+            frame.fin
+            and CONTROL_BYTES < frame.payload_size <= SMALL_BYTES
+            and not (self._assembler.busy or frame.last_in_buffer)
+        ):
+            data = frame.get_payload_as_bytes()
+            if data.isascii():
+                on_frame = self._on_frame
+                on_frame(data, True, False)
+                return
         try:
-            if frame.rsv1 or frame.rsv2 or frame.rsv3:
-                raise Refused(1002, "reserved bits are set")
             self._frame(transport, frame)
         except Refused as refusal:
             self._cut(transport, refusal.code, refusal.reason)
+        if frame.last_in_buffer:
+            self._on_end()
 
     def _frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Any frame, with every check."""
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            raise Refused(1002, "reserved bits are set")
         kind = frame.msg_type
         data = frame.get_payload_as_bytes()
         if kind is _TEXT or kind is _BINARY:
             if frame.fin:
-                self._on_frame(self._assembler.whole(data, kind is _TEXT), kind is _TEXT)
+                self._on_frame(self._assembler.whole(data, kind is _TEXT), kind is _TEXT, False)
             else:
                 self._assembler.begin(data, kind is _TEXT)
         elif kind is _CONTINUATION:
             message = self._assembler.go_on(data, frame.fin)
             if message is not None:
-                self._on_frame(*message)
+                self._on_frame(*message, False)
         elif kind is _PING:
             transport.send_pong(data)
         elif kind is _CLOSE:
@@ -266,11 +298,11 @@ class _Picows(WSListener):
 
 
 async def _open_picows(
-    url: str, on_frame: OnFrame, max_bytes: int, timeout_s: float, headers: Mapping[str, str], deflate: bool
+    url: str, on_frame: OnFrame, on_end: OnEnd, max_bytes: int, timeout_s: float, headers: Mapping[str, str]
 ) -> Connection:
     try:
         _, listener = await ws_connect(
-            lambda: _Picows(on_frame, max_bytes),
+            lambda: _Picows(on_frame, on_end, max_bytes),
             url,
             ssl_context=tls() if url.startswith("wss:") else None,
             websocket_handshake_timeout=timeout_s,
@@ -294,6 +326,10 @@ async def _open_picows(
 
 
 # --- websockets -----------------------------------------------------------------------------------------------------
+
+
+SLICE_BYTES = 16_384
+"""The library parses all that it is given before we see a frame of it: 256 kB of empty ones would cost 8 MB."""
 
 
 class _Connect(websockets_connect):
@@ -323,9 +359,9 @@ class _Client(ClientConnection):
             if frame.opcode is Opcode.CONT:
                 message = self.assembler.go_on(data, frame.fin)
                 if message is not None:
-                    self.on_frame(*message)
+                    self.on_frame(*message, True)
             elif frame.fin:
-                self.on_frame(self.assembler.whole(data, text), text)
+                self.on_frame(self.assembler.whole(data, text), text, True)
             else:
                 self.assembler.begin(data, text)
         except Refused as refusal:
@@ -336,7 +372,10 @@ class _Client(ClientConnection):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        for start in range(0, len(data), SLICE_BYTES):
+            if self.end is not None:
+                return
+            super().data_received(data[start : start + SLICE_BYTES])
         # After its answer to a close frame or an offence, nothing more is read: the library would go on for a while.
         if self.end is None and self.response is not None and self.protocol.state is not State.OPEN:
             self.transport.close()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from exchanges.api import COUNT_MAX, NOTIONAL_MAX, PRICE_MAX, SIZE_MAX, TIME_MAX_MS
 from exchanges.archives import Layout
+from sqfd.history.columns import Column, columns_of
 
 Data = Literal["trades", "liquidations"]
 
@@ -37,8 +38,14 @@ Trades = NDArray[np.void]
 """Rows of TRADE, in the order of the file."""
 
 
-Columns = dict[str, Sequence[bytes]]
-"""The groups of all rows, by name."""
+def _int64(text: bytes) -> int:
+    """Past int64 there is no trade id: such a count is out of range."""
+    value = int(text)
+    return value if -(1 << 62) < value < 1 << 62 else 1 << 61
+
+
+_NUMBERS: Mapping[str, Callable[[bytes], float]] = {"price": float, "size": float}
+_WHOLE: Mapping[str, Callable[[bytes], int]] = {"time": int, "first": _int64, "last": _int64}
 
 
 class Bad(NamedTuple):
@@ -62,24 +69,19 @@ class Block(NamedTuple):
 
 def read_block(layout: Layout, block: bytes, first_line: int, symbol: str, data: Data) -> Block:
     """Read whole lines. `symbol`: rows of files that name one must have it, in any case."""
-    found = layout.line.findall(block)
-    bad: list[Bad] = []
-    lines: NDArray[np.int64]
-    if len(found) == block.count(b"\n") + (not block.endswith(b"\n")):
-        lines = np.arange(first_line, first_line + len(found))
-    else:
-        found, numbers, bad = _one_by_one(layout, block, first_line)
-        lines = np.array(numbers, np.int64)
-    columns: Columns = dict(zip(layout.groups, zip(*found, strict=True), strict=True)) if found else {}
+    columns, lines, bad = _read(layout, block, first_line)
     others = sideless = 0
     if "symbol" in columns:
-        wanted = {name for name in set(columns["symbol"]) if name.decode(errors="replace").upper() == symbol.upper()}
-        mine = np.array([name in wanted for name in columns["symbol"]], bool)
-        sided = np.array([side != b"unknown" for side in columns["side"]], bool)
-        others, sideless = int(np.count_nonzero(~mine)), int(np.count_nonzero(mine & ~sided))
-        kept = np.flatnonzero(mine & sided).tolist()
-        columns = {name: [values[at] for at in kept] for name, values in columns.items()} if kept else {}
-        lines = lines[kept]
+        names, sides = columns["symbol"], columns["side"]
+        spelt = set(names)
+        wanted = {name for name in spelt if name.decode(errors="replace").upper() == symbol.upper()}
+        if wanted != spelt or b"unknown" in sides:
+            mine = np.array([name in wanted for name in names], bool)
+            sided = np.array([side != b"unknown" for side in sides], bool)
+            others, sideless = int(np.count_nonzero(~mine)), int(np.count_nonzero(mine & ~sided))
+            kept = np.flatnonzero(mine & sided)
+            columns = {name: _chosen(values, kept) for name, values in columns.items()}
+            lines = lines[kept]
     trades = _trades(columns, data)
     right = _in_range(trades)
     if not right.all():
@@ -87,6 +89,29 @@ def read_block(layout: Layout, block: bytes, first_line: int, symbol: str, data:
         bad += [Bad(int(lines[at]), "out of range", _told(trades, at)) for at in wrong]
         trades = trades[right]
     return Block(trades, bad, others, sideless)
+
+
+def _read(layout: Layout, block: bytes, first_line: int) -> tuple[dict[str, Column], NDArray[np.int64], list[Bad]]:
+    """(columns, number of each row's line, rows that are none)."""
+    quick = columns_of(layout, block)
+    if quick is not None:
+        return quick, np.arange(first_line, first_line + len(quick["time"])), []
+    found, bad = layout.line.findall(block), list[Bad]()
+    lines = np.arange(first_line, first_line + len(found))
+    if len(found) != block.count(b"\n") + (not block.endswith(b"\n")):
+        found, numbers, bad = _one_by_one(layout, block, first_line)
+        lines = np.array(numbers, np.int64)
+    columns: dict[str, Column] = dict(zip(layout.groups, zip(*found, strict=True), strict=True)) if found else {}
+    for name, number in _NUMBERS.items():
+        if name in columns:
+            columns[name] = np.fromiter(map(number, columns[name]), np.float64)
+    for name in _WHOLE.keys() & columns.keys():
+        columns[name] = np.fromiter(map(_WHOLE[name], columns[name]), np.int64)
+    return columns, lines, bad
+
+
+def _chosen(values: Column, kept: NDArray[np.int64]) -> Column:
+    return values[kept] if isinstance(values, np.ndarray) else [values[at] for at in kept.tolist()]
 
 
 def _one_by_one(layout: Layout, block: bytes, first_line: int) -> tuple[list[tuple[bytes, ...]], list[int], list[Bad]]:
@@ -101,32 +126,25 @@ def _one_by_one(layout: Layout, block: bytes, first_line: int) -> tuple[list[tup
     return found, numbers, bad
 
 
-def _trades(columns: Columns, data: Data) -> Trades:
+def _trades(columns: dict[str, Column], data: Data) -> Trades:
     trades = np.zeros(len(columns.get("time", ())), TRADE)
     if not columns:
         return trades
-    times = np.fromiter(map(int, columns["time"]), np.int64)
+    times = np.asarray(columns["time"])
     trades["ts_ms"] = np.where(times >= MICROSECONDS_FROM, times // 1000, times)
     for name in ("price", "size"):
-        trades[name] = np.fromiter(map(float, columns[name]), np.float64)
+        trades[name] = columns[name]
     if "maker" in columns:
         trades["buy"] = [flag not in _TRUE for flag in columns["maker"]]
     else:
         trades["buy"] = [side in _BUY for side in columns["side"]]
     trades["count"] = 1
     if "first" in columns:
-        first, last = (np.fromiter(map(_int64, columns[name]), np.int64) for name in ("first", "last"))
-        trades["count"] = last - first + 1
+        trades["count"] = np.asarray(columns["last"]) - np.asarray(columns["first"]) + 1
     trades["forced"] = data == "liquidations"
     if "forced" in columns:
         trades["forced"] = [flag == b"1" for flag in columns["forced"]]
     return trades
-
-
-def _int64(text: bytes) -> int:
-    """Past int64 there is no trade id: such a count is out of range."""
-    value = int(text)
-    return value if -(1 << 62) < value < 1 << 62 else 1 << 61
 
 
 def _in_range(trades: Trades) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ The path is read raw: aggr encodes `A+B` as one segment (`A%2BB`), pairs hold sl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote
 
@@ -93,6 +94,31 @@ async def from_journal(journal: Stored, wish: Wish) -> Bars:
         parts.append(combined(await journal.bars(wish.markets, start, end), wish.step_s))
         start = end
     return np.concatenate(parts) if parts else np.zeros(0, BAR)
+
+
+class Elsewhere(NamedTuple):
+    """Bars that left the journal are in a store that does not answer InfluxQL."""
+
+    where: str
+
+
+class Kept(Stored, Protocol):
+    """Knows how far its bars reach back."""
+
+    async def span(self) -> tuple[int, int]: ...
+
+
+async def from_journal_alone(journal: Kept, elsewhere: Elsewhere, wish: Wish) -> Bars:
+    """As `from_journal`. Raises Refused where some of it is kept elsewhere only."""
+    first, _ = await journal.span()
+    if wish.from_s < first:
+        since = datetime.fromtimestamp(first, UTC).isoformat()
+        raise Refused(
+            501,
+            f"bars before {since} are in {elsewhere.where} only, which does not answer InfluxQL: "
+            "ask its /api/v1/export for trades_1s_close and the other fields",
+        )
+    return await from_journal(journal, wish)
 
 
 async def from_rollups(rollups: Rollups, wish: Wish) -> Bars:

@@ -13,7 +13,7 @@ import orjson
 from aiohttp import web
 
 from sqfd.http import openapi
-from sqfd.http.aggr import Refused, Wish, document, from_influx, from_journal, parse
+from sqfd.http.aggr import Elsewhere, Refused, Wish, document, from_influx, from_journal, from_journal_alone, parse
 from sqfd.http.assets import Assets
 from sqfd.http.chart import candles
 from sqfd.http.guard import COOKIE, MAX_TARGET, add_headers, answer, guard, refusal
@@ -26,7 +26,7 @@ from sqfd.http.view import UnknownName, View
 from sqfd.influx.client import QueryError
 from sqfd.influx.history import History
 from sqfd.journal import JournaledSignal
-from sqfd.signals.redis import with_envelope
+from sqfd.signals.envelope import with_envelope
 
 QUIET_S = 2.0
 """Without a closed second the page is told anyway after this long, so that it sees the lag grow."""
@@ -51,7 +51,7 @@ class Server:
         self,
         settings: HttpSettings,
         view: View,
-        history: History | None = None,
+        history: History | Elsewhere | None = None,
         on_health: Callable[[str, Health], None] = lambda before, found: None,
     ) -> None:
         """`on_health` is told the state before and the new health when the state changes."""
@@ -164,7 +164,7 @@ class Server:
         return answer({"status": found.state, "why": found.why}, found.status)
 
     async def _health_detailed(self, request: web.Request) -> web.Response:
-        return answer(self._view.health_json(), self._view.health().status)
+        return answer(self._view.health_detailed(), self._view.health().status)
 
     async def _health_service(self, request: web.Request) -> web.Response:
         wanted = request.match_info["name"]
@@ -286,6 +286,8 @@ class Server:
         now_s = int(self._view.exchange_clock.now_ms() / 1e3)
         if self._history is None:
             return await from_journal(self._view.journal, wish)
+        if isinstance(self._history, Elsewhere):
+            return await from_journal_alone(self._view.journal, self._history, wish)
         return await from_influx(self._history, self._view.journal, wish, now_s)
 
 

@@ -20,7 +20,11 @@ class Endpoint(NamedTuple):
 SSE = "text/event-stream"
 ENDPOINTS = (
     Endpoint("/health", "200 while healthy or degraded, else 503.", errors=(503,)),
-    Endpoint("/health/detailed", "Every part's state, why, and since when.", errors=(503,)),
+    Endpoint(
+        "/health/detailed",
+        "Every part's state, why, and since when; and each cut of the last day in words.",
+        errors=(503,),
+    ),
     Endpoint(
         "/health/service/{name}", "One part: seconds, journal, influx, redis, loop or an exchange.", errors=(404, 503)
     ),

@@ -8,63 +8,60 @@ from contextlib import contextmanager
 import orjson
 
 from exchanges.api import Liquidation, Trade
-from sqfd.feed.intake import Intake, Sink
+from sqfd.feed.intake import Intake, MarketFeed
 from sqfd.http.stream import Broadcast, event
 
 
+class _Watched:
+    """One market's readers. Stands before its bars until `leave`."""
+
+    def __init__(self, feed: MarketFeed, readers: Broadcast) -> None:
+        self.readers = readers
+        self._feed, self._add, self._force = feed, feed.add, feed.force
+        feed.add, feed.force = self.add, self.force
+
+    def leave(self) -> None:
+        """Trades go to the bars alone again."""
+        self._feed.add, self._feed.force = self._add, self._force
+
+    def add(self, trade: Trade) -> bool:
+        """As the bars answer; the readers are told, late or not."""
+        taken = self._add(trade)
+        self.readers.send(event(_told("trade", trade, self._feed.recv_ms, taken)))
+        return taken
+
+    def force(self, liquidation: Liquidation) -> bool:
+        """As the bars answer."""
+        taken = self._force(liquidation)
+        self.readers.send(event(_told("liquidation", liquidation, self._feed.recv_ms, taken)))
+        return taken
+
+
 class Tap:
-    """Stands between the intake and the bars while at least one market is watched."""
+    """Shows the trades of markets while at least one reader watches them."""
 
     def __init__(self, intake: Intake, max_streams: int) -> None:
         self._intake, self._max_streams = intake, max_streams
-        self._bars: Sink | None = None
-        self._watched: dict[int, Broadcast] = {}
+        self._watched: dict[int, _Watched] = {}
 
     @contextmanager
     def watch(self, market: int) -> Iterator[Broadcast]:
         """Watch the market of that index; new trades go to the broadcast."""
-        readers = self._watched.setdefault(market, Broadcast(self._max_streams))
-        if self._bars is None:
-            self._bars = self._intake.divert(self)
+        watched = self._watched.get(market)
+        if watched is None:
+            watched = _Watched(self._intake.markets[market], Broadcast(self._max_streams))
+            self._watched[market] = watched
         try:
-            yield readers
+            yield watched.readers
         finally:
-            if not len(readers) and self._watched.get(market) is readers:
+            if not len(watched.readers) and self._watched.get(market) is watched:
                 del self._watched[market]
-            if not self._watched and self._bars is not None:
-                self._intake.divert(self._bars)
-                self._bars = None
+                watched.leave()
 
     def close(self) -> None:
         """End all streams."""
-        for readers in self._watched.values():
-            readers.close()
-
-    def trade(self, market: int, trade: Trade, recv_ms: float) -> bool:
-        """As the bars answer; a watched one is told, late or not."""
-        assert self._bars is not None
-        taken = self._bars.trade(market, trade, recv_ms)
-        if (readers := self._watched.get(market)) is not None:
-            readers.send(event(_told("trade", trade, recv_ms, taken)))
-        return taken
-
-    def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
-        """As the bars answer."""
-        assert self._bars is not None
-        taken = self._bars.liquidation(market, liquidation, recv_ms)
-        if (readers := self._watched.get(market)) is not None:
-            readers.send(event(_told("liquidation", liquidation, recv_ms, taken)))
-        return taken
-
-    def recovered(self, market: int, trade: Trade, first: bool) -> bool:
-        """As the bars answer; what was missing is not told, because it does not come now."""
-        assert self._bars is not None
-        return self._bars.recovered(market, trade, first)
-
-    @property
-    def oldest_ms(self) -> int:
-        assert self._bars is not None
-        return self._bars.oldest_ms
+        for watched in self._watched.values():
+            watched.readers.close()
 
 
 def _told(kind: str, one: Trade | Liquidation, recv_ms: float, taken: bool) -> bytes:

@@ -7,11 +7,11 @@ import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sqfd import __version__
+from sqfd import __version__, story
 from sqfd.alerts.sender import Alerts
 from sqfd.bars.seconds import Seconds
 from sqfd.clock import Clock
@@ -24,9 +24,14 @@ from sqfd.http.chart import newest
 from sqfd.influx.shipper import Shipper
 from sqfd.journal import Journal, JournaledSignal
 from sqfd.model import Market
-from sqfd.signals.redis import RedisPublisher
 from sqfd.stalls import Stalls
 
+if TYPE_CHECKING:
+    from sqfd.signals.redis import RedisPublisher
+
+TOLD = 50
+TOLD_MS = 24 * 3_600e3
+"""`/health/detailed` tells the newest gaps of the last day; `sqfd gaps` tells all that the journal has."""
 COVERAGE_MS = 3_600e3
 """Coverage of a market is told over the last hour, or since the start."""
 
@@ -115,6 +120,23 @@ class View:
         found = self.health()
         components = [one._asdict() for one in found.components]
         return {"status": found.state, "why": found.why, "instance": self.instance, "components": components}
+
+    def health_detailed(self) -> dict[str, Any]:
+        """Health, and what became of feeds lately: the story of each cut in words, newest first."""
+        return {**self.health_json(), "gaps": self.gaps()}
+
+    def gaps(self, count: int = TOLD) -> list[dict[str, Any]]:
+        """The newest cuts of this run: since when, which markets, how many trades were filled in, what is still missing."""
+        now_ms = self.exchange_clock.now_ms()
+        records = [
+            record
+            for feed in self.intake.markets.values()
+            for interval in feed.ledger.intervals
+            if interval.until_ms is None or interval.until_ms >= now_ms - TOLD_MS
+            for record in story.gap_records(feed.market, interval)
+        ]
+        told = story.together(sorted(records, key=lambda gap: gap.from_ms), [m.name for m in self.seconds.markets])
+        return [story.as_json(one, now_ms) for one in reversed(told[-count:])]
 
     # --- markets
 

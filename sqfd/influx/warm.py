@@ -62,6 +62,7 @@ class FlowReader:
                 bars = np.zeros(len(minutes), BAR)
                 bars["market"], bars["second"] = place, minutes * MINUTE_S
                 bars["vbuy"] = values["vbuy"] + values["vsell"]
+                bars["close"] = np.nan
                 rows.append(bars)
         return np.concatenate(rows) if rows else np.zeros(0, BAR)
 

@@ -307,6 +307,10 @@ class Journal:
         """See `JournalStore.positions`."""
         return await self._call(self._store.positions)
 
+    async def span(self) -> tuple[int, int]:
+        """See `JournalStore.span`."""
+        return await self._call(self._store.span)
+
     async def extent(self) -> list[Extent]:
         """See `JournalStore.extent`."""
         return await self._call(self._store.extent)

@@ -15,7 +15,6 @@ import random
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import orjson
@@ -27,8 +26,8 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from sqfd.clock import Clock
 from sqfd.journal.records import JournaledSignal
+from sqfd.signals.envelope import with_envelope
 from sqfd.signals.settings import RedisSettings
-from sqfd.signals.signal import published
 
 SINK = "redis"
 STREAM = "sqfd:signals"
@@ -62,15 +61,6 @@ def connect(settings: RedisSettings) -> Redis:
     if settings.password:
         options["password"] = settings.password
     return Redis.from_url(settings.address, **options)
-
-
-def with_envelope(signal: JournaledSignal, wall_ms: float, now_ms: float) -> bytes:
-    """The line as subscribers get it: the deterministic JSON and, as its last members, what this publication adds.
-
-    `latency_ms` counts from the close of the signal's second, which is its tick.
-    """
-    at = datetime.fromtimestamp(wall_ms / 1e3, UTC).isoformat(timespec="milliseconds")
-    return published(signal.line, signal.seq, at, round(now_ms - signal.tick * 1e3, 1))
 
 
 class RedisPublisher:

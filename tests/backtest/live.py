@@ -81,7 +81,7 @@ class Live:
 
     def trade(self, market: int, ts_ms: int, price: float, notional: float, buy: bool) -> None:
         trade = Trade(INSTRUMENT, ts_ms, price, notional / price, buy)
-        self.seconds.builder.trade(market, trade, float(ts_ms))
+        self.seconds.builder.trade(market, trade)
 
     def close(self, whole: Sequence[bool] = (True,) * len(MARKETS)) -> None:
         """One second is over."""

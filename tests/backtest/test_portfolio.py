@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import exchanges
 from sqfd.backtest.fees import LOWEST_TIER, fees_of
 from sqfd.backtest.portfolio import Portfolio
 from sqfd.backtest.prices import Prices
@@ -91,6 +92,19 @@ def test_money_is_conserved(trips: list[Any], terms: dict[str, Any], seed: int) 
         assert trade.net == pytest.approx(trade.gross - trade.slippage - trade.fees - trade.funding)
         assert trade.mae >= 0
         assert trade.mfe >= 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(trips=TRIPS, terms=TERMS, seed=st.integers(0, 999), holes=st.sampled_from([0.0, 0.3]))
+def test_cash_and_positions_are_the_equity(trips: list[Any], terms: dict[str, Any], seed: int, holes: float) -> None:
+    """At every tick equity is cash and what the trades then open held, at that tick's price."""
+    prices, signals = walk(seed, TICKS, 0.05, holes), known(round_trips(trips, TICKS))
+    portfolio, cash, equity = traded(prices, signals, BacktestSettings(**terms), [])
+    ticks, worth = T0 + np.arange(TICKS), cash.copy()
+    for trade in [*portfolio.trades, *portfolio.still_open()]:
+        held = (ticks >= trade.entry_tick) & ((ticks < trade.exit_tick) | (trade.exit_reasons == ("end_of_data",)))
+        worth += np.where(held, trade.quantity * prices.price[SYMBOLS.index(trade.symbol)], 0.0)
+    np.testing.assert_allclose(equity, worth, rtol=1e-9, atol=1e-6)
 
 
 @settings(max_examples=15, deadline=None)
@@ -195,3 +209,26 @@ def test_fees_can_be_replaced_and_unknown_exchanges_are_named() -> None:
     assert fees_of(BacktestSettings(exchange="MINE", taker_fee_bps=3.0, maker_fee_bps=-1.0)) == (-1.0, 3.0)
     with pytest.raises(ValueError, match="'MINE'; known: ASTER"):
         fees_of(msgspec.structs.replace(BacktestSettings(), exchange="MINE"))
+
+
+def test_every_exchange_has_fees() -> None:
+    """Each id that can be collected can be traded on paper; the taker never pays less than the maker."""
+    assert tuple(sorted(LOWEST_TIER)) == exchanges.IDS
+    assert all(fees.maker <= fees.taker for fees in LOWEST_TIER.values())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    trips=TRIPS,
+    seed=st.integers(0, 999),
+    exchange=st.sampled_from(exchanges.IDS),
+    order=st.sampled_from(["taker", "maker"]),
+)
+def test_fees_are_those_of_the_exchange(trips: list[Any], seed: int, exchange: str, order: str) -> None:
+    """Every fill of every trade pays exactly its exchange's rate of what it bought or sold, nothing else."""
+    chosen = BacktestSettings(exchange=exchange, order=order)
+    portfolio, _, _ = traded(walk(seed, TICKS), known(round_trips(trips, TICKS)), chosen, [])
+    rate = getattr(LOWEST_TIER[exchange], order) / 10_000
+    for trade in portfolio.trades:
+        quantity = trade.notional / trade.entry_price
+        assert trade.fees == pytest.approx(rate * quantity * (trade.entry_price + trade.exit_price), rel=1e-9)

@@ -82,7 +82,7 @@ def test_any_order_gives_the_twins_bars(steps: list[tuple[int, int, float, float
     taken, closed = [], []
     for market, ts_ms, price, size, buy, count, then_close in steps:
         one = trade(ts_ms, price, size, buy, count=count)
-        assert builder.trade(market, one, 0.0)
+        assert builder.trade(market, one)
         taken.append((market, one))
         if then_close and builder.next_second < START_MS // 1000 + 12:  # type: ignore[operator]  # started above
             closed.append(close(builder))
@@ -98,10 +98,10 @@ def test_each_tick_appears_once_and_in_order() -> None:
     """Tick k closes second k − 1, revisions first."""
     builder = Builder()
     builder.add_markets(2)
-    builder.trade(0, trade(100), 0.0)
+    builder.trade(0, trade(100))
     first = close(builder)
-    builder.trade(1, trade(1200), 0.0)
-    builder.trade(1, trade(300, price=7.0), 0.0)
+    builder.trade(1, trade(1200))
+    builder.trade(1, trade(300, price=7.0))
     second = close(builder)
     assert (first.tick, second.tick) == (START_MS // 1000 + 1, START_MS // 1000 + 2)
     assert second.bars["second"].tolist() == [first.second, second.second]
@@ -113,8 +113,8 @@ def test_too_late_and_too_far_ahead_are_counted() -> None:
     builder = Builder(revisable_s=5, ahead_s=60)
     builder.add_markets(1)
     builder.start(START_MS // 1000 + 100)
-    assert not builder.trade(0, trade(0), 0.0)
-    assert not builder.trade(0, trade(200_000), 0.0)
+    assert not builder.trade(0, trade(0))
+    assert not builder.trade(0, trade(200_000))
     assert builder.dropped == {"late": 1, "ahead": 1}
 
 
@@ -122,12 +122,12 @@ def test_liquidation_only_second_has_no_prices_and_no_volume() -> None:
     """A forced order from a liquidation feed is in lbuy/lsell only."""
     builder = Builder()
     builder.add_markets(1)
-    builder.liquidation(0, Liquidation(BTC, START_MS + 5, 100.0, 2.0, False), 0.0)
+    builder.liquidation(0, Liquidation(BTC, START_MS + 5, 100.0, 2.0, False))
     bar = close(builder).bars[0]
     assert bar["lsell"] == 200.0
     assert bar["lbuy"] == bar["vbuy"] == bar["vsell"] == bar["cbuy"] == 0
     assert all(np.isnan(bar[name]) for name in ("open", "high", "low", "close"))
-    builder.trade(0, trade(6, price=3.0), 0.0)
+    builder.trade(0, trade(6, price=3.0))
     revised = close(builder).bars[0]
     assert (revised["open"], revised["high"], revised["low"], revised["lsell"]) == (3.0, 3.0, 3.0, 200.0)
 
@@ -136,7 +136,7 @@ def test_forced_trade_is_volume_and_liquidation() -> None:
     """A liquidation flag on an ordinary trade counts in both, on the forced order's side."""
     builder = Builder()
     builder.add_markets(1)
-    builder.trade(0, trade(5, size=2.0, buy=True, forced=False), 0.0)
+    builder.trade(0, trade(5, size=2.0, buy=True, forced=False))
     bar = close(builder).bars[0]
     assert (bar["vbuy"], bar["lbuy"], bar["lsell"]) == (200.0, 0.0, 200.0)
 
@@ -145,9 +145,9 @@ def test_markets_can_join_later() -> None:
     """Markets added while running get the next indices, and keep what others have."""
     builder = Builder()
     assert builder.add_markets(1) == range(1)
-    builder.trade(0, trade(1), 0.0)
+    builder.trade(0, trade(1))
     assert builder.add_markets(2) == range(1, 3)
-    builder.trade(2, trade(2), 0.0)
+    builder.trade(2, trade(2))
     assert close(builder).bars["market"].tolist() == [0, 2]
 
 
@@ -156,8 +156,8 @@ def test_recovered_trades_find_their_place() -> None:
     builder = Builder()
     builder.add_markets(1)
     builder.start(START_MS // 1000)
-    builder.trade(0, trade(500, 10.0), 0.0)
-    builder.trade(0, trade(700, 20.0), 0.0)
+    builder.trade(0, trade(500, 10.0))
+    builder.trade(0, trade(700, 20.0))
     builder.close(np.ones(1, np.bool_))
     for ts_ms, price, first in ((500, 11.0, False), (700, 19.0, True), (600, 30.0, False)):
         assert builder.recovered(0, trade(ts_ms, price), first)
@@ -176,8 +176,8 @@ def test_seconds_of_an_earlier_run_are_left_alone() -> None:
     builder, first = Builder(), START_MS // 1000
     builder.add_markets(1)
     builder.resume(first)
-    assert not builder.trade(0, trade(-1), 0.0)  # as the first trade of the run, too
-    assert builder.trade(0, trade(5000), 0.0)
+    assert not builder.trade(0, trade(-1))  # as the first trade of the run, too
+    assert builder.trade(0, trade(5000))
     assert builder.next_second == first
     close(builder)
     assert not builder.recovered(0, trade(-1), False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from exchanges.api import Instrument, Trade
 from sqfd.bars.builder import Builder
 from sqfd.bars.flow import FlowBuilder
-from sqfd.model import BAR, FLOW, FLOW_VALUES, NO_PRICE, Market
+from sqfd.model import FLOW, FLOW_VALUES, NO_PRICE, Market
 
 MARKETS = [
     Market("A", "btc", "spot", "BTC", "USDT"),
@@ -38,7 +38,7 @@ class Stage:
     def trade(self, market: int, second: int, price: float, size: float, buy: bool) -> None:
         one = MARKETS[market]
         instrument = Instrument(one.exchange, one.pair, one.pair, "spot", one.base, one.quote, "spot")
-        assert self.builder.trade(market, Trade(instrument, (SECOND + second) * 1000, price, size, buy), 0.0)
+        assert self.builder.trade(market, Trade(instrument, (SECOND + second) * 1000, price, size, buy))
 
     def close(self, whole: np.ndarray = WHOLE) -> dict[str, int]:
         rows = self.flow.close(self.builder.close(whole))
@@ -137,7 +137,8 @@ def test_a_later_run_goes_on_with_prices_and_weights() -> None:
     bars = stage.builder.close(WHOLE)
     flow = stage.flow.close(bars)
     resumed = Stage()
-    resumed.flow.resume(flow, bars.bars)
+    resumed.flow.recall(bars.bars)
+    resumed.flow.resume(flow)
     resumed.builder.start(SECOND + 60)
     assert resumed.close()["price"] == flow[0]["price"]
     resumed.trade(0, 61, 100.0, 1.0, True)
@@ -206,7 +207,7 @@ def test_seconds_in_which_sqfd_was_down_can_be_recovered() -> None:
     before = np.zeros(2, FLOW)
     before["symbol"], before["second"], before["price"], before["open_interest"] = [0, 1], SECOND - 30, 4_000_000_000, 7
     stage.builder.resume(SECOND - 29)
-    stage.flow.resume(before, np.zeros(0, BAR), SECOND - 29)
+    stage.flow.resume(before, SECOND - 29)
     stage.trade(0, 0, 100.0, 1.0, True)
     stage.builder.start(SECOND)
     stage.close()

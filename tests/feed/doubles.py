@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from exchanges.api import Liquidation, Trade
 
 
@@ -13,20 +16,23 @@ class Sink:
         self.liquidations: list[tuple[int, Liquidation]] = []
         self.refuse_before_ms = 0
 
-    def trade(self, market: int, trade: Trade, recv_ms: float) -> bool:
+    def adder(self, market: int) -> Callable[[Trade], bool]:
+        return partial(self.trade, market)
+
+    def trade(self, market: int, trade: Trade) -> bool:
         if trade.ts_ms < self.refuse_before_ms:
             return False
         self.trades.append((market, trade))
         return True
 
     def recovered(self, market: int, trade: Trade, first: bool) -> bool:
-        return self.trade(market, trade, 0.0)
+        return self.trade(market, trade)
 
     @property
     def oldest_ms(self) -> int:
         return self.refuse_before_ms
 
-    def liquidation(self, market: int, liquidation: Liquidation, recv_ms: float) -> bool:
+    def liquidation(self, market: int, liquidation: Liquidation) -> bool:
         if liquidation.ts_ms < self.refuse_before_ms:
             return False
         self.liquidations.append((market, liquidation))

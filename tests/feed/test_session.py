@@ -82,7 +82,19 @@ def session(symbols: Sequence[str] = SYMBOLS, **endpoint: object) -> Session:
 
 
 def say(made: Session, now_ms: float, *words: str) -> Sequence[Event]:
-    return made.received(msgspec.json.encode(words), now_ms)
+    return take(made, msgspec.json.encode(words), now_ms)
+
+
+def take(made: Session, frame: bytes, now_ms: float) -> Sequence[Event]:
+    """As a link does: trades mark their topics, the session handles the rest; returns what is data."""
+    events = made.received(frame, int(now_ms))
+    trades = [event for event in events if type(event) is Trade]
+    for trade in trades:
+        topic = made.trade_topics[trade.instrument.symbol]
+        topic.data_ms = now_ms
+        if topic.live_ms is None:
+            made.proven(topic, now_ms)
+    return [*trades, *made.handle([event for event in events if type(event) is not Trade], now_ms)]
 
 
 def asked(made: Session, now_ms: float) -> list[str]:
@@ -210,7 +222,7 @@ def test_a_frame_that_cannot_be_read_costs_itself() -> None:
     asked(made, T0)
     chance = random.Random(3)
     for _ in range(200):
-        (event,) = made.received(chance.randbytes(20), T0)
+        (event,) = made.received(chance.randbytes(20), int(T0))
         assert type(event) is Malformed
     assert made.state == "subscribing"
 
@@ -252,10 +264,10 @@ def test_against_the_simulated_exchange() -> None:
     for frame in made.to_send(T0):
         assert frame is not None
         for answer in peer.receive(frame, int(T0)):
-            assert made.received(str(answer).encode(), T0) == []
+            assert take(made, str(answer).encode(), T0) == []
     assert {topic.state for topic in made.topics.values()} == {"acked"}
     (frame,) = peer.trades([Trade(instruments[0], int(T0), 2.0, 3.0, True, 7)], int(T0))
-    (trade,) = made.received(str(frame).encode(), T0)
+    (trade,) = take(made, str(frame).encode(), T0)
     assert isinstance(trade, Trade)
     assert (trade.instrument, trade.price, trade.size, trade.id) == (instruments[0], 2.0, 3.0, 7)
     assert made.state == "live"

@@ -64,16 +64,22 @@ async def server(behave: Behaviour, handshake: bool = True) -> AsyncIterator[str
         listening.close()
 
 
-async def answer(writer: Writer, key: bytes) -> None:
+async def answer(writer: Writer, key: bytes, more: bytes = b"") -> None:
+    """Accept the handshake, with more headers."""
     accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
     writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
-    writer.write(b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+    writer.write(b"Sec-WebSocket-Accept: " + accept + b"\r\n" + more + b"\r\n")
     await writer.drain()
 
 
 async def opened(url: str, transport: Name, got: list[bytes], timeout_s: float = 2.0) -> Connection:
     return await connect(
-        url, lambda data, text: got.append(data), transport=transport, max_bytes=MAX_BYTES, timeout_s=timeout_s
+        url,
+        lambda data, text, last=True: got.append(data),
+        lambda: None,
+        transport=transport,
+        max_bytes=MAX_BYTES,
+        timeout_s=timeout_s,
     )
 
 
@@ -191,11 +197,11 @@ async def test_an_end_without_close_frame(transport: Name) -> None:
 async def test_an_error_in_the_callback_ends_the_connection(transport: Name) -> None:
     """An error of ours ends only this connection; it does not reach the event loop."""
 
-    def fail(data: bytes, text: bool) -> None:
+    def fail(data: bytes, text: bool, last: bool = True) -> None:
         raise KeyError("ours")
 
     async with server(sends(frame(TEXT, b"1"))) as url:
-        connection = await connect(url, fail, transport=transport, max_bytes=MAX_BYTES, timeout_s=2)
+        connection = await connect(url, fail, lambda: None, transport=transport, max_bytes=MAX_BYTES, timeout_s=2)
         async with asyncio.timeout(5):
             closed = await connection.closed
     assert closed.reason == "failed: KeyError: 'ours'"

@@ -87,7 +87,7 @@ def built(found: list[Row], instrument: Instrument) -> Bars:
     builder.start(min(row.ts_ms for row in found) // 1000)
     for row in found:
         trade = Trade(instrument, row.ts_ms, row.price, row.size, row.buy, None, row.count)
-        assert builder.trade(0, trade, 0.0) or builder.next_second is not None
+        assert builder.trade(0, trade) or builder.next_second is not None
         while builder.next_second < row.ts_ms // 1000 - 50:
             yield from builder.close(np.ones(1, bool)).bars
     while builder.unclosed:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from exchanges.archives import layout_of
+from exchanges.archives import LAYOUTS, layout_of
+from sqfd.history import formats
+from sqfd.history.columns import columns_of
 from sqfd.history.formats import read_block
 
 LINES = [
@@ -71,3 +76,59 @@ def test_liquidations_are_no_volume():
     line = b"1723075200123 61234.5 0.5 1 1"
     (row,) = read_block(layout_of("aggr", line), line, 1, "", "trades").trades
     assert (row["forced"], row["buy"]) == (True, True)
+
+
+ODD = [
+    b"",
+    b" ",
+    b"nan",
+    b"-1",
+    b"1e5",
+    b".5",
+    b"5.",
+    b"1.2.3",
+    b"1_0",
+    b"0",
+    b"x\n",
+    b"BTC",
+    b"unknown",
+    b"True",
+    b"17",
+    b"9" * 18,
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    given_line=st.sampled_from([(origin, line) for origin, line, _, _ in LINES if b"," in line]),
+    rows=st.integers(1, 6),
+    edits=st.lists(st.tuples(st.integers(0, 60), st.sampled_from(ODD)), max_size=3),
+    joints=st.lists(st.sampled_from([b"\n", b"\r\n", b",", b",\n", b"\n,", b"\n\n"]), min_size=6, max_size=6),
+    usual=st.booleans(),
+)
+def test_columns_read_what_the_pattern_reads(given_line, rows, edits, joints, usual):
+    """Whatever is edited into good lines: reading by columns gives the trades and the bad lines that the pattern gives, or leaves it."""
+    origin, which = given_line
+    cells = [cell for _ in range(rows) for cell in which.split(b",")]
+    for at, cell in edits:
+        cells[at % len(cells)] = cell
+    width = which.count(b",") + 1
+    lines = [b",".join(cells[at : at + width]) for at in range(0, len(cells), width)]
+    block = b"".join(line + (b"\n" if usual else joint) for line, joint in zip(lines, joints, strict=False))
+    with pytest.MonkeyPatch.context() as patch:
+        quick = read_block(layout_of(origin, which), block, 1, "BTCUSDT", "trades")
+        patch.setattr(formats, "columns_of", lambda layout, text: None)
+        slow = read_block(layout_of(origin, which), block, 1, "BTCUSDT", "trades")
+    assert quick.trades.tobytes() == slow.trades.tobytes()
+    assert (quick.bad, quick.others, quick.sideless) == (slow.bad, slow.others, slow.sideless)
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout.cells])
+def test_good_lines_are_read_by_columns(layout):
+    """The quick way is taken for every layout with commas, and names the same groups as the pattern."""
+    (line,) = [line for _, line, _, _ in LINES if layout.line.fullmatch(line)][-1:]
+    found = columns_of(layout, line + b"\n" + line + b"\n")
+    assert found is not None
+    assert set(found) == set(layout.groups)
+    assert isinstance(found["price"], np.ndarray)
+    assert columns_of(layout, line + b"\r\n") is None

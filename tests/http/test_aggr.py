@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqfd.http.aggr import COLUMNS, Refused, Wish, combined, document, from_influx, from_journal, parse
+from sqfd.http.aggr import (
+    COLUMNS,
+    Elsewhere,
+    Refused,
+    Wish,
+    combined,
+    document,
+    from_influx,
+    from_journal,
+    from_journal_alone,
+    parse,
+)
 from sqfd.model import BAR, Bars
 
 MARKETS = ("BINANCE:btcusdt", "KRAKEN:XBT/USD", "BITFINEX:BTCF0:USTF0")
@@ -114,6 +125,9 @@ class Stored:
         self.asked.append((from_s, to_s))
         return bars(*(bar(0, second, 10.0) for second in range(max(from_s, self._first), to_s)))
 
+    async def span(self) -> tuple[int, int]:
+        return self._first, 1 << 40
+
 
 class Rolled:
     """An InfluxDB that has every bucket."""
@@ -151,3 +165,16 @@ async def test_too_much_is_refused() -> None:
     """What would hold up the journal for minutes is not begun."""
     with pytest.raises(Refused, match="too many bars"):
         await from_journal(Stored(), Wish(0, 10_000_000, 60, ("A",)))
+
+
+async def test_bars_that_are_in_victoriametrics_only_are_refused_with_a_hint() -> None:
+    """What the journal still has is answered; what reaches before it is 501, naming where it is and how to ask there."""
+    journal, first = Stored(10_000), 10_000
+    elsewhere = Elsewhere("VictoriaMetrics at http://127.0.0.1:8428")
+    kept = await from_journal_alone(journal, elsewhere, Wish(first, first + 10, 1, ("A",)))
+    assert len(kept) == 10
+    with pytest.raises(Refused) as refused:
+        await from_journal_alone(journal, elsewhere, Wish(first - 1, first + 10, 1, ("A",)))
+    assert refused.value.status == 501
+    assert "before 1970-01-01T02:46:40+00:00 are in VictoriaMetrics at http://127.0.0.1:8428 only" in str(refused.value)
+    assert "/api/v1/export" in str(refused.value)

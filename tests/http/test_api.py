@@ -83,6 +83,29 @@ async def test_health_begins_as_starting_and_becomes_degraded(rig: Rig) -> None:
     assert names == ["seconds", "feed:BINANCE", "feed:KRAKEN", "journal", "clock", "loop"]
 
 
+async def test_detailed_health_tells_cuts_in_words(rig: Rig) -> None:
+    """Since when, which market, how many trades were filled in, what remains lost: newest first, as `sqfd gaps` does."""
+    await rig.second()
+    await rig.second()
+    feed = rig.intake.markets[0]
+    feed.regain((START - 100) * 1e3)
+    feed.lose((START - 60) * 1e3, "1012 service restart")
+    feed.regain((START - 20) * 1e3)
+    for hole in list(feed.watch.holes):
+        hole.filled = 12
+        feed.resolve(hole, "partial", missed=3, note="BINANCE does not have 3 of the missing trades")
+    feed.lose((START - 1) * 1e3, "no data for 5.0 s")
+    _, detailed, _ = await ask(rig, "/health/detailed")
+    open_one, partial = detailed["gaps"]
+    assert open_one["until_ms"] is None
+    assert open_one["text"].endswith("BINANCE:btcusdt: no data for 5.0 s. Still going on.")
+    assert (partial["recovered"], partial["missed"], partial["seconds"]) == (12, 3, 40.0)
+    words = (
+        "Partly recovered: 12 trades filled in; 3 trades still missing: BINANCE does not have 3 of the missing trades."
+    )
+    assert partial["text"].endswith(f"40 s, BINANCE:btcusdt: 1012 service restart. {words}")
+
+
 @pytest.mark.parametrize(
     ("name", "status"), [("journal", 200), ("engine", 503), ("binance", 503), ("feed:BINANCE", 503), ("nobody", 404)]
 )
@@ -165,18 +188,19 @@ async def test_the_page_is_told_each_second(rig: Rig) -> None:
 
 async def test_tap_shows_trades_and_leaves_no_trace(rig: Rig) -> None:
     """Trades of the watched market as they come; afterwards the bars are fed directly again."""
-    bars = rig.intake._sink
+    feed = rig.intake.markets[0]
+    bars = feed.add, feed.force
     async with Stream(rig, "/tap/BINANCE:btcusdt") as stream:
         rig.trade(START * 1000 + 5, 61_000.0)
         told = json.loads((await stream.event())["data"])
-        assert rig.intake._sink is not bars
+        assert (feed.add, feed.force) != bars
     assert (told["market"], told["price"], told["side"], told["late"]) == ("BINANCE:btcusdt", 61_000.0, "buy", False)
     for _ in range(50):
         rig.trade(START * 1000 + 7)
         await asyncio.sleep(0.02)
-        if rig.intake._sink is bars:
+        if (feed.add, feed.force) == bars:
             break
-    assert rig.intake._sink is bars
+    assert (feed.add, feed.force) == bars
     assert rig.intake.totals().aggregated == rig.intake.totals().received
     assert (await ask(rig, "/tap/KRAKEN:NO/NE"))[0] == 404
 

@@ -74,10 +74,11 @@ def sqfd_has_a_full_disk(it: Installation) -> Iterator[Struck]:
     """P14: it says so, and signals go on."""
     until(lambda: it.sqfd.ask(), "sqfd runs before its disk fills")
     it.sqfd.limit_files(1)
-    yield lambda: (it.sqfd.ask() or {"sinks": {"journal": {"fault": None}}})["sinks"]["journal"]["fault"]
+    yield it.sqfd.fault
     signals = it.redis.length()
     until(lambda: it.redis.length() > signals or it.disturbed, "a signal leaves while the disk is full")
     it.sqfd.limit_files(None)
+    until(lambda: not it.sqfd.fault(), "the journal is written again")
 
 
 # --- InfluxDB -------------------------------------------------------------------------------------------------------------

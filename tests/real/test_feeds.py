@@ -7,7 +7,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -93,6 +95,14 @@ async def running(folder: Path, ids: tuple[str, ...] = IDS, **more: object) -> A
         await venues.stop()
 
 
+async def gaps_over_http(it: Running) -> list[dict[str, Any]]:
+    """What `/health/detailed` tells of cuts."""
+    async with aiohttp.ClientSession() as session, session.get(it.daemon.url + "health/detailed") as response:
+        assert response.status == 200
+        found: list[dict[str, Any]] = (await response.json())["gaps"]
+        return found
+
+
 def assert_truth(it: Running) -> int:
     """Every bar of a second that the journal calls whole is as it happened; returns how many there were."""
     store = JournalStore(it.folder, read_only=True)
@@ -103,16 +113,23 @@ def assert_truth(it: Running) -> int:
 
 async def test_a_five_minute_cut_over_sockets(tmp_path: Path) -> None:
     """One exchange is away for five minutes: afterwards its bars and coverage are as if it had not been, and it is told."""
-    async with running(tmp_path) as it:
+    async with running(tmp_path, **{"http.enabled": True, "http.port": 0}) as it:
         await it.sleep(15)
         faults = it.venues.faults
         refused = faults.add(Fault(FaultKind.REFUSE_CONNECT, "BINANCE"))
         closed = faults.add(Fault(FaultKind.CLOSE, "BINANCE"))
         await it.sleep(300)
+        (told,) = await gaps_over_http(it)
+        assert told["text"].endswith("Still going on."), told
+        assert {market.partition(":")[0] for market in told["markets"]} == {"BINANCE"}
         for fault in (refused, closed):
             faults.remove(fault)
         await it.until(lambda: it.settled("BINANCE"), 150)
         await it.sleep(12)
+        told = (await gaps_over_http(it))[-1]
+        assert told["recovered"] > 300
+        assert "Recovered:" in told["text"], told
+        assert told["text"].endswith("nothing is missing."), told
         assert closed.fired
         assert refused.fired
         assert set(it.states("BINANCE")) == {"recovered"}

@@ -41,8 +41,8 @@ from tests.real.servers import free_port
 ROOT = Path(__file__).resolve().parents[2]
 IDS = ("BINANCE", "BINANCE_FUTURES", "OKEX")
 SYMBOLS = ("BTC", "ETH")
-LIMIT_S = 60.0
-"""P1: what is closed is in InfluxDB within this time of InfluxDB being well."""
+LIMIT_S = 60.0 * float(os.environ.get("SQFD_PATIENCE", "1"))
+"""P1: what is closed is in InfluxDB within 60 s of InfluxDB being well. On a host that is starved of CPU, have patience."""
 
 
 def until(condition: Callable[[], object], why: str, limit_s: float = LIMIT_S) -> None:
@@ -221,6 +221,11 @@ class Sqfd:
         _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
+    def fault(self) -> str | None:
+        """What the journal says of its disk; None where all is well, or it cannot be asked."""
+        told = self.ask()
+        return None if told is None else told["sinks"]["journal"]["fault"]
+
     def well(self) -> bool:
         """Every market that ever traded is live, on every exchange, and every sink has what there is."""
         told, markets = self.ask(), self.ask("/markets")
@@ -304,7 +309,10 @@ def whole_seconds_are_as_they_happened(store: JournalStore, truth: World, *, ord
         offset += len(tape.listings)
     expected = {(int(bar["market"]), int(bar["second"])): bar for bar in np.concatenate(happened)}
     stored = {(int(bar["market"]), int(bar["second"])): bar for bar in bars}
+    heard = {names[int(bar["market"])].partition(":")[0]: int(bar["second"]) for bar in np.sort(bars, order="second")}
     keys = [(market, first + at) for market, at in zip(*map(np.ndarray.tolist, np.nonzero(whole)), strict=True)]
+    # That an exchange fell silent in the last seconds cannot have been noticed yet.
+    keys = [key for key in keys if key[1] < heard[names[key[0]].partition(":")[0]]]
     for key in keys:
         one, other = expected.get(key), stored.get(key)
         assert (one is None) == (other is None), (names[key[0]], key[1], one, other)

@@ -98,7 +98,7 @@ def test_without_recovery_the_hole_stays_and_is_told() -> None:
     assert world.coverage[0, middle] < 1_000_000
 
 
-@pytest.mark.parametrize("exchange_id", ["BINANCE", "BINANCE_FUTURES", "OKEX", "COINBASE"])
+@pytest.mark.parametrize("exchange_id", ["BINANCE", "COINBASE"])
 def test_what_happened_while_sqfd_was_down_is_recovered(exchange_id: str) -> None:
     """Four minutes without a daemon: from the last second of the run before on, every bar is there, exact, and whole."""
 

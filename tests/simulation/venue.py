@@ -15,7 +15,7 @@ from exchanges.api import Exchange, Frame, Instrument, Request, Trade
 from sqfd.clock import Clock
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.settings import FeedSettings
-from sqfd.feed.transport import Closed, ConnectFailed, OnFrame, TransportName
+from sqfd.feed.transport import Closed, ConnectFailed, OnEnd, OnFrame, TransportName
 
 Cut = Literal[
     "close",
@@ -157,6 +157,7 @@ class Venue:
         self,
         url: str,
         on_frame: OnFrame,
+        on_end: OnEnd,
         *,
         transport: TransportName = "picows",
         max_bytes: int,

@@ -22,7 +22,7 @@ from sqfd.feed.intake import Intake, MarketFeed
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.supervisor import Supervisor
 from sqfd.feed.transport import Closed, Connection
-from sqfd.model import BAR, BAR_FIELDS, FLOW, Bars, market_of
+from sqfd.model import BAR_FIELDS, FLOW, Bars, market_of
 from tests.exchanges.support import identity
 from tests.simulation.loop import START_MS, VirtualClock
 from tests.simulation.venue import CODES, Cut, Limits, MemoryRest, Venue
@@ -140,7 +140,7 @@ class World:
             await asyncio.sleep(STEP_S)
             self._trade()
         ended = int(START_MS / 1e3 + EARLIER_S)
-        self.seconds.resume(ended, np.zeros(0, FLOW), np.zeros(0, BAR))
+        self.seconds.resume(ended, np.zeros(0, FLOW))
         for market, instrument in enumerate(self.instruments):
             last = max(
                 (t.ts_ms // 1000 for t in self.venues[instrument.exchange].past[instrument] if t.ts_ms < ended * 1000),

@@ -1,0 +1,109 @@
+"""`python -m tests.fuzz --seconds 10`: every target for so long, by atheris (`pip install atheris`), in a process each.
+
+What it finds is written to `tests/fuzz/crashes/<target>-…`, where the suite runs it from then on. Inputs that reach something
+new are kept, small, in `tests/fuzz/corpus`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CRASHES, CORPUS = HERE / "crashes", HERE / "corpus"
+KEPT = 40
+"""Inputs that are kept of each target: the smallest."""
+MAX_LEN = 4096
+
+
+def kept(name: str) -> list[bytes]:
+    """The corpus of a target."""
+    file = CORPUS / name
+    return [base64.b64decode(line) for line in file.read_text().split()] if file.exists() else []
+
+
+def _fuzz(name: str, arguments: list[str]) -> None:
+    """In the child: instrument what is ours, then hand over to libFuzzer."""
+    import atheris  # type: ignore[import-not-found]  # optional: make fuzz installs it
+
+    with atheris.instrument_imports(include=["exchanges", "sqfd"]):
+        from tests.fuzz.targets import TARGETS
+
+    run = TARGETS[name]
+    atheris.Setup([sys.argv[0], *arguments], run)
+    atheris.Fuzz()
+
+
+def _run(name: str, seconds: int, seeds: list[bytes]) -> tuple[str, list[Path]]:
+    """One target in a process of its own: (what it did, inputs that broke it)."""
+    folder = Path(tempfile.mkdtemp(prefix="sqfd-fuzz-"))
+    corpus, found = folder / "corpus", folder / "found"
+    corpus.mkdir()
+    found.mkdir()
+    for number, seed in enumerate([*seeds, *kept(name)]):
+        (corpus / str(number)).write_bytes(seed)
+    options = [
+        f"-max_total_time={seconds}",
+        f"-max_len={MAX_LEN}",
+        f"-artifact_prefix={found}/",
+        "-print_final_stats=1",
+    ]
+    limits = ["-rss_limit_mb=1024", "-timeout=10"]
+    command = [sys.executable, "-m", "tests.fuzz", "--child", name, *options, *limits, str(corpus)]
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds * 4 + 120)
+    runs = re.search(r"number_of_executed_units: (\d+)", result.stderr)
+    covered = re.findall(r"cov: (\d+)", result.stderr)
+    told = f"{runs[1] if runs else '?'} runs, {covered[-1] if covered else '?'} places"
+    crashes = []
+    CRASHES.mkdir(exist_ok=True)
+    for one in found.iterdir():
+        crashes.append(CRASHES / f"{name}-{one.name[-8:]}")
+        shutil.copy(one, crashes[-1])
+    if result.returncode and not crashes:
+        told += f", ended with {result.returncode}: {result.stderr[-1500:]}"
+    _keep(name, corpus, seeds)
+    shutil.rmtree(folder)
+    if crashes:
+        told += (
+            "\n" + "\n".join(line for line in result.stderr.splitlines() if "Error" in line or "File" in line)[-1500:]
+        )
+    return told, crashes
+
+
+def _keep(name: str, corpus: Path, seeds: list[bytes]) -> None:
+    inputs = {one.read_bytes() for one in corpus.iterdir()} - set(seeds)
+    smallest = sorted(inputs, key=lambda one: (len(one), one))[:KEPT]
+    if smallest:
+        CORPUS.mkdir(exist_ok=True)
+        (CORPUS / name).write_text("".join(base64.b64encode(one).decode() + "\n" for one in smallest))
+
+
+def main() -> int:
+    """1 where something broke."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=10, help="for each target")
+    parser.add_argument("--target", default="", help="only those whose name holds this")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    given, rest = parser.parse_known_args()
+    if given.child:
+        _fuzz(given.child, rest)
+        return 0
+    from tests.fuzz.targets import SEEDS, TARGETS
+
+    broken: list[Path] = []
+    for name in TARGETS:
+        if given.target in name:
+            told, crashes = _run(name, given.seconds, list(SEEDS[name]()))
+            print(f"{name}: {told}", *map(str, crashes), sep="\n  " if crashes else "", flush=True)
+            broken += crashes
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
