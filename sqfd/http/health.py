@@ -84,7 +84,9 @@ def judge(components: Sequence[Component]) -> Health:
     feeds = [one for one in components if one.name.startswith(FEED)]
     ticking = next((one.state for one in components if one.name == SECONDS), "starting")
     if ticking == "down" or (feeds and all(one.state == "down" for one in feeds)):
-        state: Overall = "unhealthy"  # also where no trade ever came: after START_S a feed is down, and nobody has to wait
+        state: Overall = (
+            "unhealthy"  # also where no trade ever came: after START_S a feed is down, and nobody has to wait
+        )
     elif ticking == "starting":
         state = "starting"
     else:
