@@ -268,7 +268,7 @@ class Daemon:
             self._server.tick(records)
         self._notifier.alive(self._told)
         if closed.tick % MINUTE_S == 0:
-            self._log.info("minute", **self._minute())
+            self._log.info("minute", second=closed.tick - 1, **self._minute())
         for signal in signals:
             self._say_signal(signal)
 
