@@ -378,6 +378,10 @@ class Daemon:
         """Names of the collected markets."""
         return [market.name for market in self._collector.seconds.markets]
 
+    def health(self) -> Health | None:
+        """What is well and what is not; None before the markets are known."""
+        return self._view.health() if self._view is not None else None
+
     def _heartbeat(self) -> dict[str, Any]:
         collector = self._collector
         return {

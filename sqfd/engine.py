@@ -7,14 +7,15 @@ byte: columns of ticks are judged by elementwise operations, and the book jumps 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import orjson
 
-from sqfd.bars.ring import DETAIL_S, HEADROOM_S, FlowRing
-from sqfd.model import Flow
+from sqfd.bars.ring import DETAIL_S, HEADROOM_S, FlowRing, Rows
+from sqfd.model import Flow, FlowTable
 from sqfd.signals.signal import (
     SCHEMA_VERSION,
     SERVICE,
@@ -25,7 +26,7 @@ from sqfd.signals.signal import (
     signal_id,
 )
 from sqfd.strategy.api import Gate, Judged, Report, Strategy
-from sqfd.strategy.baseline import Ints
+from sqfd.strategy.baseline import Bools, Ints
 from sqfd.strategy.position import CLOSE, LONG, SHORT, Book, Decision, Evaluation, Limits, Position, decide
 from sqfd.strategy.settings import StrategySettings
 
@@ -58,8 +59,18 @@ class State(msgspec.Struct):
     memory: dict[str, msgspec.Raw] = {}
 
 
+ROOM = 4
+"""Blocks of a backtest that its rings take before they move their columns."""
+
 Observer = Callable[[int, int, Mapping[str, Judged]], None]
 """Takes the first tick, the one past the last, and what was judged by symbol."""
+
+
+class Part(NamedTuple):
+    """One symbol's rows of a span: of the seconds that its ticks closed, and of earlier ones, known at its first tick."""
+
+    rows: Rows
+    revisions: Rows
 
 
 class Span(NamedTuple):
@@ -67,8 +78,8 @@ class Span(NamedTuple):
 
     first: int
     last: int
-    rows: Flow
-    revisions: Flow
+    parts: tuple[Part, ...]
+    """By symbol."""
 
 
 class Engine:
@@ -94,7 +105,8 @@ class Engine:
         """Told of every span that was judged: charts of a backtest."""
         self._history_s = strategy.history_s + strategy.memory_s
         self._detail_s = max(DETAIL_S, strategy.detail_s + strategy.memory_s)
-        self.rings = {symbol: FlowRing(self._history_s, self._detail_s, headroom_s) for symbol in self.symbols}
+        room_s = headroom_s if headroom_s <= HEADROOM_S else ROOM * headroom_s
+        self.rings = {symbol: FlowRing(self._history_s, self._detail_s, room_s) for symbol in self.symbols}
         self._employ(strategy, settings)
 
     def _employ(self, strategy: Strategy, settings: StrategySettings) -> None:
@@ -136,7 +148,9 @@ class Engine:
             return
         fresh = rows["second"] == ticks - 1
         self.rings[symbol].append(rows[fresh])
-        self.rings[symbol].amend(rows[~fresh])  # revisions leave no other trace
+        changed = self.rings[symbol].amend(rows[~fresh])  # revisions leave no other trace
+        if changed is not None:
+            self._watches[symbol].revised(changed)
         self._tick = max(self._tick, int(ticks[-1]))
 
     def warm(self, flow: Flow) -> None:
@@ -153,7 +167,8 @@ class Engine:
             mine = ~recent & (flow["symbol"] == order)
             self.fill(symbol, ticks[mine], flow[mine])
         in_time = np.argsort(ticks[recent], kind="stable")
-        for span in _spans(ticks[recent][in_time], flow[recent][in_time], min(WARM_BLOCK, self.headroom_s)):
+        tables = self._tables(ticks[recent][in_time], flow[recent][in_time])
+        for span in spans_of(tables, min(WARM_BLOCK, self.headroom_s)):
             self._judge(span)
 
     def _remember(self) -> None:
@@ -169,15 +184,29 @@ class Engine:
 
         Raises ValueError for a tick that is not later than the last one.
         """
-        current = flow["second"] == tick - 1
-        if current.all():
-            return self._advance(Span(tick, tick + 1, flow, flow[:0]))
-        return self._advance(Span(tick, tick + 1, flow[current], flow[~current]))
+        return self._advance(Span(tick, tick + 1, self._parts(tick, flow)))
+
+    def _parts(self, tick: int, flow: Flow) -> tuple[Part, ...]:
+        late, symbol, none = (flow["second"] != tick - 1).nonzero()[0], flow["symbol"], flow[:0]
+        if not len(late) and symbol.tolist() == list(range(len(self.symbols))):
+            return tuple(Part(flow[order : order + 1], none) for order in range(len(self.symbols)))
+        current = np.ones(len(flow), np.bool_)
+        current[late] = False
+        mine = [symbol == order for order in range(len(self.symbols))]
+        return tuple(Part(flow[one & current], flow[one & ~current]) for one in mine)
 
     def block(self, ticks: Ints, flow: Flow) -> list[Signal]:
-        """Many ticks at once: row `i` became known at `ticks[i]`, ascending. Equal to calling `tick` for each."""
+        """Many ticks at once: row `i` became known at `ticks[i]`, by (tick, second). Equal to calling `tick` for each."""
+        return self.run(self._tables(ticks, flow))
+
+    def _tables(self, ticks: Ints, flow: Flow) -> list[FlowTable]:
+        mine = [flow["symbol"] == order for order in range(len(self.symbols))]
+        return [FlowTable.of(ticks[one], flow[one]) for one in mine]
+
+    def run(self, tables: Sequence[FlowTable]) -> list[Signal]:
+        """The same for the rows of each symbol, in their order."""
         signals: list[Signal] = []
-        for span in _spans(ticks, flow, self.headroom_s):
+        for span in spans_of(tables, self.headroom_s):
             signals += self._advance(span)
         return signals
 
@@ -188,14 +217,26 @@ class Engine:
         if self.observer is not None:
             self.observer(span.first, span.last, judged)
         evaluations: dict[str, Evaluation] = dict(judged.items())
+        left = [self._leave(symbol, span.first) for symbol in sorted(self._book.positions.keys() - self.rings.keys())]
         decisions = decide(evaluations, self._book, self._limits, span.first)
-        return [self._signal(decision, judged[decision.symbol]) for decision in decisions]
+        return [*left, *(self._signal(decision, self._report(decision, judged)) for decision in decisions)]
+
+    def _leave(self, symbol: str, tick: int) -> Signal:
+        """Close the position of a symbol that is configured no more: its price is not known, its entry's stands for it."""
+        position = self._book.positions.pop(symbol)
+        report = Report(position.price, 0.0, {}, {}, 0.0, 0.0, 0.0, "not configured any more", ())
+        return self._signal(Decision(tick, symbol, CLOSE, position, ("not_configured",)), report)
+
+    def _report(self, decision: Decision, judged: Mapping[str, Judged]) -> Report:
+        report = judged[decision.symbol].report(decision.tick, decision.position if decision.action == CLOSE else None)
+        assert report is not None  # decisions are made at judged ticks only
+        return report
 
     def _judge(self, span: Span) -> dict[str, Judged]:
         if self._tick and span.first > self._tick + 1:
             self._pass_over(span.first)
-        for order, symbol in enumerate(self.symbols):
-            self._take(order, symbol, span)
+        for symbol, part in zip(self.symbols, span.parts, strict=True):
+            self._take(symbol, part, span)
         self._tick = span.last - 1
         self._evaluated = {symbol: watch.evaluate(span.first, span.last) for symbol, watch in self._watches.items()}
         return self._evaluated
@@ -211,20 +252,18 @@ class Engine:
                 ring.extend_to(tick - 1)
                 self._watches[symbol].evaluate(first, tick)
 
-    def _take(self, order: int, symbol: str, span: Span) -> None:
+    def _take(self, symbol: str, part: Part, span: Span) -> None:
         ring = self.rings[symbol]
-        if len(span.revisions):
+        if len(part.revisions):
             ring.extend_to(span.first - 1)  # after a restart they may speak of seconds that nobody closed
-            changed = ring.amend(span.revisions[span.revisions["symbol"] == order])
+            changed = ring.amend(part.revisions)
             if changed is not None:
                 self._watches[symbol].revised(changed)
-        ring.append(span.rows if len(self.symbols) == 1 else span.rows[span.rows["symbol"] == order])
+        ring.append(part.rows)
         ring.extend_to(span.last - 1)
 
-    def _signal(self, decision: Decision, evaluated: Judged) -> Signal:
-        position, closing = decision.position, decision.action == CLOSE
-        report = evaluated.report(decision.tick, position if closing else None)
-        assert report is not None  # decisions are made at judged ticks only
+    def _signal(self, decision: Decision, report: Report) -> Signal:
+        position = decision.position
         symbol, second, name = market_symbol(decision.symbol), decision.tick - 1, self.strategy.name
         side = LONG if position.side > 0 else SHORT
         ttl = self.settings.for_symbol(decision.symbol).ttl_s
@@ -257,7 +296,7 @@ class Engine:
             spot_cvd=report.spot_cvd,
             futures_cvd=report.futures_cvd,
             cvd_divergence=round(report.spot_cvd - report.futures_cvd, 2),
-            markets=self._markets[decision.symbol],
+            markets=self._markets.get(decision.symbol, ()),
             instance=self.instance,
         )
 
@@ -312,21 +351,17 @@ class Engine:
         memory = {symbol: msgspec.Raw(watch.memory()) for symbol, watch in self._watches.items()}
         return msgspec.json.encode(State(self.strategy.name, self._tick, self._book, memory))
 
-    def restore(self, state: bytes) -> tuple[str, ...]:
-        """Take over what `positions` gave, after `warm`. Returns symbols whose positions are dropped as not configured.
+    def restore(self, state: bytes) -> None:
+        """Take over what `positions` gave, after `warm`. Positions of symbols that are not configured are closed at the next tick.
 
         The saved memory is used only when no later tick was judged while warming. Raises msgspec.DecodeError for anything
         that `positions` did not write.
         """
         saved = msgspec.json.decode(state, type=State)
-        dropped = tuple(symbol for symbol in saved.book.positions if symbol not in self.rings)
-        for symbol in dropped:
-            del saved.book.positions[symbol]
         self._book = saved.book
         if saved.strategy == self.strategy.name and saved.tick >= self._tick:
             for symbol in self.rings.keys() & saved.memory.keys():
                 self._watches[symbol].recall(bytes(saved.memory[symbol]))
-        return dropped
 
 
 def _known_at(flow: Flow) -> Ints:
@@ -342,22 +377,54 @@ def _known_at(flow: Flow) -> Ints:
     return ticks
 
 
-def _spans(ticks: Ints, flow: Flow, most: int) -> Iterator[Span]:
+def spans_of(tables: Sequence[FlowTable], most: int) -> Iterator[Span]:
     """Split rows at gaps, at ticks that bring revisions, and after `most` ticks."""
-    if not len(ticks):
+    known = [table for table in tables if len(table)]
+    if not known:
         return
-    revision = flow["second"] < ticks - 1
-    distinct, starts = np.unique(ticks, return_index=True)
-    breaks = np.maximum.reduceat(revision, starts)
+    first = min(int(table["tick"][0]) for table in known)
+    last = max(int(table["tick"][-1]) for table in known) + 1
+    if all(_dense(table, first, last) for table in tables):
+        for start in range(first, last, most):
+            stop = min(start + most, last)
+            yield Span(start, stop, tuple(Part(table[start - first : stop - first], table[:0]) for table in tables))
+        return
+    edges = _edges(known, most)
+    cuts = [np.searchsorted(table["tick"], edges[:, 0]).tolist() for table in tables]
+    ends = [np.searchsorted(table["tick"], edges[:, 1]).tolist() for table in tables]
+    late = [np.concatenate([[0], np.cumsum(_late(table))]).tolist() for table in tables]
+    for number, (start, stop) in enumerate(edges.tolist()):
+        parts = []
+        for table, left, right, revisions in zip(tables, cuts, ends, late, strict=True):
+            at, end = left[number], right[number]
+            middle = at + revisions[end] - revisions[at]  # they are all of the first tick, and before its own second
+            parts.append(Part(table[middle:end], table[at:middle]))
+        yield Span(start, stop, tuple(parts))
+
+
+def _dense(table: FlowTable, first: int, last: int) -> bool:
+    """One row for each tick, each of the second that it closed."""
+    whole = len(table) == last - first and int(table["tick"][0]) == first
+    return whole and bool((table["second"] + 1 == table["tick"]).all() and (np.diff(table["tick"]) == 1).all())
+
+
+def _late(table: FlowTable) -> Bools:
+    return np.asarray(table["second"] < table["tick"] - 1)
+
+
+def _edges(tables: Sequence[FlowTable], most: int) -> Ints:
+    """[span, 2]: first tick and the one past the last."""
+    distinct = np.unique(np.concatenate([table["tick"] for table in tables]))
+    breaks = np.isin(distinct, np.concatenate([table["tick"][_late(table)] for table in tables]), assume_unique=False)
     breaks[1:] |= np.diff(distinct) != 1
     breaks[0] = True
-    edges = np.append(np.flatnonzero(breaks), len(distinct))
-    for left, right in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+    edges = np.append(np.flatnonzero(breaks), len(distinct)).tolist()
+    found = []
+    for left, right in pairwise(edges):
         for start in range(left, right, most):
             stop = min(start + most, right)
-            rows = slice(int(starts[start]), int(starts[stop]) if stop < len(starts) else len(ticks))
-            late = revision[rows]
-            yield Span(int(distinct[start]), int(distinct[stop - 1]) + 1, flow[rows][~late], flow[rows][late])
+            found.append((distinct[start], distinct[stop - 1] + 1))
+    return np.array(found)
 
 
 def _reasoning(decision: Decision, report: Report) -> str:

@@ -11,7 +11,8 @@ rows of a tick with an earlier second are revisions (late or recovered trades) a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,46 @@ Bars = NDArray[np.void]
 """Rows of BAR."""
 Flow = NDArray[np.void]
 """Rows of FLOW."""
+
+
+class FlowTable:
+    """Rows of FLOW of one symbol, each with the tick at which it became known, as contiguous columns: what hours are read into.
+
+    A name gives its column, a slice or places or a mask give fewer rows. Ordered by (tick, second) where nothing else is said.
+    """
+
+    __slots__ = ("cells",)
+    names = ("tick", "second", *FLOW_VALUES)
+    _row = MappingProxyType({name: row for row, name in enumerate(names)})
+
+    def __init__(self, cells: NDArray[np.int64]) -> None:
+        """`cells`: [names, rows]."""
+        self.cells = cells
+
+    @classmethod
+    def of(cls, ticks: NDArray[np.int64], rows: Flow) -> FlowTable:
+        """The same rows as columns."""
+        return cls(np.stack([ticks, *(rows[name] for name in cls.names[1:])]))
+
+    def __len__(self) -> int:
+        return int(self.cells.shape[1])
+
+    @overload
+    def __getitem__(self, key: str) -> NDArray[np.int64]: ...
+    @overload
+    def __getitem__(self, key: slice | NDArray[Any]) -> FlowTable: ...
+    def __getitem__(self, key: str | slice | NDArray[Any]) -> NDArray[np.int64] | FlowTable:
+        if isinstance(key, str):
+            return np.asarray(self.cells[self._row[key]])
+        return FlowTable(self.cells[:, key])
+
+    def rows(self, symbol: int) -> Flow:
+        """As rows of FLOW."""
+        rows = np.empty(len(self), FLOW)
+        rows["symbol"] = symbol
+        for name in self.names[1:]:
+            rows[name] = self[name]
+        return rows
 
 
 class Market(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sqfd.backtest.prices import Prices
+from sqfd.backtest.prices import Prices, current
 from sqfd.backtest.run import Plan
 from sqfd.backtest.source import Block
 from sqfd.strategy.api import Judged
@@ -46,11 +46,9 @@ class Charts:
 
     def add(self, block: Block, prices: Prices) -> None:
         """Note prices and cumulative flow as first seen: revisions are too small to be drawn."""
-        for index, line in enumerate(self.lines.values()):
-            rows = block.flow["symbol"] == index
-            own, ticks = block.flow[rows], block.ticks[rows]
-            current = own["second"] == ticks - 1
-            own, ticks = own[current], ticks[current]
+        for index, (line, table) in enumerate(zip(self.lines.values(), block.tables, strict=True)):
+            own = current(table)
+            ticks = own["tick"]
             keep = ticks % self.step_s == 0
             for column, name, place in ((line.spot_cvd, "spot_delta", 0), (line.perp_cvd, "perp_delta", 1)):
                 sums = line.sums[place] + np.cumsum(own[name]) / 100.0

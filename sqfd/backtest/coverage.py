@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sqfd.backtest.prices import is_current
+from sqfd.backtest.prices import current
 from sqfd.backtest.source import Block
 from sqfd.journal import JournalStore
 from sqfd.model import PPM
@@ -50,11 +50,9 @@ class Coverage:
 
     def add(self, block: Block) -> None:
         """Count one block."""
-        current = is_current(block.flow, block.ticks)
-        for index, covered in enumerate(self.symbols.values()):
-            mine = block.flow["symbol"] == index
-            rows = block.flow[mine & current]
-            covered.revisions += int(np.count_nonzero(mine & ~current))
+        for table, covered in zip(block.tables, self.symbols.values(), strict=True):
+            rows = current(table)
+            covered.revisions += len(table) - len(rows)
             if len(rows):
                 covered.seconds += len(rows)
                 covered.covered_ppm += int(rows["coverage_ppm"].sum())

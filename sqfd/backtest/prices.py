@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqfd.backtest.source import Block
-from sqfd.model import NO_PRICE, Flow
+from sqfd.model import NO_PRICE, FlowTable
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -42,17 +42,16 @@ class PriceTrack:
 
     def of(self, block: Block) -> Prices:
         """The block's columns, from its first row's tick to its last row's."""
-        first, last = int(block.ticks[0]), int(block.ticks[-1]) + 1
-        current = is_current(block.flow, block.ticks)
+        first, last = block.ticks
         shape = (len(self._last), last - first)
         logs = np.full((3, *shape), NO_PRICE, np.int64)
         volume = np.zeros(shape)
-        for symbol in range(shape[0]):
-            rows = block.flow[current & (block.flow["symbol"] == symbol)]
-            at = rows["second"] + 1 - first
+        for symbol, rows in enumerate(map(current, block.tables)):
+            at = rows["tick"] - first
+            place = slice(at[0], at[-1] + 1) if len(at) and at[-1] - at[0] == len(at) - 1 else at
             for table, name in zip(logs, ("price", "high", "low"), strict=True):
-                table[symbol, at] = rows[name]
-            volume[symbol, at] = (rows["spot_volume"] + rows["perp_volume"]) / 100.0
+                table[symbol, place] = rows[name]
+            volume[symbol, place] = (rows["spot_volume"] + rows["perp_volume"]) / 100.0
         there = logs[0] != NO_PRICE
         self._carry(logs, there)
         price, high, low = (np.where(table == NO_PRICE, np.nan, np.exp(table / 1e9)) for table in logs)
@@ -69,6 +68,7 @@ class PriceTrack:
             np.copyto(table, logs[0], where=table == NO_PRICE)
 
 
-def is_current(flow: Flow, ticks: Ints) -> Bools:
+def current(table: FlowTable) -> FlowTable:
     """Rows of the second that their tick closed; the others are revisions."""
-    return np.asarray(flow["second"] == ticks - 1)
+    own = table["second"] == table["tick"] - 1
+    return table if own.all() else table[own]

@@ -18,7 +18,7 @@ from sqfd.backtest.equity import EquityCurve
 from sqfd.backtest.portfolio import Portfolio
 from sqfd.backtest.prices import Prices, PriceTrack
 from sqfd.backtest.settings import BacktestSettings
-from sqfd.backtest.source import AsSeen, Block, Revised, Source, blocks, by_symbol, cuts_of, merged, span_of
+from sqfd.backtest.source import AsSeen, Block, Revised, Source, blocks, by_symbol, cuts_of, span_of
 from sqfd.backtest.statistics import statistics
 from sqfd.backtest.trades import Trade
 from sqfd.config import Config
@@ -231,9 +231,8 @@ class Backtest:
         """
         first = tick - LEADS * engine.strategy.memory_s
         engine.warm(by_symbol(self._source, self._plan.symbols, first - 1 - engine.history_s, first))
-        lead = merged(self._source, self._plan.symbols, first, tick)
         engine.observer = None
-        engine.block(lead.ticks, lead.flow)
+        engine.run([self._source.flow(symbol, first, tick) for symbol in self._plan.symbols])
         engine.restore(EMPTY)
         engine.observer = self._observer
 
@@ -246,7 +245,7 @@ class Backtest:
         return names
 
     def _judge(self, engine: Engine, block: Block) -> list[Signal]:
-        signals = engine.block(block.ticks, block.flow)
+        signals = engine.run(block.tables)
         prices = self._track.of(block)
         for paper in self._papers:
             paper.curve.add(paper.portfolio.advance(prices, signals), prices)

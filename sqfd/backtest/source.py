@@ -8,13 +8,9 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sqfd.journal import JournalStore, Ticked
-from sqfd.model import FLOW, Flow
-
-Ints = NDArray[np.int64]
-NO_TICKS: Ints = np.zeros(0, np.int64)
+from sqfd.journal import JournalStore
+from sqfd.model import Flow, FlowTable
 
 
 class NoData(LookupError):
@@ -27,8 +23,8 @@ class Source(Protocol):
     def extent(self, symbol: str) -> tuple[int, int] | None:
         """First and last tick of a symbol; None where there is none."""
 
-    def flow(self, symbol: str, from_tick: int, to_tick: int, index: int) -> Ticked:
-        """Rows of `from_tick <= tick < to_tick` by (tick, second), with `index` as their symbol."""
+    def flow(self, symbol: str, from_tick: int, to_tick: int) -> FlowTable:
+        """Rows of `from_tick <= tick < to_tick` by (tick, second)."""
 
 
 class AsSeen:
@@ -40,8 +36,8 @@ class AsSeen:
     def extent(self, symbol: str) -> tuple[int, int] | None:
         return self._store.flow_extent(symbol)
 
-    def flow(self, symbol: str, from_tick: int, to_tick: int, index: int) -> Ticked:
-        return self._store.flow(symbol, from_tick, to_tick, index=index)
+    def flow(self, symbol: str, from_tick: int, to_tick: int) -> FlowTable:
+        return self._store.flow_table(symbol, from_tick, to_tick)
 
 
 class Revised:
@@ -54,49 +50,43 @@ class Revised:
     def extent(self, symbol: str) -> tuple[int, int] | None:
         return self._source.extent(symbol)
 
-    def flow(self, symbol: str, from_tick: int, to_tick: int, index: int) -> Ticked:
-        seen = self._source.flow(symbol, from_tick, to_tick + self._revisable_s + 1, index)
-        rows = seen.rows[(seen.rows["second"] >= from_tick - 1) & (seen.rows["second"] < to_tick - 1)]
+    def flow(self, symbol: str, from_tick: int, to_tick: int) -> FlowTable:
+        seen = self._source.flow(symbol, from_tick, to_tick + self._revisable_s + 1)
+        rows = seen[(seen["second"] >= from_tick - 1) & (seen["second"] < to_tick - 1)]
         rows = rows[np.argsort(rows["second"], kind="stable")]
         newest = np.ones(len(rows), np.bool_)
         newest[:-1] = rows["second"][1:] != rows["second"][:-1]
         rows = rows[newest]
-        return Ticked(rows["second"] + 1, rows)
+        rows["tick"][:] = rows["second"] + 1
+        return rows
 
 
 class Block(NamedTuple):
-    """All symbols' flow of the ticks `[first, last)`; row `i` became known at `ticks[i]`, ascending."""
+    """All symbols' flow of the ticks `[first, last)`, by (tick, second)."""
 
     first: int
     last: int
-    ticks: Ints
-    flow: Flow
+    tables: tuple[FlowTable, ...]
+    """By symbol."""
+
+    @property
+    def ticks(self) -> tuple[int, int]:
+        """The first tick that has a row, and the one past the last."""
+        known = [table["tick"] for table in self.tables if len(table)]
+        return min(int(ticks[0]) for ticks in known), max(int(ticks[-1]) for ticks in known) + 1
 
 
 def blocks(source: Source, symbols: Sequence[str], cuts: Sequence[int]) -> Iterator[Block]:
-    """The flow between each two neighbours of `cuts`, symbols merged tick by tick; empty blocks are left out."""
+    """The flow between each two neighbours of `cuts`; empty blocks are left out."""
     for first, last in pairwise(cuts):
-        block = merged(source, symbols, first, last)
-        if len(block.ticks):
+        block = Block(first, last, tuple(source.flow(symbol, first, last) for symbol in symbols))
+        if any(map(len, block.tables)):
             yield block
-
-
-def merged(source: Source, symbols: Sequence[str], first: int, last: int) -> Block:
-    """One block."""
-    parts = [source.flow(symbol, first, last, index) for index, symbol in enumerate(symbols)]
-    parts = [part for part in parts if len(part.ticks)]
-    if len(parts) == 1:
-        return Block(first, last, *parts[0])
-    if not parts:
-        return Block(first, last, NO_TICKS, np.zeros(0, FLOW))
-    ticks, rows = np.concatenate([part.ticks for part in parts]), np.concatenate([part.rows for part in parts])
-    order = np.lexsort((rows["symbol"], rows["second"], ticks))
-    return Block(first, last, ticks[order], rows[order])
 
 
 def by_symbol(source: Source, symbols: Sequence[str], first: int, last: int) -> Flow:
     """Rows of the ticks `[first, last)`, one symbol after the other, each in tick order: to warm an engine with."""
-    return np.concatenate([source.flow(symbol, first, last, index).rows for index, symbol in enumerate(symbols)])
+    return np.concatenate([source.flow(symbol, first, last).rows(index) for index, symbol in enumerate(symbols)])
 
 
 def cuts_of(first: int, last: int, block_s: int, at: Sequence[int] = ()) -> list[int]:

@@ -10,6 +10,8 @@ Two lengths are kept: `series` (log price and the two CVDs) for a day and the lo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,15 @@ from numpy.typing import NDArray
 from sqfd.model import FLOW, NO_PRICE, Flow
 
 Ints = NDArray[np.int64]
+
+
+class Rows(Protocol):
+    """Rows by name: an array of FLOW, or a `model.FlowTable`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
 
 PRICE, SPOT, PERP = 0, 1, 2
 """Rows of `series`: log price × 1e9, cumulative spot delta, cumulative perp delta (quote cents)."""
@@ -54,7 +65,7 @@ class _Table:
         last = self.cells[:, self.size - 1] if self.size else self.before
         for row, (column, summed) in enumerate(zip(values, self.sums, strict=True)):
             if summed:
-                np.cumsum(column, out=new[row])
+                np.add.accumulate(column, out=new[row])
                 new[row] += last[row]
             else:
                 new[row] = column
@@ -91,17 +102,14 @@ class _Table:
         if not len(at):
             return
         values = values[:, inside]
-        first = int(at[0])
-        for row, summed in enumerate(self.sums):
-            column = self.cells[row]
-            if not summed:
-                known = values[row] != NO_PRICE
-                column[at[known]] = values[row][known]
-                continue
-            left = np.where(at > 0, column[at - 1], self.before[row])
-            step = np.zeros(self.size - first, np.int64)
-            step[at - first] = values[row] - (column[at] - left)
-            column[first : self.size] += np.cumsum(step)
+        there = self.cells[:, at]
+        left = np.where(at > 0, self.cells[:, at - 1], self.before[:, None])
+        changed = np.where(self.sums[:, None], values - (there - left), (values != NO_PRICE) & (values != there))
+        for row, place in zip(*(where.tolist() for where in changed.nonzero()), strict=True):
+            if self.sums[row]:
+                self.cells[row, at[place] : self.size] += changed[row, place]
+            else:
+                self.cells[row, at[place]] = values[row, place]
 
 
 class FlowRing:
@@ -154,7 +162,7 @@ class FlowRing:
     def detail_base(self) -> int:
         return self._detail.base
 
-    def append(self, rows: Flow) -> None:
+    def append(self, rows: Rows) -> None:
         """Add seconds after the last one held, ascending. Seconds left out are carried forward with coverage 0.
 
         Raises ValueError for seconds that are not new or not ascending.
@@ -162,15 +170,17 @@ class FlowRing:
         rows = self._from_first_price(rows)
         if not len(rows):
             return
-        if len(rows) == 1 and self._append_next(rows):
+        if isinstance(rows, np.ndarray) and len(rows) == 1 and self._append_next(rows):
             return
         ticks = rows["second"] + 1
-        if (self.end_tick and ticks[0] < self.end_tick) or bool((np.diff(ticks) <= 0).any()):
+        step = np.diff(ticks)
+        if (self.end_tick and ticks[0] < self.end_tick) or bool((step <= 0).any()):
             raise ValueError(f"seconds must ascend from {self.end_tick - 1}: got {ticks[0] - 1} … {ticks[-1] - 1}")
-        for part in np.split(rows, np.flatnonzero(np.diff(ticks) > self._series.keep) + 1):
-            self._append_part(part, part["second"] + 1)
+        cuts = [0, *(np.flatnonzero(step > self._series.keep) + 1).tolist(), len(rows)]
+        for left, right in pairwise(cuts):
+            self._append_part(rows[left:right], ticks[left:right])
 
-    def _append_part(self, rows: Flow, ticks: Ints) -> None:
+    def _append_part(self, rows: Rows, ticks: Ints) -> None:
         """Rows without a hole longer than the ring between them."""
         self._bound_gap(int(ticks[0]))
         start = self.end_tick
@@ -196,13 +206,13 @@ class FlowRing:
             self._bound_gap(tick)
             self._append_dense(self.end_tick, min(self.end_tick + self.headroom_s, tick + 1), np.zeros(0, FLOW))
 
-    def _from_first_price(self, rows: Flow) -> Flow:
+    def _from_first_price(self, rows: Rows) -> Rows:
         if self._first_tick is not None or not len(rows):
             return rows
         priced = np.flatnonzero(rows["price"] != NO_PRICE)
         if not len(priced):
-            return rows[:0]
-        rows = rows[priced[0] :]
+            return none(rows)
+        rows = rows[int(priced[0]) :]
         self._first_tick = int(rows["second"][0]) + 1
         self._series.restart(self._first_tick)
         self._detail.restart(self._first_tick)
@@ -216,7 +226,7 @@ class FlowRing:
             self._series.restart(start)
             self._detail.restart(start)
 
-    def _append_dense(self, start: int, stop: int, rows: Flow) -> None:
+    def _append_dense(self, start: int, stop: int, rows: Rows) -> None:
         if len(rows) == stop - start and not (rows["price"] == NO_PRICE).any():
             self._append_complete(rows)
             return
@@ -235,7 +245,7 @@ class FlowRing:
         sums = [_placed(rows, name, at, stop - start) for name in _DETAIL[2:7]]
         self._detail.append([*extremes, *sums, interest])
 
-    def _append_complete(self, rows: Flow) -> None:
+    def _append_complete(self, rows: Rows) -> None:
         """A row for each second, each with a price: nothing needs to be carried."""
         price = rows["price"]
         extremes = (np.where(rows[name] == NO_PRICE, price, rows[name]) for name in ("high", "low"))
@@ -246,7 +256,7 @@ class FlowRing:
     def _last(table: _Table, row: int) -> int:
         return int(table.cells[row, table.size - 1] if table.size else table.before[row])
 
-    def amend(self, rows: Flow) -> int | None:
+    def amend(self, rows: Rows) -> int | None:
         """Replace seconds that are held already; of several rows for one second the last wins.
 
         Returns the earliest tick that changed, None when all rows lie outside of what is kept.
@@ -256,15 +266,22 @@ class FlowRing:
         rows = rows[inside]
         if not len(rows):
             return None
-        _, newest = np.unique(rows["second"][::-1], return_index=True)
-        rows = rows[len(rows) - 1 - newest]
+        if len(rows) > 1:
+            _, newest = np.unique(rows["second"][::-1], return_index=True)
+            rows = rows[len(rows) - 1 - newest]
         ticks = rows["second"] + 1
         self._series.amend(ticks, np.stack([rows[name] for name in _SERIES]))
         self._detail.amend(ticks, np.stack([rows[name] for name in _DETAIL]))
         return int(ticks[0])
 
 
-def _placed(rows: Flow, name: str, at: Ints, length: int, missing: NDArray[np.bool_] | None = None) -> Ints:
+def none(rows: Rows) -> Rows:
+    """No rows of that kind."""
+    nothing: Rows = rows[:0]
+    return nothing
+
+
+def _placed(rows: Rows, name: str, at: Ints, length: int, missing: NDArray[np.bool_] | None = None) -> Ints:
     """The column `name` at its places; elsewhere 0, or NO_PRICE where `missing` is given."""
     values = np.zeros(length, np.int64)
     if missing is not None:

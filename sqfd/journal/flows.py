@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sqfd.journal.records import Ticked
-from sqfd.model import FLOW, FLOW_VALUES, Flow
+from sqfd.model import FLOW_VALUES, Flow, FlowTable
 
 HOUR_S = 3_600
-COLUMNS = ("tick", "second", *FLOW_VALUES)
+COLUMNS = FlowTable.names
+_NOW = ",".join(COLUMNS)
 Table = NDArray[np.int64]
 """COLUMNS × rows."""
 
@@ -36,6 +36,8 @@ def pack(table: Table) -> bytes:
 
 def unpack(columns: str, rows: int, data: bytes) -> Table:
     """The blob as COLUMNS × rows: columns are found by name, those that its writer did not know are 0."""
+    if columns == _NOW:
+        return np.frombuffer(data, "<i8").reshape(-1, rows)
     stored = dict(zip(columns.split(","), np.frombuffer(data, "<i8").reshape(-1, rows), strict=True))
     table = np.zeros((len(COLUMNS), rows), np.int64)
     for index, name in enumerate(COLUMNS):
@@ -44,12 +46,11 @@ def unpack(columns: str, rows: int, data: bytes) -> Table:
     return table
 
 
-def read(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int, *, index: int = 0) -> Ticked:
+def read(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int) -> FlowTable:
     """Flow that became known in `from_tick <= tick < to_tick`, ordered by (tick, second)."""
     parts = [*_blocks(db, symbol, from_tick, to_tick), _rows(db, symbol, from_tick, to_tick)]
     parts = [part for part in parts if part.shape[1]]
-    table = _in_order(np.concatenate(parts, axis=1)) if parts else np.zeros((len(COLUMNS), 0), np.int64)
-    return _as_flow(table, index)
+    return FlowTable(_in_order(np.concatenate(parts, axis=1)) if parts else np.zeros((len(COLUMNS), 0), np.int64))
 
 
 def extent(db: sqlite3.Connection, symbol: int) -> tuple[int, int] | None:
@@ -102,7 +103,7 @@ def _write_block(db: sqlite3.Connection, symbol: int, hour: int, table: Table) -
     """Put a whole hour in the place of its block and rows."""
     db.execute(
         "INSERT OR REPLACE INTO flow_block VALUES (?, ?, ?, ?, ?)",
-        (symbol, hour, table.shape[1], ",".join(COLUMNS), pack(table)),
+        (symbol, hour, table.shape[1], _NOW, pack(table)),
     )
     db.execute("DELETE FROM flow WHERE symbol = ? AND tick >= ? AND tick < ?", (symbol, hour, hour + HOUR_S))
 
@@ -139,18 +140,10 @@ def _rows(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int) -> 
 def _in_order(table: Table) -> Table:
     """Sorted by (tick, second), the first of equal keys kept. Nearly always it is in order already."""
     tick, second = table[0], table[1]
-    step = np.diff(tick)
-    if np.all((step > 0) | ((step == 0) & (np.diff(second) > 0))):
+    after = tick[1:] > tick[:-1]
+    if after.all() or (after | ((tick[1:] == tick[:-1]) & (second[1:] > second[:-1]))).all():
         return table
     table = table[:, np.lexsort((second, tick))]  # lexsort is stable: the first stays the first
     fresh = np.ones(table.shape[1], bool)
     fresh[1:] = (np.diff(table[0]) != 0) | (np.diff(table[1]) != 0)
     return table[:, fresh]
-
-
-def _as_flow(table: Table, index: int) -> Ticked:
-    rows = np.empty(table.shape[1], FLOW)
-    rows["symbol"] = index
-    for column, name in enumerate(COLUMNS[1:], start=1):
-        rows[name] = table[column]
-    return Ticked(table[0].copy(), rows)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqfd.journal import bars as bar_rows
 from sqfd.journal import coverage, flows, gaps, retention
 from sqfd.journal.records import Extent, GapRecord, JournaledSignal, Ticked
-from sqfd.model import Bars, Market
+from sqfd.model import Bars, FlowTable, Market
 
 SIGNAL_COLUMNS = "signal_id, tick, second, seq, symbol, valid_until_s, line, cvd"
 
@@ -65,8 +65,13 @@ class JournalReader:
 
     def flow(self, symbol: str, from_tick: int, to_tick: int, *, index: int = 0) -> Ticked:
         """Flow of a symbol as it became known in `from_tick <= tick < to_tick`, by (tick, second); `symbol` = `index`."""
+        table = self.flow_table(symbol, from_tick, to_tick)
+        return Ticked(table["tick"].copy(), table.rows(index))
+
+    def flow_table(self, symbol: str, from_tick: int, to_tick: int) -> FlowTable:
+        """The same as columns: much faster to read."""
         found = self._db.execute("SELECT id FROM symbol WHERE name = ?", (symbol,)).fetchone()
-        return flows.read(self._db, -1 if found is None else int(found[0]), from_tick, to_tick, index=index)
+        return flows.read(self._db, -1 if found is None else int(found[0]), from_tick, to_tick)
 
     def first_flow(self, symbols: Sequence[str]) -> int | None:
         """The second from which there is flow of all these symbols; None where one of them has none."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sqfd.bars.ring import PERP, SPOT, FlowRing
@@ -136,32 +135,33 @@ class Baseline:
         self._ranks: dict[tuple[int, int, float], Ints] = {}
         self._gaps: dict[tuple[int, float], Floats] = {}
 
-    def minute(self, ticks: Ints) -> Ints:
-        """Column of each tick's minute."""
-        return np.asarray((ticks - self.first_minute) // self.settings.sample_s)
+    def minute(self, first: int, last: int) -> Ints:
+        """Column of the minute of each tick of `[first, last)`."""
+        step = self.settings.sample_s
+        lead = first - self.first_minute
+        return np.repeat(np.arange(self.minutes), step)[lead : lead + last - first]
 
-    def normalised(self, moves: Ints, window: int, series: int, minute: Ints) -> Floats:
+    def normalised(self, moves: Ints, window: int, series: int | slice, minute: Ints) -> Floats:
         """n(X, W) of single moves: `sensitivity · Δ / swing`, as one division of whole numbers, exact below 2⁵³."""
         row = self.row[window]
         counts, sums = self.counts[row, series], self.sums[row, series]
         if self.minutes > 1:
-            counts, sums = counts[minute], sums[minute]
+            counts, sums = counts[..., minute], sums[..., minute]
         return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
 
-    def swing(self, window: int, series: int, minute: Ints) -> Floats:
-        """The usual |Δ| in the series' own unit; 0 where nothing is known."""
+    def swing(self, window: int, series: int) -> Floats:
+        """[minute]: the usual |Δ| in the series' own unit; 0 where nothing is known."""
         row = self.row[window]
         counts, sums = self.counts[row, series], self.sums[row, series]
-        swings = np.where(counts > 0, sums / np.maximum(counts, 1), 0.0)
-        return np.asarray(swings[minute] if self.minutes > 1 else swings)
+        return np.asarray(np.where(counts > 0, sums / np.maximum(counts, 1), 0.0))
 
-    def _moves_of(self, window: int, minutes: Ints, series: int | slice) -> Ints:
-        """[…, minute, sample] moves that the baselines of these minutes have seen, all with equally many samples."""
+    def _moves_of(self, window: int, minutes: Ints, series: int) -> Ints:
+        """[minute, sample] moves that the baselines of these minutes have seen, all with equally many samples."""
         count = int(self._samples_of_minute[self.row[window], minutes[0]])
         moves = self._samples.moves[self.settings.divergence_windows_s.index(window), series]
-        start = int(minutes[0]) + self._place - count
-        seen = sliding_window_view(moves[..., start : int(minutes[-1]) + self._place], count, axis=-1)
-        return np.asarray(seen[..., minutes - minutes[0], :])
+        start, rows = int(minutes[0]) + self._place - count, int(minutes[-1] - minutes[0]) + 1
+        overlapping = np.ndarray((rows, count), np.int64, moves[start:], 0, moves.strides * 2)
+        return overlapping if rows == len(minutes) else np.asarray(overlapping[minutes - minutes[0]])
 
     def _alike(self, window: int, minutes: Ints) -> list[Ints]:
         """Minutes in groups of equally many samples: one group where a whole day is known."""
@@ -172,26 +172,40 @@ class Baseline:
 
     def move_ranks(self, window: int, series: int, rank: float, minutes: Ints) -> Ints:
         """By minute (ascending): the |Δ| that a share `rank` of the samples lies below, an actual sample; 0 without any."""
-        known = self._ranks.setdefault((window, series, rank), np.full(self.minutes, -1))
-        for group in self._alike(window, minutes[known[minutes] < 0]):
+        key = window, series, rank
+        if key not in self._ranks:
+            self._ranks[key] = np.full(self.minutes, -1)
+        known = self._ranks[key]
+        missing = minutes[known[minutes] < 0]
+        for group in self._alike(window, missing) if len(missing) else ():
             known[group] = _order_statistic(np.abs(self._moves_of(window, group, series)), rank)
         return np.maximum(known[minutes], 0)
 
     def gap_ranks(self, window: int, rank: float, minutes: Ints) -> Floats:
         """By minute: the |n(S) − n(P)| that a share `rank` of the samples lies below, in units of that minute's baseline."""
-        known = self._gaps.setdefault((window, rank), np.full(self.minutes, -1.0))
-        row, flows = self.row[window], slice(SPOT, PERP + 1)
-        for group in self._alike(window, minutes[known[minutes] < 0]):
-            counts, sums = self.counts[row, flows][:, group, None], self.sums[row, flows][:, group, None]
-            scaled = self._moves_of(window, group, flows) * counts / sums
-            scaled *= self.settings.sensitivity
-            gaps = np.abs(np.subtract(scaled[0], scaled[1], out=scaled[0]), out=scaled[0])
+        key = window, rank
+        if key not in self._gaps:
+            self._gaps[key] = np.full(self.minutes, -1.0)
+        known = self._gaps[key]
+        missing = minutes[known[minutes] < 0]
+        for group in self._alike(window, missing) if len(missing) else ():
+            spot, perp = (self._scaled(window, group, series) for series in (SPOT, PERP))
+            gaps = np.abs(np.subtract(spot, perp, out=spot), out=spot)
             # Bits of floats that are not negative order as integers, which are parted faster.
             known[group] = _order_statistic(gaps.view(np.int64), rank).view(np.float64)
         return np.maximum(known[minutes], 0.0)
 
+    def _scaled(self, window: int, minutes: Ints, series: int) -> Floats:
+        """[minute, sample]: the samples in units of these minutes' baselines."""
+        row = self.row[window]
+        scaled = self._moves_of(window, minutes, series) * self.counts[row, series, minutes][:, None]
+        scaled /= self.sums[row, series, minutes][:, None]
+        scaled *= self.settings.sensitivity
+        return np.asarray(scaled)
+
 
 def _order_statistic(values: Ints, rank: float) -> Ints:
-    """Along the last axis, which is not empty."""
+    """Along the last axis, which is not empty; `values` are left in another order."""
     place = min(values.shape[-1] - 1, math.floor(rank * values.shape[-1]))
-    return np.ascontiguousarray(np.partition(values, place, axis=-1)[..., place])
+    values.partition(place, axis=-1)
+    return values[..., place].copy()

@@ -36,9 +36,16 @@ def candles(ring: FlowRing, side: int, ends: Ints, width: int, count: int) -> Ca
     low = ring.detail[LOW, left:right].reshape(-1, width).min(axis=1)
     if side < 0:
         price, flow, high, low = -price, -flow, -low, -high
-    columns = (price[:-1], high, low, price[1:], np.diff(flow), np.diff(volume))
-    at = ((ends - int(ends[0])) // width)[:, None] + np.arange(count)
-    return Candles(*(column[at] for column in columns))
+    columns = (price[:-1], high, low, price[1:], flow[1:] - flow[:-1], volume[1:] - volume[:-1])
+    at = (ends - int(ends[0])) // width
+    return Candles(*(_stretches(column, at, count) for column in columns))
+
+
+def _stretches(column: Ints, at: Ints, count: int) -> Ints:
+    """[end, count]: the stretch of `count` elements that begins at each of `at`."""
+    column = np.ascontiguousarray(column)
+    overlapping = np.ndarray((len(column) - count + 1, count), np.int64, column, 0, column.strides * 2)
+    return np.asarray(overlapping[at])
 
 
 class Absorption(NamedTuple):
@@ -84,7 +91,11 @@ def breakdowns(ring: FlowRing, settings: StrategySettings, side: int, ends: Ints
     low, close, flow = c.low[:, -recent:], c.close[:, -recent:], np.abs(c.flow[:, -recent:])
     attempt = (low < floor) & (close >= floor)
     failed = attempt.sum(axis=1)
-    return Breakdowns(failed, (failed >= 2) & _descending(attempt, flow), _weaker_test(settings, c))
+    fading = failed >= 2
+    at = fading.nonzero()[0]
+    if len(at):
+        fading[at] = _descending(attempt[at], flow[at])
+    return Breakdowns(failed, fading, _weaker_test(settings, c))
 
 
 def _descending(attempt: Bools, flow: Ints) -> Bools:

@@ -197,6 +197,6 @@ def _levels(features: Features, ticks: Ints, sides: Ints) -> Floats:
         if len(mine):
             at = ticks[mine]
             find = features.lowest if side > 0 else features.highest
-            swing = features.swing_at(at, window, PRICE)
+            swing = features.swing_at(at, window)
             level[mine] = find(row, at - window, at) - side * settings.disarm_swings * swing
     return level

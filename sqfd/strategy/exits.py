@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
+from sqfd.bars.ring import HIGH, LOW, PERP, SPOT
 from sqfd.strategy.baseline import Bools, Floats, Ints
 from sqfd.strategy.context import Context
 from sqfd.strategy.features import Features
@@ -25,31 +25,29 @@ class Held(NamedTuple):
 
 def exits(features: Features, context: Context, side: int, ticks: Ints, held: Held) -> Bools:
     """[reason, tick] in the order of REASONS, for a position of `side` (1 long, −1 short) as it stands at `ticks`."""
-    threshold = features.settings.context_threshold
+    settings = features.settings
     flows = _flows(features, side, ticks, held.entry)
-    against = np.minimum(held.context, 0.0) - threshold
-    return np.stack(
-        [
-            _flow_reversal(features, side, ticks, held.entry, flows),
-            _range_break(features, side, ticks, held.level),
-            side * context.value[ticks - features.first] <= against,
-            _cvd_invalidation(features, flows),
-            _structure_break(features, side, ticks),
-        ]
-    )
+    price = features.price_at(ticks)
+    swing = features.swing_at(ticks, settings.swing_window_s)
+    against = np.minimum(held.context, 0.0) - settings.context_threshold
+    found = np.empty((len(REASONS), len(ticks)), np.bool_)
+    found[0] = _flow_reversal(features, side, ticks, held.entry, flows)
+    found[1] = side * (price - held.level) < -settings.range_break_swings * swing
+    found[2] = side * context.value[ticks - features.first] <= against
+    # Against the position since its entry: what was sold before it was known when it was entered.
+    found[3] = (flows[0] <= -settings.exit_flow) & (flows[1] <= -settings.exit_flow)
+    found[4] = side * (price - _structure(features, side, ticks)) < -settings.structure_swings * swing
+    return found
 
 
-def _flows(features: Features, side: int, ticks: Ints, entry: Ints) -> list[Floats]:
-    """Spot and perp flow with the position since its entry, at most the look-back, whose swing is the unit."""
-    window, minute = features.settings.exit_lookback_s, features.baseline.minute(ticks)
-    held = np.minimum(ticks - entry, window)
-    return [
-        side * features.baseline.normalised(features.moves_at(ticks, held, series), window, series, minute)
-        for series in (SPOT, PERP)
-    ]
+def _flows(features: Features, side: int, ticks: Ints, entry: Ints) -> Floats:
+    """[2, tick]: spot and perp flow with the position since its entry, at most the look-back, whose swing is the unit."""
+    window, flows = features.settings.exit_lookback_s, slice(SPOT, PERP + 1)
+    moves = features.flows_at(ticks, np.minimum(ticks - entry, window))
+    return side * features.baseline.normalised(moves, window, flows, features.minute_at(ticks))
 
 
-def _flow_reversal(features: Features, side: int, ticks: Ints, entry: Ints, flows: list[Floats]) -> Bools:
+def _flow_reversal(features: Features, side: int, ticks: Ints, entry: Ints, flows: Floats) -> Bools:
     """Since the entry, at most the look-back: spot against the position, perp with it, and no new extreme of price."""
     settings = features.settings
     spot, perp = flows
@@ -72,22 +70,7 @@ def _new_extreme(features: Features, side: int, ticks: Ints, since: Ints) -> Boo
     return np.asarray(side * find(row, recent, ticks) > reached)
 
 
-def _range_break(features: Features, side: int, ticks: Ints, level: Ints) -> Bools:
-    settings = features.settings
-    swing = features.swing_at(ticks, settings.swing_window_s, PRICE)
-    return np.asarray(side * (features.price_at(ticks) - level) < -settings.range_break_swings * swing)
-
-
-def _cvd_invalidation(features: Features, flows: list[Floats]) -> Bools:
-    """Both against the position since its entry: what was sold before it was known when it was entered."""
-    least = -features.settings.exit_flow
-    return np.asarray((flows[0] <= least) & (flows[1] <= least))
-
-
-def _structure_break(features: Features, side: int, ticks: Ints) -> Bools:
-    """Price closes beyond the extreme of the span before this second."""
-    settings = features.settings
+def _structure(features: Features, side: int, ticks: Ints) -> Ints:
+    """The extreme of the span before each second, beyond which price leaves the structure."""
     row, find = (LOW, features.lowest) if side > 0 else (HIGH, features.highest)
-    level = find(row, ticks - 1 - settings.structure_s, ticks - 1)
-    swing = features.swing_at(ticks, settings.swing_window_s, PRICE)
-    return np.asarray(side * (features.price_at(ticks) - level) < -settings.structure_swings * swing)
+    return find(row, ticks - 1 - features.settings.structure_s, ticks - 1)

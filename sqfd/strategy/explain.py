@@ -8,12 +8,13 @@ import numpy as np
 
 from sqfd.bars.ring import PERP, PRICE, SPOT
 from sqfd.strategy.api import Gate, Report
-from sqfd.strategy.context import VERDICTS, duration
+from sqfd.strategy.baseline import Bools, Floats
+from sqfd.strategy.context import VERDICTS, Context, duration
 from sqfd.strategy.exits import REASONS
-from sqfd.strategy.features import NEVER
+from sqfd.strategy.features import NEVER, Features
 from sqfd.strategy.position import Position
 from sqfd.strategy.reset import SIDES
-from sqfd.strategy.scoring import PARTS
+from sqfd.strategy.scoring import PARTS, total
 
 if TYPE_CHECKING:
     from sqfd.strategy.squeezeflow import Evaluated
@@ -26,27 +27,30 @@ SIDE_NAMES = {1: "long", 0: "none", -1: "short"}
 def report(block: Evaluated, tick: int, position: Position | None) -> Report:
     """Everything about one tick of an evaluated block."""
     at = tick - block.features.first
-    features, ticks = block.features, np.array([tick])
+    features, ticks = block.features.only(tick), np.array([tick])
     window = block.settings.setup_window_s
-    spot, perp = (int(features.moves_at(ticks, window, series)[0]) / 100 for series in (SPOT, PERP))
+    spot, perp = (flow / 100 for flow in features.flows_at(ticks, window)[:, 0].tolist())
+    side = int(block.divergence.armed[at])
+    standing = _reasons(block.standing_exits(side, ticks)) if side else []
+    scored = block.parts_of(tick)
+    points, parts = float(total(scored)), _parts(scored)
     phases = {
-        "context": _context(block, at),
-        "divergence": _divergence(block, at, tick),
-        "reset": _reset(block, at, tick),
-        "scoring": _scoring(block, at),
-        "exits": _exits(block, tick, position),
+        "context": _context(features),
+        "divergence": _divergence(block, features, at),
+        "reset": _reset(block, features, at),
+        "scoring": _scoring(block, points),
+        "exits": _exits(side, standing if position is None else _reasons(block.held_exits(position, ticks)), position),
     }
-    parts = _parts(block, at)
     return Report(
-        int(features.price_at(ticks)[0]),
-        _short(block.score.total[at]),
+        int(features.price[0]),
+        _short(points),
         parts,
         phases,
-        _short(block.features.coverage[at]),
+        _short(features.coverage[0]),
         spot,
         perp,
         _words(phases, parts),
-        _gates(block, at, tick),
+        _gates(block, at, side, points, standing, phases["divergence"]["windows"]),
     )
 
 
@@ -67,18 +71,18 @@ def _words(phases: dict[str, Any], parts: dict[str, float]) -> str:
     )
 
 
-def _parts(block: Evaluated, at: int) -> dict[str, float]:
-    return {name: _short(value) for name, value in zip(PARTS, block.score.parts[:, at], strict=True)}
+def _parts(scored: Floats) -> dict[str, float]:
+    return {name: _short(value) for name, value in zip(PARTS, scored.tolist(), strict=True)}
 
 
 def mind(block: Evaluated, tick: int) -> dict[str, float]:
     """Score, its parts, and one number for each of context, divergence, reset and coverage."""
     at = tick - block.features.first
-    side = int(block.divergence.armed[at])
+    side, scored = int(block.divergence.armed[at]), block.parts[:, at]
     alignment = [float(block.reset.aligned(place, slice(at, at + 1))[0][0]) for place in range(len(SIDES))]
     return {
-        "score": _short(block.score.total[at]),
-        **_parts(block, at),
+        "score": _short(float(total(scored))),
+        **_parts(scored),
         "context": _short(block.context.value[at]),
         "divergence": side * _short(block.divergence.strength[at]),
         "reset": _short(alignment[0] if side > 0 else alignment[1] if side < 0 else max(alignment)),
@@ -86,18 +90,16 @@ def mind(block: Evaluated, tick: int) -> dict[str, float]:
     }
 
 
-def _context(block: Evaluated, at: int) -> dict[str, Any]:
-    settings, features = block.settings, block.features
-    value = float(block.context.value[at])
-    windows = []
-    asked = settings.context_windows_s
-    for place, window in enumerate(asked):
-        price, spot, perp = (_short(features.normals(asked, series)[place, at]) for series in (PRICE, SPOT, PERP))
-        knows = features.known(window)
-        known = bool(knows[at if len(knows) > 1 else 0])
-        windows.append({"window_s": window, "price": price, "gap": _short(spot - perp), "known": known})
+def _context(features: Features) -> dict[str, Any]:
+    settings, found = features.settings, Context(features)
+    value, asked, windows = float(found.value[0]), features.settings.context_windows_s, []
+    normals = [features.normals(asked, series)[:, 0].tolist() for series in (PRICE, SPOT, PERP)]
+    for window, price, spot, perp in zip(asked, *normals, strict=True):
+        gap = _short(_short(spot) - _short(perp))
+        known = bool(features.known(window)[0])
+        windows.append({"window_s": window, "price": _short(price), "gap": gap, "known": known})
     return {
-        "verdict": VERDICTS[int(block.context.side[at])],
+        "verdict": VERDICTS[int(found.side[0])],
         "value": _short(value),
         "threshold": settings.context_threshold,
         "duration": duration(value, settings.context_high, settings.context_medium),
@@ -105,24 +107,24 @@ def _context(block: Evaluated, at: int) -> dict[str, Any]:
     }
 
 
-def _divergence(block: Evaluated, at: int, tick: int) -> dict[str, Any]:
-    settings, found = block.settings, block.divergence
+def _divergence(block: Evaluated, features: Features, at: int) -> dict[str, Any]:
+    found = block.divergence
     side = int(found.armed[at])
     return {
         "verdict": SIDE_NAMES[side],
         "holds": SIDE_NAMES[int(found.holds[at])],
-        "age_s": tick - int(found.held.at(slice(at, at + 1))[0]) if side else None,
+        "age_s": features.first - int(found.held.at(slice(at, at + 1))[0]) if side else None,
         "strength": _short(found.strength[at]) if side else 0.0,
-        "windows": [_divergence_window(block, at, place) for place in range(len(settings.divergence_windows_s))],
+        "windows": [_divergence_window(features, place) for place in range(len(block.settings.divergence_windows_s))],
     }
 
 
-def _divergence_window(block: Evaluated, at: int, place: int) -> dict[str, Any]:
-    settings, features = block.settings, block.features
-    asked, base, minute = settings.divergence_windows_s, features.baseline, features.minute[at : at + 1]
+def _divergence_window(features: Features, place: int) -> dict[str, Any]:
+    settings, base = features.settings, features.baseline
+    asked, minute = settings.divergence_windows_s, features.minute
     window, leg = asked[place], settings.divergence_leg_rank
-    price, spot, perp = (int(features.moves(asked, series)[place, at]) for series in (PRICE, SPOT, PERP))
-    gap = features.normals(asked, SPOT)[place, at] - features.normals(asked, PERP)[place, at]
+    price, spot, perp = (int(features.moves(asked, series)[place, 0]) for series in (PRICE, SPOT, PERP))
+    gap = float(features.gaps(asked)[place, 0])
     gap_rank = float(base.gap_ranks(window, settings.divergence_gap_rank, minute)[0])
     spot_rank, perp_rank = (int(base.move_ranks(window, series, leg, minute)[0]) for series in (SPOT, PERP))
     price_rank = int(base.move_ranks(window, PRICE, settings.divergence_price_rank, minute)[0])
@@ -139,13 +141,12 @@ def _divergence_window(block: Evaluated, at: int, place: int) -> dict[str, Any]:
     }
 
 
-def _reset(block: Evaluated, at: int, tick: int) -> dict[str, Any]:
-    found = block.reset
+def _reset(block: Evaluated, features: Features, at: int) -> dict[str, Any]:
+    found, here, tick = block.reset, slice(at, at + 1), features.first
     armed = int(block.divergence.armed[at])
     sides = (0, 1) if not armed else (0,) if armed > 0 else (1,)
     live = next((place for place in sides if found.live[place, at]), None)
     place = sides[0] if live is None else live
-    here = slice(at, at + 1)
     last, confirmed = int(found.sides[place].held.at(here)[0]), int(found.sides[place].confirmed.at(here)[0])
     alignment, convergence = found.aligned(place, here)
     return {
@@ -154,50 +155,47 @@ def _reset(block: Evaluated, at: int, tick: int) -> dict[str, Any]:
         "confirmed_age_s": None if confirmed == NEVER else tick - confirmed,
         "alignment": _short(alignment[0]),
         "convergence": _short(convergence[0]),
-        "windows": [_reset_window(block, at, number) for number in range(len(block.settings.reset_windows_s))],
+        "windows": _reset_windows(features),
     }
 
 
-def _reset_window(block: Evaluated, at: int, number: int) -> dict[str, Any]:
-    features, halves, window = block.features, block.features.layout.halves, block.settings.reset_windows_s[number]
-    older, newer = (
-        features.normals(halves, SPOT, lagged)[number, at] - features.normals(halves, PERP, lagged)[number, at]
-        for lagged in (True, False)
-    )
-    price = features.normals(halves, PRICE)[number, at]
-    return {"window_s": window, "older_gap": _short(older), "newer_gap": _short(newer), "price": _short(price)}
+def _reset_windows(features: Features) -> list[dict[str, Any]]:
+    halves, windows = features.layout.halves, features.settings.reset_windows_s
+    older, newer = features.gaps(halves, lagged=True)[:, 0].tolist(), features.gaps(halves)[:, 0].tolist()
+    prices = features.normals(halves, PRICE)[:, 0].tolist()
+    return [
+        {"window_s": window, "older_gap": _short(before), "newer_gap": _short(after), "price": _short(price)}
+        for window, before, after, price in zip(windows, older, newer, prices, strict=True)
+    ]
 
 
-def _scoring(block: Evaluated, at: int) -> dict[str, Any]:
-    total = float(block.score.total[at])
+def _scoring(block: Evaluated, points: float) -> dict[str, Any]:
     needed = block.settings.min_entry_score
-    return {"verdict": "enough" if total >= needed else "low", "score": _short(total), "needed": needed}
+    return {"verdict": "enough" if points >= needed else "low", "score": _short(points), "needed": needed}
 
 
-def _exits(block: Evaluated, tick: int, position: Position | None) -> dict[str, Any]:
-    ticks = np.array([tick])
-    side = int(block.divergence.armed[tick - block.features.first])
-    if position is not None:
-        held = block.held_exits(position, ticks)[:, 0]
-    elif side:
-        held = block.standing_exits(side, ticks)[:, 0]
-    else:
+def _reasons(held: Bools) -> list[str]:
+    """Names of the exits that hold at the one tick of [reason, tick]."""
+    return [name for name, holds in zip(REASONS, held[:, 0].tolist(), strict=True) if holds]
+
+
+def _exits(side: int, reasons: list[str], position: Position | None) -> dict[str, Any]:
+    if position is None and not side:
         return {"verdict": "none", "reasons": []}
-    reasons = [name for name, holds in zip(REASONS, held.tolist(), strict=True) if holds]
     return {"verdict": "close" if reasons else "hold", "reasons": reasons}
 
 
-def _gates(block: Evaluated, at: int, tick: int) -> tuple[Gate, ...]:
+def _gates(
+    block: Evaluated, at: int, side: int, points: float, standing: list[str], windows: list[dict[str, Any]]
+) -> tuple[Gate, ...]:
     settings = block.settings
-    side = int(block.divergence.armed[at])
-    total, coverage = _short(block.score.total[at]), _short(block.features.coverage[at])
-    standing = block.standing_exits(side, np.array([tick]))[:, 0] if side else np.zeros(len(REASONS), np.bool_)
-    names = ", ".join(name for name, holds in zip(REASONS, standing.tolist(), strict=True) if holds)
+    shown, coverage = _short(points), _short(block.features.coverage[at])
+    names = ", ".join(standing)
     needed = settings.min_entry_score
     return (
-        _setup_gate(block, at, side),
+        _setup_gate(side, windows),
         *([_reset_gate(block, at, side)] if settings.require_reset else []),
-        Gate("score", float(block.score.total[at]) >= needed, total, needed, f"the score is {total:.2f} of {needed:g}"),
+        Gate("score", points >= needed, shown, needed, f"the score is {shown:.2f} of {needed:g}"),
         Gate(
             "coverage",
             float(block.features.coverage[at]) >= settings.min_coverage,
@@ -205,12 +203,11 @@ def _gates(block: Evaluated, at: int, tick: int) -> tuple[Gate, ...]:
             settings.min_coverage,
             f"the feeds covered {coverage:.1%} of the expected volume, {settings.min_coverage:.0%} are needed",
         ),
-        Gate("no_exit", not names, float(standing.sum()), 0.0, f"an exit would hold already: {names or 'none'}"),
+        Gate("no_exit", not names, float(len(standing)), 0.0, f"an exit would hold already: {names or 'none'}"),
     )
 
 
-def _setup_gate(block: Evaluated, at: int, side: int) -> Gate:
-    windows = [_divergence_window(block, at, place) for place in range(len(block.settings.divergence_windows_s))]
+def _setup_gate(side: int, windows: list[dict[str, Any]]) -> Gate:
     nearest = min(windows, key=lambda window: window["gap_needed"] - abs(window["gap"]))
     words = (
         f"spot and perp flow differ by {nearest['gap']:+.2f} over {nearest['window_s']} s "

@@ -65,6 +65,10 @@ class Features:
         self._normals: dict[tuple[tuple[int, ...], int, bool], Floats] = {}
         self._one = last - first == 1 and first - layout.reach_s >= ring.first_tick
 
+    def only(self, tick: int) -> Features:
+        """One tick of the block alone: what explains it does not make columns of all."""
+        return Features(self.ring, self.baseline, self.settings, self.layout, tick, tick + 1)
+
     @cached_property
     def ticks(self) -> Ints:
         return np.arange(self.first, self.last)
@@ -72,7 +76,7 @@ class Features:
     @cached_property
     def minute(self) -> Ints:
         """Each tick's column of the baseline."""
-        return self.baseline.minute(self.ticks)
+        return self.baseline.minute(self.first, self.last)
 
     # --- columns of all ticks
 
@@ -110,7 +114,8 @@ class Features:
         layout, base, at = self.layout, self.baseline, self.first - self.ring.base
         series = self.ring.series
         moves = series[:, layout.right + at] - series[:, layout.left + at]
-        counts, sums = base.counts[layout.rows, :, 0].T, base.sums[layout.rows, :, 0].T
+        minute = (self.first - base.first_minute) // self.settings.sample_s
+        counts, sums = base.counts[layout.rows, :, minute].T, base.sums[layout.rows, :, minute].T
         return moves, self.settings.sensitivity * ((moves * counts) / sums)
 
     def _take(self, windows: tuple[int, ...], series: int, lagged: bool) -> Ints:
@@ -164,21 +169,38 @@ class Features:
         """Log price × 1e9."""
         return np.asarray(self.ring.series[PRICE][ticks - self.ring.base])
 
-    def moves_at(self, ticks: Ints, window: int | Ints, series: int) -> Ints:
-        """Δ over `window` (one, or one per tick) seconds up to each tick; 0 before there was that much history."""
-        right = ticks - self.ring.base
-        left = np.maximum(right - window, 0)
-        column = self.ring.series[series]
-        return np.where(ticks - window >= self.ring.first_tick, column[right] - column[left], 0)
+    def flows_at(self, ticks: Ints, window: int | Ints) -> Ints:
+        """[2, tick]: spot and perp Δ over `window` (one, or one per tick) seconds up to ticks of the block; 0 before there was
+        that much history."""
+        flows, right = self.ring.series[SPOT : PERP + 1], ticks - self.ring.base
+        left = right - window
+        least = self.ring.first_tick - self.ring.base
+        if int(left[0]) >= least:  # ticks ascend, and so does what they look back to
+            return np.asarray(flows[:, right] - flows[:, left])
+        return np.where(left >= least, flows[:, right] - flows[:, np.maximum(left, 0)], 0)
 
-    def normal_at(self, ticks: Ints, window: int, series: int) -> Floats:
-        """n(X, window) at single ticks of the block."""
-        moves = self.moves_at(ticks, window, series)
-        return self.baseline.normalised(moves, window, series, self.baseline.minute(ticks))
+    def minute_at(self, ticks: Ints) -> Ints:
+        """Columns of the baseline for single ticks of the block."""
+        return ticks if self.baseline.minutes == 1 else np.asarray(self.minute[ticks - self.first])
 
-    def swing_at(self, ticks: Ints, window: int, series: int) -> Floats:
-        """The usual |Δ| at single ticks of the block."""
-        return self.baseline.swing(window, series, self.baseline.minute(ticks))
+    def gap_at(self, ticks: Ints, window: int) -> Floats:
+        """n(S) − n(P) at single ticks of the block."""
+        flows = slice(SPOT, PERP + 1)
+        normal = self.baseline.normalised(self.flows_at(ticks, window), window, flows, self.minute_at(ticks))
+        return np.asarray(normal[0] - normal[1])
+
+    def price_move_at(self, ticks: Ints, window: int) -> Floats:
+        """n(L, window) at single ticks of the block."""
+        column, right = self.ring.series[PRICE], ticks - self.ring.base
+        moves = np.where(
+            ticks - window >= self.ring.first_tick, column[right] - column[np.maximum(right - window, 0)], 0
+        )
+        return self.baseline.normalised(moves, window, PRICE, self.minute_at(ticks))
+
+    def swing_at(self, ticks: Ints, window: int) -> Floats:
+        """The usual |ΔL| over `window` at single ticks of the block."""
+        swing = self.baseline.swing(window, PRICE)
+        return swing if len(swing) == 1 else np.asarray(swing[self.minute[ticks - self.first]])
 
     def detail_at(self, ticks: Ints, row: int) -> Ints:
         """One column of the ring's `detail` at single ticks."""

@@ -9,9 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 import msgspec
-import numpy as np
-
-from sqfd.strategy.baseline import Ints
 
 LONG, SHORT, CLOSE = "LONG", "SHORT", "CLOSE"
 
@@ -59,12 +56,11 @@ class Exit(NamedTuple):
 class Evaluation(Protocol):
     """One symbol's block of ticks, judged without knowing the book."""
 
-    @property
-    def entries(self) -> Ints:
-        """Ticks, ascending, at which every gate is open except those of the book."""
+    def first_entry(self, start: int) -> int | None:
+        """The first tick of the block from `start` on at which every gate is open except those of the book."""
 
     def opening(self, tick: int) -> Opening:
-        """The entry at one of `entries`."""
+        """The entry at a tick that `first_entry` gave."""
 
     def first_exit(self, position: Position, start: int) -> Exit | None:
         """The first tick of the block from `start` on at which the position must close."""
@@ -150,5 +146,4 @@ def _next_entry(evaluation: Evaluation, ready: int, book: Book, symbol: str, lim
     start = ready
     if symbol in book.exits:
         start = max(start, book.exits[symbol] + limits.cooldown_s[symbol])
-    place = int(np.searchsorted(evaluation.entries, start))
-    return int(evaluation.entries[place]) if place < len(evaluation.entries) else None
+    return evaluation.first_entry(start)

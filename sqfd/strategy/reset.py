@@ -38,8 +38,12 @@ class ResetState(msgspec.Struct, frozen=True):
 class Exhausted(NamedTuple):
     """One window and side: when the imbalance exhausted, and its convergence then, [1 + events] with what was remembered."""
 
-    held: Held
+    ticks: Ints
     convergence: Floats
+
+    def at(self, ticks: Ints) -> Ints:
+        """Which of the events was the last at each of these ticks of the block."""
+        return np.searchsorted(self.ticks[1:], ticks, side="right")
 
 
 class Side(NamedTuple):
@@ -110,22 +114,23 @@ class Reset:
         side = self.sides[place]
         return np.asarray((side.high if place else side.low)[side.held.place[at]])
 
-    def aligned(self, place: int, at: Ints | slice) -> tuple[Floats, Floats]:
+    def aligned(self, side: int, at: Ints | slice) -> tuple[Floats, Floats]:
         """Alignment and convergence at these places of the block."""
         settings, ticks = self._features.settings, self._features.ticks[at]
         if self.asleep:
             none = np.zeros(len(ticks))
             return none, none
-        side = self.sides[place]
-        confirmed = side.confirmed.at(at)
+        judged = self.sides[side]
+        confirmed = judged.confirmed.at(at)
         prolonged = ticks - confirmed <= settings.reset_hold_s
         alignment, convergence = [], []
-        for window in side.windows:
-            tick = window.held.at(at)
+        for window in judged.windows:
+            place = window.at(ticks)
+            tick = window.ticks[place]
             lag = confirmed - tick
             held = (ticks - tick <= settings.reset_hold_s) | (prolonged & (lag >= 0) & (lag <= settings.confirm_s))
             alignment.append(held)
-            convergence.append(np.where(held, window.convergence[window.held.place[at]], 0.0))
+            convergence.append(np.where(held, window.convergence[place], 0.0))
         return _weighted(alignment, settings.reset_weights), _weighted(convergence, settings.reset_weights)
 
 
@@ -158,11 +163,11 @@ def _caught_up(features: Features, half: int, at: Ints, older: Floats) -> tuple[
     """Of the places `at` those where the newer half made up for the older one: (places, older gap, convergence)."""
     settings = features.settings
     before, ticks = older[at], features.ticks[at]
-    newer = features.normal_at(ticks, half, SPOT) - features.normal_at(ticks, half, PERP)
+    newer = features.gap_at(ticks, half)
     size, remainder = np.abs(before), np.abs(before + newer)
     keep = ((before * newer < 0) & (remainder <= settings.reset_remainder_max * size)).nonzero()[0]
     keep = keep[features.coverage[at[keep]] >= settings.min_coverage]
-    keep = keep[np.abs(features.normal_at(ticks[keep], half, PRICE)) <= settings.reset_stall_max]
+    keep = keep[np.abs(features.price_move_at(ticks[keep], half)) <= settings.reset_stall_max]
     return at[keep], before[keep], 1.0 - remainder[keep] / size[keep]
 
 
@@ -183,7 +188,7 @@ def _side(features: Features, memory: ResetState, place: int, found: dict[int, F
             at, convergence = found[row].at[mine], found[row].convergence[mine]
             every.append(at)
         remembered = np.concatenate([[memory.convergence[place][row]], convergence])
-        windows.append(Exhausted(held(at, length, first, known), remembered))
+        windows.append(Exhausted(np.concatenate([[known], first + at]), remembered))
     at = _union(every, length)
     exhausted = held(at, length, first, memory.tick[place])
     low, high = _extremes(features, first + at)
@@ -228,7 +233,7 @@ def _remembered(sides: tuple[Side, ...]) -> ResetState:
     """The events that were the last at the end of the block."""
     window_tick, convergence = [], []
     for side in sides:
-        window_tick.append([int(window.held.ticks[-1]) for window in side.windows])
+        window_tick.append([int(window.ticks[-1]) for window in side.windows])
         convergence.append([float(window.convergence[-1]) for window in side.windows])
     return ResetState(
         window_tick,

@@ -1,9 +1,10 @@
-"""Phase 4: how good is the moment, 0 to 10, only where a setup is armed. For a short everything is mirrored."""
+"""Phase 4: how good is the moment, 0 to 10, only where a setup is armed. For a short everything is mirrored.
+
+The dearest phase, so it judges only the ticks that it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,24 +19,20 @@ PARTS = ("cvd_reset", "absorption", "failed_breakdown", "directional_bias", "evi
 MAX_SCORE = 10.0
 
 
-class Score(NamedTuple):
-    """Columns of ticks: `parts` is [part, tick] in the order of PARTS, `total` their sum within 0 and 10."""
-
-    parts: Floats
-    total: Floats
-
-
-def score(features: Features, context: Context, reset: Reset, armed: Ints) -> Score:
-    """Score each tick for the side that is armed there (1, −1); 0 where none is."""
-    parts = np.zeros((len(PARTS), len(armed)))
-    if not np.count_nonzero(armed):
-        return Score(parts, parts[0])
+def score(features: Features, context: Context, reset: Reset, armed: Ints, at: Ints) -> Floats:
+    """[part, place] in the order of PARTS at the places `at` of the block, for the side that is armed there; 0 where none is."""
+    parts = np.zeros((len(PARTS), len(at)))
+    armed = armed[at]
     for place, side in enumerate(SIDES):
-        at = (armed == side).nonzero()[0]
-        if len(at):
-            parts[:, at] = _one_side(features, context, reset, side, place, at)
-    total = parts[0] + parts[1] + parts[2] + parts[3] + parts[4]
-    return Score(parts, np.clip(total, 0.0, MAX_SCORE))
+        mine = (armed == side).nonzero()[0]
+        if len(mine):
+            parts[:, mine] = _one_side(features, context, reset, side, place, at[mine])
+    return parts
+
+
+def total(parts: Floats) -> Floats:
+    """The score that parts make, within 0 and 10."""
+    return np.asarray(np.minimum(np.maximum(parts[0] + parts[1] + parts[2] + parts[3] + parts[4], 0.0), MAX_SCORE))
 
 
 def _one_side(features: Features, context: Context, reset: Reset, side: int, place: int, at: Ints) -> Floats:
@@ -52,7 +49,9 @@ def _one_side(features: Features, context: Context, reset: Reset, side: int, pla
     broken = attempts + settings.fading_points * fading
     absorbed = _absorbed(features, reset, side, place, at)
     bias = _bias(features, side, at)
-    bias += settings.context_points * np.clip(side * context.value[at] / settings.context_full, -1.0, 1.0)
+    bias += settings.context_points * np.minimum(
+        np.maximum(side * context.value[at] / settings.context_full, -1.0), 1.0
+    )
     return np.stack([decelerated, absorbed, broken, bias, _evidence(features, side, ticks)])
 
 
@@ -121,18 +120,22 @@ def _absorbed(features: Features, reset: Reset, side: int, place: int, at: Ints)
     return np.asarray(points)
 
 
+def _share(values: Floats) -> Floats:
+    """Cut to 0 … 1."""
+    return np.minimum(np.maximum(values, 0.0), 1.0)
+
+
 def _bias(features: Features, side: int, at: Ints) -> Floats:
     """Where price and the flows are going by now, in proportion up to a full move; and whether the lagging perps turned."""
     settings, window = features.settings, (features.settings.bias_window_s,)
     spot, price, perp = (
-        np.clip(side * features.normals(window, series)[0, at] / settings.bias_full, 0.0, 1.0)
-        for series in (SPOT, PRICE, PERP)
+        _share(side * features.normals(window, series)[0, at] / settings.bias_full) for series in (SPOT, PRICE, PERP)
     )
     points = settings.bias_spot_points * spot
     points += settings.bias_price_points * price
     points += settings.bias_perp_points * perp
     lagging = side * features.normals(settings.divergence_windows_s, PERP)[0, at]
-    points += settings.lagging_points * np.clip(0.5 + 0.5 * lagging / settings.lagging_full, 0.0, 1.0)
+    points += settings.lagging_points * _share(0.5 + 0.5 * lagging / settings.lagging_full)
     return np.asarray(points)
 
 

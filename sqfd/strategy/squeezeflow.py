@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import msgspec
 import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, FlowRing
 from sqfd.strategy import explain
 from sqfd.strategy.api import Report
-from sqfd.strategy.baseline import Baseline, Bools, Ints, Samples
+from sqfd.strategy.baseline import Baseline, Bools, Floats, Ints, Samples
 from sqfd.strategy.context import Context
 from sqfd.strategy.divergence import Divergence, Setup, divergence
 from sqfd.strategy.exits import REASONS, Held, exits
 from sqfd.strategy.features import Features, Layout
 from sqfd.strategy.position import Exit, Opening, Position
 from sqfd.strategy.reset import Reset, ResetState, reset
-from sqfd.strategy.scoring import Score, score
+from sqfd.strategy.scoring import PARTS, score, total
 from sqfd.strategy.settings import StrategySettings, Tier
 
-EXIT_CHUNK = 512
+EXIT_CHUNK = 1_800
 """Ticks of an open position that are judged at once."""
+ENTRY_CHUNK = 2_400
+"""Ticks that may be entries that are scored at once."""
 NONE: Ints = np.zeros(0, np.int64)
 
 
@@ -33,7 +37,8 @@ class Memory(msgspec.Struct, frozen=True):
 class Unjudged:
     """A block before the symbol is warm: nothing is decided."""
 
-    entries = NONE
+    def first_entry(self, start: int) -> int | None:
+        return None
 
     def opening(self, tick: int) -> Opening:
         raise LookupError(f"no entry at tick {tick}: the symbol is warming up")
@@ -56,28 +61,75 @@ class Evaluated:
         self.context = Context(features)
         self.reset: Reset = reset(features, memory.reset)
         self.divergence: Divergence = divergence(features, memory.setup, self.reset)
-        self.score: Score = score(features, self.context, self.reset, self.divergence.armed)
         self.memory = Memory(self.divergence.after, self.reset.after)
-        self.entries = self._entries()
+        self._asked: tuple[int, int | None] | None = None
+        self._scored: tuple[Ints, Floats] = NONE, np.zeros((len(PARTS), 0))
 
-    def _entries(self) -> Ints:
-        """Ticks where a setup is armed, a reset lives, score and coverage suffice, and no exit would hold already."""
-        settings, armed = self.settings, self.divergence.armed
-        good = ((armed != 0) & (self.score.total >= settings.min_entry_score)).nonzero()[0]
-        if settings.require_reset and len(good):
-            good = good[self.reset.live[np.where(armed[good] > 0, 0, 1), good]]
-        if len(good):
-            good = good[self.features.coverage[good] >= settings.min_coverage]
-        if not len(good):
-            return NONE
-        ticks = self.features.ticks[good]
-        keep = np.ones(len(ticks), np.bool_)
-        armed = armed[good]
+    @cached_property
+    def parts(self) -> Floats:
+        """[part, tick]: the score's parts, of every tick."""
+        return self.parts_at(np.arange(self.features.last - self.features.first))
+
+    def parts_at(self, at: Ints) -> Floats:
+        """The same at some places of the block."""
+        return score(self.features, self.context, self.reset, self.divergence.armed, at)
+
+    def parts_of(self, tick: int) -> Floats:
+        """[part] of one tick; those of the last one that was asked for, and of the last entries looked at, are known."""
+        at = tick - self.features.first
+        known, parts = self._scored
+        place = int(np.searchsorted(known, at))
+        if place == len(known) or known[place] != at:
+            known, parts, place = np.array([at]), self.parts_at(np.array([at])), 0
+            self._scored = known, parts
+        return np.asarray(parts[:, place])
+
+    @cached_property
+    def _open(self) -> Ints:
+        """Places where a setup is armed, a reset of its side lives and the feeds were whole: those that are worth a score."""
+        armed = self.divergence.armed
+        at = armed.nonzero()[0]
+        if self.settings.require_reset and len(at):
+            at = at[self.reset.live[np.where(armed[at] > 0, 0, 1), at]]
+        return at[self.features.coverage[at] >= self.settings.min_coverage] if len(at) else NONE
+
+    def first_entry(self, start: int) -> int | None:
+        """The first tick from `start` on where the score suffices as well, and no exit would hold already."""
+        if self._asked is not None:
+            asked, found = self._asked
+            if asked <= start and (found is None or start <= found):
+                return found
+        self._asked = start, self._first_entry(start)
+        return self._asked[1]
+
+    def _first_entry(self, start: int) -> int | None:
+        first = int(np.searchsorted(self._open, start - self.features.first)) if len(self._open) else 0
+        for place in range(first, len(self._open), ENTRY_CHUNK):
+            good = self._entries(self._open[place : place + ENTRY_CHUNK])
+            if len(good):
+                return self.features.first + int(good[0])
+        return None
+
+    def _entries(self, at: Ints) -> Ints:
+        """Of these places of `_open` those that are entries."""
+        parts = self.parts_at(at)
+        self._scored = at, parts
+        at = at[total(parts) >= self.settings.min_entry_score]
+        if not len(at):
+            return at
+        keep = np.ones(len(at), np.bool_)
+        armed = self.divergence.armed[at]
         for side in (1, -1):
-            mine = np.flatnonzero(armed == side)
+            mine = (armed == side).nonzero()[0]
             if len(mine):
-                keep[mine] = ~self.standing_exits(side, ticks[mine]).any(axis=0)
-        return np.asarray(ticks[keep])
+                keep[mine] = ~self.standing_exits(side, self.features.ticks[at[mine]]).any(axis=0)
+        return np.asarray(at[keep])
+
+    @property
+    def entries(self) -> Ints:
+        """All ticks of the block that are entries, whatever the book holds."""
+        at = self._open
+        return np.asarray(self.features.ticks[self._entries(at)]) if len(at) else NONE
 
     def standing_exits(self, side: int, ticks: Ints) -> Bools:
         """[reason, tick]: what would close a position that is opened at the tick itself."""
@@ -97,11 +149,11 @@ class Evaluated:
     def opening(self, tick: int) -> Opening:
         at = tick - self.features.first
         ticks, side = np.array([tick]), int(self.divergence.armed[at])
-        total = float(self.score.total[at])
-        quality, tier = tier_of(self.settings, total)
+        points = float(total(self.parts_of(tick)))
+        quality, tier = tier_of(self.settings, points)
         price, level = int(self.features.price[at]), int(self.levels(side, ticks)[0])
         context = side * float(self.context.value[at])
-        return Opening(side, price, level, total, quality, tier.size, tier.leverage, tier.confidence, context)
+        return Opening(side, price, level, points, quality, tier.size, tier.leverage, tier.confidence, context)
 
     def first_exit(self, position: Position, start: int) -> Exit | None:
         for first in range(max(start, self.features.first), self.features.last, EXIT_CHUNK):
@@ -126,14 +178,15 @@ class Evaluated:
         return explain.report(self, tick, position)
 
     def mind(self, tick: int) -> dict[str, float]:
+        """The whole block is scored: who asks of one tick asks of many."""
         return explain.mind(self, tick) if self.features.first <= tick < self.features.last else {}
 
 
-def tier_of(settings: StrategySettings, total: float) -> tuple[str, Tier]:
+def tier_of(settings: StrategySettings, points: float) -> tuple[str, Tier]:
     """Name and terms of the tier that a score reaches."""
-    if total >= settings.premium.score:
+    if points >= settings.premium.score:
         return "premium", settings.premium
-    if total >= settings.high.score:
+    if points >= settings.high.score:
         return "high", settings.high
     return "medium", settings.medium
 

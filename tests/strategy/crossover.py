@@ -49,6 +49,10 @@ class Crossed:
         self.side = np.where(self.lead > 0, 1, -1)
         self.entries = first + np.flatnonzero(np.diff(self.side))
 
+    def first_entry(self, start):
+        later = self.entries[self.entries >= start]
+        return int(later[0]) if len(later) else None
+
     def opening(self, tick):
         at = tick - self.first + 1
         return Opening(int(self.side[at]), int(self.price[at]), int(self.price[at]), 5.0, "medium", 0.5, 2, 0.6)

@@ -9,7 +9,7 @@ import pytest
 from sqfd.bars.ring import FlowRing
 from sqfd.model import Flow
 from sqfd.strategy.features import Features
-from sqfd.strategy.scoring import _evidence
+from sqfd.strategy.scoring import _evidence, total
 from sqfd.strategy.settings import StrategySettings
 from sqfd.strategy.squeezeflow import Evaluated, SqueezeFlow
 from tests.flows import mirrored, noise
@@ -37,7 +37,7 @@ def test_it_is_off_unless_asked_for() -> None:
     rows["liq_buy"] = rows["perp_volume"] // 2
     features = judged(rows, SMALL).features
     assert not evidence(features, 1).any()
-    assert not judged(rows, SMALL).score.parts[4].any()
+    assert not judged(rows, SMALL).parts[4].any()
 
 
 @pytest.mark.parametrize("rise", [0.0, 0.01, 0.02, 0.5])
@@ -82,5 +82,5 @@ def test_it_is_mirrored_and_never_lifts_a_score_above_ten() -> None:
     assert np.array_equal(evidence(one.features, 1), evidence(other.features, -1))
     rich = msgspec.structs.replace(BOTH, open_interest_points=10.0, liquidation_points=10.0)
     block = judged(rows, rich)
-    assert block.score.parts[4].max() > 10
-    assert block.score.total.max() == 10.0
+    assert block.parts[4].max() > 10
+    assert total(block.parts).max() == 10.0

@@ -100,7 +100,7 @@ def test_score(case: Case, side: int) -> None:
     for at, tick in enumerate(case.ticks):
         expected = case.twin.score(side, tick)
         if armed[at] == side:
-            assert case.block.score.parts[:4, at].tolist() == pytest.approx(expected, abs=1e-12)
+            assert case.block.parts[:4, at].tolist() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("side", [1, -1])

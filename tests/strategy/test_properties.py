@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sqfd.bars.ring import FlowRing
 from sqfd.model import Flow
+from sqfd.strategy.scoring import total
 from sqfd.strategy.squeezeflow import Evaluated, SqueezeFlow
 from tests.flows import mirrored, noise, scaled, squeeze
 from tests.strategy.test_phases import SMALL
@@ -56,8 +57,8 @@ def judged(rows: Flow, cuts: tuple[int, ...] = ()) -> Verdicts:
         np.concatenate([block.divergence.armed for block in blocks]),
         np.concatenate([block.reset.live for block in blocks], axis=1),
         np.concatenate([block.reset.alignment for block in blocks], axis=1),
-        np.concatenate([block.score.total for block in blocks]),
-        np.concatenate([block.score.parts for block in blocks], axis=1),
+        np.concatenate([total(block.parts) for block in blocks]),
+        np.concatenate([block.parts for block in blocks], axis=1),
         [tick for block in blocks for tick in block.entries.tolist()],
     )
 
