@@ -268,7 +268,7 @@ class Daemon:
             self._server.tick(records)
         self._notifier.alive(self._told)
         if closed.tick % MINUTE_S == 0:
-            self._log.info("minute", **self._minute())
+            self._log.info("minute", second=closed.tick - 1, **self._minute())
         for signal in signals:
             self._say_signal(signal)
 
@@ -377,6 +377,10 @@ class Daemon:
     def markets(self) -> list[str]:
         """Names of the collected markets."""
         return [market.name for market in self._collector.seconds.markets]
+
+    def health(self) -> Health | None:
+        """What is well and what is not; None before the markets are known."""
+        return self._view.health() if self._view is not None else None
 
     def _heartbeat(self) -> dict[str, Any]:
         collector = self._collector

@@ -188,10 +188,12 @@ async def test_a_screen_reader_is_told_everything(demo: str, browser: Tab) -> No
     await browser.until("document.querySelector('#chart .cartesianlayer .boxes path')", 40)
     tree = (await browser.call("Accessibility.getFullAXTree"))["nodes"]
     seen = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]]
-    for role in ("button", "searchbox", "image", "meter", "region", "link"):
+    for role in ("button", "searchbox", "meter", "region", "link"):
         named = [name for one, name in seen if one == role]
         assert named, role
         assert all(named), (role, named)
+    pictures = "[...document.querySelectorAll('[role=img]')].map(one => one.getAttribute('aria-label').length > 20)"
+    assert await browser.ask(pictures) == [True, True]
     assert {"Strategy", "Signals", "Parts", "Markets"} <= {name for role, name in seen if role == "heading"}
     await browser.press("Tab")
     assert await browser.ask("document.activeElement.className") == "skip"

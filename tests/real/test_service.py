@@ -201,7 +201,7 @@ def test_it_ends_well_at_any_instant(served: Ready, tmp_path: Path) -> None:
         kill, before = number % 4 == 3, _bars(tmp_path)
         with Service(tmp_path, served) as service:
             if number % 2:  # half of the instants while it starts, however long that takes here, half while it runs
-                service.until(lambda message: message.startswith("READY=1"), 120)
+                service.until(lambda message: message.startswith("READY=1"), 600)
             told = service.live(instants.uniform(0.05, 4.0))
             asked = time.monotonic()
             service.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)

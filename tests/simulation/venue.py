@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +17,7 @@ from sqfd.clock import Clock
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Closed, ConnectFailed, OnEnd, OnFrame, TransportName
+from tests.simulation.loop import PROCESS
 
 Cut = Literal[
     "close",
@@ -53,6 +55,8 @@ class Wire:
         self.sent_ms: list[float] = []
         self._on_frame = on_frame
         self.dead = False
+        self._client = PROCESS.get(None)
+        """Whose connection it is: what was on its way when its process ended, nobody can miss."""
         self._last_s = 0.0
         self._held: list[Trade] = []
         self._later(self.peer.greet(int(self.opened_ms)))
@@ -70,12 +74,17 @@ class Wire:
         before = set(self.peer.topics)
         now_ms = int(self.venue.clock.now_ms())
         self._later(self.peer.receive(frame, now_ms))
-        if self.venue.replay_s and self.peer.topics - before:
-            since = now_ms - int(self.venue.replay_s * 1e3)
-            here = [past for i, past in self.venue.past.items() if i.endpoint == self.endpoint]
-            again = [t for past in here for t in past if t.ts_ms >= since]
-            self.venue.struck["replayed"] += bool(again)
-            self._later(self.peer.trades(sorted(again, key=lambda t: t.ts_ms), now_ms))
+        if self.peer.topics - before:
+            self.venue.offered(list(self.venue.simulated.last.values()))
+            if self.venue.replay_s:
+                self._replay(now_ms)
+
+    def _replay(self, now_ms: int) -> None:
+        since = now_ms - int(self.venue.replay_s * 1e3)
+        here = [past for i, past in self.venue.past.items() if i.endpoint == self.endpoint]
+        again = [t for past in here for t in past if t.ts_ms >= since]
+        self.venue.struck["replayed"] += bool(again)
+        self._send(sorted(again, key=lambda t: t.ts_ms), now_ms)
 
     def ping(self) -> None:
         self.sent_ms.append(self.venue.clock.now_ms())
@@ -110,18 +119,37 @@ class Wire:
         elif self._held:
             trades, self._held = [*self._held, *trades], []
         if trades:
-            self._later(self.peer.trades(trades, int(venue.clock.now_ms())), venue.late_s)
+            self._send(trades, int(venue.clock.now_ms()), venue.late_s)
 
     def heartbeat(self) -> None:
         self._later(self.peer.heartbeat(int(self.venue.clock.now_ms())))
 
-    def _later(self, frames: Sequence[Frame], extra_s: float = 0.0) -> None:
+    def _send(self, trades: Sequence[Trade], now_ms: int, extra_s: float = 0.0) -> None:
+        """Those that the client subscribed to."""
+        frames: list[Frame] = []
+        sent: list[Trade] = []
+        by_instrument: dict[Instrument, list[Trade]] = {}
+        for trade in trades:
+            by_instrument.setdefault(trade.instrument, []).append(trade)
+        for own in by_instrument.values():
+            if made := self.peer.trades(own, now_ms):
+                frames += made
+                sent += own
+        if frames:
+            self._later(frames, extra_s, sent)
+
+    def _later(self, frames: Sequence[Frame], extra_s: float = 0.0, trades: Sequence[Trade] = ()) -> None:
         """In order, after the network's delay."""
         loop = asyncio.get_running_loop()
         self._last_s = max(self._last_s + 1e-6, loop.time() + self.venue.random.uniform(0.005, 0.08) + extra_s)
-        loop.call_at(self._last_s, self._deliver, frames)  # timers of one instant have no order among themselves
+        # Timers of one instant have no order among themselves.
+        loop.call_at(self._last_s, self._deliver, frames, trades)
 
-    def _deliver(self, frames: Sequence[Frame]) -> None:
+    def _deliver(self, frames: Sequence[Frame], trades: Sequence[Trade]) -> None:
+        if not self.dead and not self.closed.done():
+            self.venue.delivered(trades)
+        elif self._client is not None and not self._client.alive:
+            self.venue.unnoticed |= {(trade.instrument.market, trade.ts_ms // 1000) for trade in trades}
         for frame in frames:
             if not self.dead and not self.closed.done():
                 self._on_frame(frame.encode() if isinstance(frame, str) else frame, isinstance(frame, str))
@@ -148,10 +176,15 @@ class Venue:
         self.replay_s = self.shuffle_s = self.late_s = self.drop = 0.0
         self.unanswered = 0
         self.rest_status: int | None = None
+        self.rest_hangs = False
         self.unnoticed: set[tuple[str, int]] = set()
         """(market, second) in which trades were withheld that no id can tell of: a short silence has no sign."""
         self.skew_ms = random.choice([0, 0, 1270, -900])
         """Its clock is ahead of ours by this."""
+        self.delivered: Callable[[Sequence[Trade]], None] = lambda trades: None
+        """Told of trades as their frames are handed to the client."""
+        self.offered: Callable[[Sequence[Trade]], None] = lambda trades: None
+        """Told of past trades that the client may have got: by REST, or with a subscription."""
 
     async def connect(
         self,
@@ -202,7 +235,9 @@ class Venue:
             wire.trades([t for t in trades if t.instrument.endpoint == wire.endpoint])
 
     def history(self, instrument: Instrument, from_ms: int, to_ms: int) -> Sequence[Trade]:
-        return [t for t in self.past[instrument] if from_ms <= t.ts_ms < to_ms]
+        past = self.past[instrument]
+        first, last = (bisect_left(past, at, key=lambda trade: trade.ts_ms) for at in (from_ms, to_ms))
+        return past[first:last]
 
 
 class MemoryRest(Rest):
@@ -219,6 +254,10 @@ class MemoryRest(Rest):
         self.requests += 1
         venue.asked.append((self._clock.now_ms(), request.weight))
         await asyncio.sleep(venue.random.uniform(0.02, 0.3))
+        if venue.rest_hangs:
+            venue.struck["rest hangs"] += 1
+            await asyncio.sleep(self._settings.rest_timeout_s)
+            raise RestFailed("TimeoutError: ")
         if venue.rest_status is not None:
             venue.struck["rest refused"] += 1
             if venue.rest_status in (418, 429):
@@ -230,7 +269,9 @@ class MemoryRest(Rest):
         now_ms = int(self._clock.now_ms() + venue.skew_ms) - self.LAG_MS
 
         def known(instrument: Instrument, from_ms: int, to_ms: int) -> Sequence[Trade]:
-            return venue.history(instrument, from_ms, min(to_ms, now_ms))
+            found = venue.history(instrument, from_ms, min(to_ms, now_ms))
+            venue.offered(found)
+            return found
 
         status, body = venue.simulated.rest(request.method, name, parts.path, query, request.body, known, now_ms)
         if status != 200:
