@@ -58,7 +58,7 @@ fuzz: dev  ## each parser for SECONDS by atheris, guided by coverage; what break
 
 audit: dev  ## the locked packages against the list of known vulnerabilities (needs the network)
 	$(PIP) pip-audit || { echo "audit: pip-audit cannot be installed without the network; nothing was checked"; exit 1; }
-	$(BIN)/python -m deploy.audit requirements.lock requirements-dev.lock
+	$(BIN)/python deploy/audit.py requirements.lock requirements-dev.lock
 
 lint: dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
