@@ -76,7 +76,7 @@ def _run(
     offered = [name for name in exchanges.IDS if listed(exchanges.get(name), SYMBOLS)]
     chosen = chosen_exchanges(names, offered)
     screen = Screen()
-    log.configure("warning", "console")
+    log.configure("error", "console")  # what the daemon warns of is on the page and in `sqfd status`
     screen.say(f"simulating {len(chosen)} exchanges and a day of history for {', '.join(SYMBOLS)} …")
     with SimulatedExchanges(chosen, SYMBOLS, seed=seed, speed=speed, journal=state, timeout_s=READY_S) as simulated:
         written = write_config(
