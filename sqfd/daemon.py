@@ -131,7 +131,7 @@ class Daemon:
                 after += [group.create_task(server.run()) for server in await self._listen(sinks, engine)]
                 feeds = group.create_task(collector.supervisor.run(), name="feeds")
                 ticks = group.create_task(self._close_seconds(engine, sinks), name="ticks")
-                late = group.create_task(collector.retry_listings(), name="listings")
+                late = group.create_task(collector.keep_listings(), name="listings")
                 self._say_ready()
                 await self._stopping.wait()
                 self._notifier.stopping()
