@@ -162,6 +162,16 @@ class Catalog:
                 self._log.info("listing is back", exchange=exchange_id, instruments=len(listed))
                 found(exchange_id, listed)
 
+    async def follow(self, every_s: float, found: Callable[[str, list[Instrument]], None]) -> None:
+        """Ask one exchange after the other, each once in `every_s`; hand over what they list. For ever."""
+        while True:
+            for exchange_id in self._exchanges:
+                await self._clock.sleep(every_s / len(self._exchanges))
+                try:
+                    found(exchange_id, await self.fetch(exchange_id))
+                except RestFailed as error:
+                    self._log.debug("no listing", exchange=exchange_id, reason=error.reason)
+
     def _path(self, exchange_id: str) -> Path:
         return self._folder / f"{exchange_id}.json"
 

@@ -34,12 +34,16 @@ Cut = Literal[
     "unanswered",
     "announced",
     "flapping",
+    "symbol refused",
+    "one missing",
+    "rest refused",
 ]
 """close, abort: the connection ends, with and without a code · half open: nothing comes or goes any more · silent: acks and
 heartbeats go on, trades do not · silent market: of one market only · refused: connects fail · told to wait: with 429 and
 Retry-After · replayed: subscribing repeats the last seconds of trades as live · shuffled: a second's trades come backwards ·
 late: by up to two minutes · dropped: some trades never come · unanswered: the first subscriptions get no answer ·
-announced: the host's wall clock steps while the exchange closes · flapping: connections end moments after they opened."""
+symbol refused: one market's subscription is, until the end · one missing: N − 1 of N subscriptions are served · rest refused:
+with 429 or 418 and Retry-After, while trades are missing · announced: the host's wall clock steps while the exchange closes · flapping: connections end moments after they opened."""
 CUTS: tuple[Cut, ...] = Cut.__args__  # type: ignore[attr-defined]  # a Literal's members
 CODES = (1000, 1001, 1006, 1008, 1011, 1012, 1013, 4000)
 
@@ -73,7 +77,7 @@ class Wire:
             return
         before = set(self.peer.topics)
         now_ms = int(self.venue.clock.now_ms())
-        self._later(self.peer.receive(frame, now_ms))
+        self._later(self._answers(self.peer.receive(frame, now_ms)))
         if self.peer.topics - before:
             self.venue.offered(list(self.venue.simulated.last.values()))
             if self.venue.replay_s:
@@ -85,6 +89,17 @@ class Wire:
         again = [t for past in here for t in past if t.ts_ms >= since]
         self.venue.struck["replayed"] += bool(again)
         self._send(sorted(again, key=lambda t: t.ts_ms), now_ms)
+
+    def _answers(self, answers: Sequence[Frame]) -> Sequence[Frame]:
+        """All of them, but for the one market that is served to nobody."""
+        lacking = self.venue.missing
+        if lacking is None or lacking.endpoint != self.endpoint:
+            return answers
+        topics = {stream.topic for stream in self.venue.exchange.streams(lacking, False)}
+        self.venue.struck["one missing"] += bool(self.peer.topics & topics)
+        self.peer.topics -= topics
+        texts = [(answer if isinstance(answer, str) else answer.decode(errors="replace"), answer) for answer in answers]
+        return [answer for text, answer in texts if not any(topic in text for topic in topics)]
 
     def ping(self) -> None:
         self.sent_ms.append(self.venue.clock.now_ms())
@@ -175,7 +190,12 @@ class Venue:
         self.mute: Instrument | None = None
         self.replay_s = self.shuffle_s = self.late_s = self.drop = 0.0
         self.unanswered = 0
+        self.missing: Instrument | None = None
+        self.refused: Instrument | None = None
         self.rest_status: int | None = None
+        self.rest_wait_s = 20.0
+        self.rest_closed: list[tuple[float, float]] = []
+        """(when REST refused, until when it wants to be left alone)."""
         self.rest_hangs = False
         self.unnoticed: set[tuple[str, int]] = set()
         """(market, second) in which trades were withheld that no id can tell of: a short silence has no sign."""
@@ -216,7 +236,9 @@ class Venue:
 
     def withheld(self, trade: Trade) -> bool:
         """Whether a fault keeps it from those who are connected."""
-        if self.silent or trade.instrument is self.mute:
+        if trade.instrument is self.refused:
+            return True
+        if self.silent or trade.instrument in (self.mute, self.missing):
             self.struck["silent"] += 1
         elif self.drop and self.random.random() < self.drop:
             self.struck["dropped"] += 1
@@ -261,7 +283,9 @@ class MemoryRest(Rest):
         if venue.rest_status is not None:
             venue.struck["rest refused"] += 1
             if venue.rest_status in (418, 429):
-                self.limit.close(self._clock.now_ms() + 20_000)
+                until_ms = self._clock.now_ms() + venue.rest_wait_s * 1e3
+                self.limit.close(until_ms)
+                venue.rest_closed.append((self._clock.now_ms(), until_ms))
             raise RestFailed(f"HTTP status {venue.rest_status}", venue.rest_status)
         name = next(n for n in venue.exchange.rest if request.url.startswith(venue.exchange.url(n)))
         parts = urlsplit(request.url.removeprefix(venue.exchange.url(name)))
