@@ -34,6 +34,9 @@ class Turns(SystemClock):
 class Seconds:
     """A collector that closes what it is told to, and says when the next second is due."""
 
+    live = 0
+    seconds = SimpleNamespace(markets=())
+
     def __init__(self, closed: int, due_in_s: float | None) -> None:
         self.left, self._due_in_s = closed, due_in_s
 
