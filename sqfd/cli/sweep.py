@@ -106,7 +106,8 @@ def sweep(
         parts = parts_of(plan.first, plan.last, windows)
         results = sweeps.Results(out, sweeps.fingerprint(plan, parts, config))
         folder = (state or state_folder(config)).resolve()
-        waiting = list(sweeps.units(folder, plan, parts, configs, results.done))
+        cores = workers or os.cpu_count() or 1
+        waiting = list(sweeps.units(folder, plan, parts, configs, results.done, cores))
         with _executor(workers, cluster, len(waiting)) as executor, shown_progress("sweep") as progress:
             sweeps.sweep(executor, waiting, results, progress)
     rows = [row for row in results.rows if key_of(row.trial) in configs]
