@@ -44,10 +44,12 @@ MINUTES ?= 30
 soak: dev servers  ## rounds of faults for MINUTES: the daemon between real servers; a failing round is named
 	$(BIN)/python -m tests.real.installation --minutes $(MINUTES)
 
-SEEDS ?= 0:170
+SEEDS ?= 0:60
+HOURS ?= 1
 CUTS  ?= 6
-sim: dev  ## feeds in virtual time under SEEDS × CUTS cuts of every kind; a failing seed is named
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --cuts $(CUTS)
+sim: dev  ## the whole daemon in virtual time, SEEDS × HOURS with faults of every kind; feeds alone; a failing seed is named
+	$(BIN)/python -m tests.simulation day --seeds $(SEEDS) --hours $(HOURS)
+	$(BIN)/python -m tests.simulation feeds --seeds $(SEEDS) --cuts $(CUTS)
 
 SECONDS ?= 10
 fuzz: dev  ## each parser for SECONDS by atheris, guided by coverage; what breaks one becomes a test
@@ -56,7 +58,7 @@ fuzz: dev  ## each parser for SECONDS by atheris, guided by coverage; what break
 
 audit: dev  ## the locked packages against the list of known vulnerabilities (needs the network)
 	$(PIP) pip-audit || { echo "audit: pip-audit cannot be installed without the network; nothing was checked"; exit 1; }
-	$(BIN)/python -m deploy.audit requirements.lock requirements-dev.lock
+	$(BIN)/python deploy/audit.py requirements.lock requirements-dev.lock
 
 lint: dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

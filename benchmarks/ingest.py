@@ -1,22 +1,24 @@
-"""What a trade costs from the socket to its stored bar: the whole daemon against the floor of its building blocks.
+"""What a trade costs from the socket to its stored bar: the whole daemon against the floor of its building blocks, and its peers.
 
-A load process speaks an exchange's wire format on loopback and sends frames flat out. The *daemon* runs as it is (session,
-duplicates, coverage, bars, closing, strategy, journal). The *floor* is picows + msgspec + one slotted bar per market and
-second, and nothing else. Both are pinned to one core, the load to the other; runs are interleaved; every trade is counted.
+A load process (`benchmarks.load`) speaks an exchange's wire format on loopback. The *daemon* runs as it is (session, duplicates,
+coverage, bars, closing, strategy, journal). The *floor* is picows + msgspec + one slotted bar per market and second, and nothing
+else. The *peers* run where they are installed. All are pinned to one core, the load to the other; runs are interleaved; every
+trade is counted. CPU time counts from the first trade to the last.
 
-    python -m benchmarks.ingest [--trades 300000] [--runs 5] [--exchange BINANCE]
+    python -m benchmarks.ingest [--runs 5] [--case plain …] [--peers /path/to/python]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,121 +26,26 @@ import msgspec
 import numpy as np
 import orjson
 import uvloop
-from aiohttp import web
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_create_server
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 import exchanges
 from benchmarks.harness import report
-from exchanges import simulated
-from exchanges.api import Frame, Trade
+from benchmarks.load import SYMBOLS, Plan, certificate, serve
 
-SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
-TRADES_HZ = 20_000
-"""Rate in the trades' own time: frames are sent as fast as they are taken."""
-BLOB_BYTES = 256 * 1024
-
-
-def framed(frames: Sequence[Frame]) -> bytes:
-    """Server-side websocket frames, unmasked (RFC 6455, 5.2)."""
-    parts = []
-    for frame in frames:
-        data = frame.encode() if isinstance(frame, str) else frame
-        head = bytes([0x81 if isinstance(frame, str) else 0x82])
-        size = len(data)
-        head += bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2, "big")
-        parts.append(head + data)
-    return b"".join(parts)
-
-
-# --- the load --------------------------------------------------------------------------------------------------------
-
-
-class Load(WSListener):
-    """A client of the load: subscriptions are answered, then all frames go out, as fast as they are taken."""
-
-    def __init__(self, exchange: simulated.SimulatedExchange, endpoint: str, blobs: list[bytes]) -> None:
-        super().__init__()
-        self._connection = exchange.connection(endpoint)
-        self._blobs = blobs
-        self._open = asyncio.Event()
-        self._open.set()
-        self._task: asyncio.Task[None] | None = None
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._transport = transport
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type != WSMsgType.TEXT:
-            return
-        for reply in self._connection.receive(frame.get_payload_as_utf8_text(), int(time.time() * 1e3)):
-            transport.send(WSMsgType.TEXT, reply.encode() if isinstance(reply, str) else reply)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._send())
-
-    def pause_writing(self) -> None:
-        self._open.clear()
-
-    def resume_writing(self) -> None:
-        self._open.set()
-
-    async def _send(self) -> None:
-        await asyncio.sleep(0.3)  # all subscriptions are there
-        for blob in self._blobs:
-            await self._open.wait()
-            self._transport.underlying_transport.write(blob)
-
-
-def encoded(exchange_id: str, count: int) -> tuple[simulated.SimulatedExchange, list[bytes]]:
-    """(the simulated exchange, all frames of `count` trades in blobs)."""
-    exchange = exchanges.get(exchange_id)
-    made = simulated.get(exchange)
-    traded = [exchange.assume(symbol) for symbol in SYMBOLS]
-    made.list(traded)
-    connection = made.connection(traded[0].endpoint)
-    connection.topics |= {stream.topic for one in traded for stream in exchange.streams(one, False)}
-    rng = np.random.default_rng(1)
-    prices = np.round(100 + rng.standard_normal(count) * 0.1, 2).tolist()
-    sizes = np.round(rng.exponential(1.0, count) + 0.001, 5).tolist()
-    start_ms = int(time.time()) * 1000
-    blobs, frames, size = [], [], 0
-    for number in range(count):
-        ts_ms = start_ms + number * 1000 // TRADES_HZ
-        one = traded[number % len(traded)]
-        trade = Trade(one, ts_ms, prices[number], sizes[number], number % 3 == 0, number // len(traded) + 1)
-        made_frames = list(connection.trades([trade], ts_ms))
-        frames += made_frames
-        size += sum(map(len, made_frames))
-        if size > BLOB_BYTES:
-            blobs.append(framed(frames))
-            frames, size = [], 0
-    return made, [*blobs, framed(frames)]
-
-
-async def serve(exchange_id: str, count: int) -> None:
-    """The load process: prints its addresses, serves until killed."""
-    made, blobs = encoded(exchange_id, count)
-    endpoint = made.exchange.endpoints[0].name
-    server = await ws_create_server(lambda _: Load(made, endpoint, blobs), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-
-    async def rest(request: web.Request) -> web.Response:
-        name, _, path = request.path.lstrip("/").partition("/")
-        status, body = made.rest(
-            request.method, name, f"/{path}", dict(request.query), b"", lambda *_: [], int(time.time() * 1e3)
-        )
-        return web.Response(status=status, body=body, content_type="application/json")
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", rest)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    rest_port = runner.addresses[0][1]
-    addresses = {endpoint: f"ws://127.0.0.1:{port}/"}
-    addresses |= {name: f"http://127.0.0.1:{rest_port}/{name}" for name in made.exchange.rest}
-    print(orjson.dumps(addresses).decode(), flush=True)
-    await asyncio.Event().wait()
+PACED_S = 4.0
+CASES = {
+    "plain": Plan(),
+    "batched": Plan("BYBIT", 600_000, batch=10),
+    "TLS": Plan(trades=150_000, tls=True),
+    "1k/s": Plan(trades=int(1_000 * PACED_S), rate_hz=1_000),
+    "10k/s": Plan(trades=int(10_000 * PACED_S), rate_hz=10_000),
+    "50k/s": Plan(trades=int(50_000 * PACED_S), rate_hz=50_000),
+}
+PEERS = {"cryptofeed": 60_000, "ccxt": 15_000}
+"""Trades that a peer gets flat out: it needs longer for them than we for ours."""
+PEERS_KEEP_UP_HZ = {"cryptofeed": 10_000, "ccxt": 1_000}
+"""A peer is not asked for more than this when paced."""
+SAMPLE = 16
 
 
 # --- what is measured ------------------------------------------------------------------------------------------------
@@ -167,53 +74,98 @@ class Combined(msgspec.Struct, gc=False):
     data: AggTrade | None = None
 
 
+class BybitTrade(msgspec.Struct, gc=False):
+    s: str
+    p: float
+    v: float
+    T: int
+    S: str
+
+
+class BybitTrades(msgspec.Struct, gc=False):
+    data: list[BybitTrade] | None = None
+
+
 class Floor(WSListener):
     """picows, one typed decode, one look-up, one slotted bar."""
 
-    def __init__(self, count: int, done: asyncio.Event) -> None:
+    def __init__(self, plan: Plan, done: asyncio.Event) -> None:
         super().__init__()
         self._decode = msgspec.json.Decoder(Combined, strict=False).decode
+        self._decode_batch = msgspec.json.Decoder(BybitTrades, strict=False).decode
+        self._batches = plan.batch > 1
         self._bars: dict[tuple[str, int], SlottedBar] = {}
-        self._left = count
+        self._left = self._count = plan.trades
         self._done = done
+        self.begun = (0.0, 0.0)
+        self.delays: list[float] = []
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        trade = self._decode(frame.get_payload_as_bytes()).data
-        if trade is None:
+        if self._batches:
+            for row in self._decode_batch(frame.get_payload_as_bytes()).data or ():
+                self._add(row.s, row.T, row.p, row.v, row.S == "Sell")
             return
-        key = (trade.s, trade.T // 1000)
+        trade = self._decode(frame.get_payload_as_bytes()).data
+        if trade is not None:
+            self._add(trade.s, trade.T, trade.p, trade.q, trade.m)
+
+    def _add(self, symbol: str, ts_ms: int, price: float, size: float, sell: bool) -> None:
+        left = self._left
+        if left % SAMPLE == 0:
+            self._sample(ts_ms)
+        key = (symbol, ts_ms // 1000)
         bar = self._bars.get(key)
         if bar is None:
-            bar = self._bars[key] = SlottedBar(trade.p)
-        notional = trade.p * trade.q
-        if trade.m:
-            bar.vsell += notional
+            bar = self._bars[key] = SlottedBar(price)
+        if sell:
+            bar.vsell += price * size
         else:
-            bar.vbuy += notional
-        if trade.p > bar.high:
-            bar.high = trade.p
-        if trade.p < bar.low:
-            bar.low = trade.p
-        bar.close = trade.p
+            bar.vbuy += price * size
+        if price > bar.high:
+            bar.high = price
+        if price < bar.low:
+            bar.low = price
+        bar.close = price
         bar.count += 1
-        self._left -= 1
-        if self._left == 0:
+        self._left = left - 1
+        if left == 1:
             self._done.set()
 
+    def _sample(self, ts_ms: int) -> None:
+        if self._left == self._count:
+            self.begun = time.process_time(), time.monotonic()
+        self.delays.append(time.time() * 1e3 - ts_ms)
 
-async def floor(addresses: dict[str, str], count: int) -> float:
-    """CPU seconds for all trades."""
+
+async def floor(addresses: dict[str, str], plan: Plan) -> dict[str, float]:
+    """What the building blocks alone need."""
     done = asyncio.Event()
-    transport, _ = await ws_connect(lambda: Floor(count, done), next(iter(addresses.values())))
-    topics = [f"{symbol.lower()}@aggTrade" for symbol in SYMBOLS]
-    transport.send(WSMsgType.TEXT, orjson.dumps({"method": "SUBSCRIBE", "params": topics, "id": 1}))
-    begun = time.process_time()
+    listener = Floor(plan, done)
+    url = next(iter(addresses.values()))
+    context = ssl.create_default_context() if plan.tls else None
+    transport, _ = await ws_connect(lambda: listener, url, ssl_context=context)
+    exchange = exchanges.get(plan.exchange)
+    topics = [stream.topic for symbol in SYMBOLS for stream in exchange.streams(exchange.assume(symbol), False)]
+    traded = {symbol: exchange.assume(symbol) for symbol in SYMBOLS}
+    decoder = exchange.decoder(traded[SYMBOLS[0]].endpoint, traded)
+    for frame in decoder.subscribe(topics, 0):
+        transport.send(WSMsgType.TEXT, frame)
     await done.wait()
-    return time.process_time() - begun
+    return _result(plan.trades, listener.begun, listener.delays)
 
 
-async def daemon(addresses: dict[str, str], count: int, exchange_id: str, folder: Path) -> float:
-    """CPU seconds for all trades, to the journal."""
+def _result(trades: int, begun: tuple[float, float], delays_ms: list[float]) -> dict[str, float]:
+    taken_s, wall_s = time.process_time() - begun[0], time.monotonic() - begun[1]
+    return {
+        "cpu_s": taken_s,
+        "wall_s": wall_s,
+        "trades": trades,
+        "lag_ms": float(np.quantile(delays_ms or [0.0], 0.99)),
+    }
+
+
+async def daemon(addresses: dict[str, str], plan: Plan, folder: Path) -> dict[str, float]:
+    """What the daemon needs, to the journal."""
     from sqfd import log
     from sqfd.config import Config, SymbolsSettings
     from sqfd.daemon import Daemon
@@ -221,88 +173,149 @@ async def daemon(addresses: dict[str, str], count: int, exchange_id: str, folder
     from sqfd.http.settings import HttpSettings
 
     log.configure("error", "logfmt")
-    markets = tuple(exchanges.get(exchange_id).assume(symbol).market for symbol in SYMBOLS)
+    markets = tuple(exchanges.get(plan.exchange).assume(symbol).market for symbol in SYMBOLS)
     config = Config(
         symbols=SymbolsSettings(symbols=("BTC", "ETH", "SOL", "BNB"), markets=markets),
-        feed=FeedSettings(addresses={exchange_id: addresses}, liquidations=False),
+        feed=FeedSettings(addresses={plan.exchange: addresses}, liquidations=False),
         http=HttpSettings(enabled=False),
     )
     running = Daemon(config, folder)
     task = asyncio.get_running_loop().create_task(running.run())
     await running.ready.wait()
-    begun = time.process_time()
-    while running.counts().aggregated < count:
-        await asyncio.sleep(0.05)
+    gc.freeze()  # as `sqfd run` does
+    feeds = running._collector.intake.markets.values()
+    while not any(feed.aggregated for feed in feeds):  # noqa: ASYNC110  # nothing tells of the first trade
+        await asyncio.sleep(0.001)
+    begun, before = (time.process_time(), time.monotonic()), running.counts().aggregated
+    delays: list[float] = []
+    while running.counts().aggregated < plan.trades:
+        await asyncio.sleep(0.02)
+        delays.append(max(feed.recv_ms - feed.newest_ms for feed in feeds))
         assert not task.done(), task
-    taken = time.process_time() - begun
+    result = _result(plan.trades - before, begun, delays)
     counts = running.counts()
-    assert counts.aggregated == counts.received == count, counts
+    assert counts.aggregated == counts.received == plan.trades, counts
     running.stop()
     await task
-    return taken
+    return result
 
 
-def measured(role: str, exchange_id: str, count: int) -> dict[str, Any]:
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def measured(role: str, plan: Plan, folder: Path, peers: str) -> dict[str, Any]:
     """One run of one role against a fresh load."""
-    command = [sys.executable, "-m", "benchmarks.ingest", "--exchange", exchange_id, "--trades", str(count), "--role"]
+    cores = sorted(os.sched_getaffinity(0))
+    told = ["--plan", msgspec.json.encode(plan).decode(), "--folder", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.ingest", *told, "--role"]
+    environment = os.environ | {"SSL_CERT_FILE": str(folder / "cert.pem")} if plan.tls else dict(os.environ)
     load = subprocess.Popen([*command, "load"], stdout=subprocess.PIPE, text=True)
     try:
         assert load.stdout is not None
         addresses = load.stdout.readline()
+        if role in PEERS:
+            command = [peers, str(Path(__file__).with_name("peers.py")), role, addresses, str(plan.trades)]
+        else:
+            command += [role, "--addresses", addresses]
         result = subprocess.run(
-            [*command, role, "--addresses", addresses], stdout=subprocess.PIPE, text=True, check=True
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            env=environment,
+            preexec_fn=lambda: os.sched_setaffinity(0, {cores[-1]}),
         )
     finally:
         load.kill()
         load.wait()
         assert load.stdout is not None
         load.stdout.close()
-    made: dict[str, Any] = orjson.loads(result.stdout)
+    made: dict[str, Any] = orjson.loads(result.stdout.splitlines()[-1])
     return made
 
 
-def child(role: str, addresses: dict[str, str], count: int, exchange_id: str) -> None:
+def child(role: str, addresses: dict[str, str], plan: Plan, folder: Path) -> None:
     """Run one role in this process and print its result."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[0] if role == "load" else cores[-1]})
     if role == "load":
-        uvloop.run(serve(exchange_id, count))
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        uvloop.run(serve(plan, folder))
     elif role == "floor":
-        print(orjson.dumps({"cpu_s": uvloop.run(floor(addresses, count))}).decode())
+        print(orjson.dumps(uvloop.run(floor(addresses, plan))).decode())
     else:
-        with tempfile.TemporaryDirectory(prefix="sqfd-ingest-") as folder:
-            cpu_s = uvloop.run(daemon(addresses, count, exchange_id, Path(folder)))
-        print(orjson.dumps({"cpu_s": cpu_s}).decode())
+        with tempfile.TemporaryDirectory(prefix="sqfd-ingest-") as state:
+            print(orjson.dumps(uvloop.run(daemon(addresses, plan, Path(state)))).decode())
+
+
+def roles(case: str, plan: Plan, peers: str) -> dict[str, Plan]:
+    """Who takes part in a case, and with how many trades."""
+    found = {"floor": plan, "daemon": plan}
+    if plan.exchange == "BINANCE" and not plan.tls and peers:
+        for peer, trades in PEERS.items():
+            if not plan.rate_hz:
+                found[peer] = msgspec.structs.replace(plan, trades=trades)
+            elif plan.rate_hz <= PEERS_KEEP_UP_HZ[peer]:
+                found[peer] = plan
+    return found
+
+
+def run(case: str, plan: Plan, runs: int, folder: Path, peers: str) -> list[dict[str, Any]]:
+    """Interleaved runs of one case, as rows of the table."""
+    found: dict[str, list[dict[str, Any]]] = {role: [] for role in roles(case, plan, peers)}
+    for _ in range(runs):
+        for role, given in roles(case, plan, peers).items():
+            result = measured(role, given, folder, peers)
+            if "absent" in result:
+                print(
+                    f"SKIPPED: {role} is not installed for {peers} (pip install {role}, or the extra `peers`)",
+                    flush=True,
+                )
+            else:
+                found[role].append(result)
+    costs = {role: [1e6 * one["cpu_s"] / one["trades"] for one in given] for role, given in found.items() if given}
+    base = float(np.median(costs["floor"]))
+    rows = []
+    for role, each in costs.items():
+        done = found[role]
+        lost = roles(case, plan, peers)[role].trades - min(one["trades"] for one in done) if role in PEERS else 0
+        rows.append(
+            {
+                "case": case,
+                "path": role,
+                "µs CPU a trade": round(float(np.median(each)), 2),
+                "min": round(min(each), 2),
+                "max": round(max(each), 2),
+                "× floor": round(float(np.median(each)) / base, 2),
+                "CPU %": round(float(np.median([100 * one["cpu_s"] / one["wall_s"] for one in done])), 1),
+                "lag p99 ms": round(float(np.median([one["lag_ms"] for one in done])), 1) if plan.rate_hz else None,
+                "lost": lost,
+            }
+        )
+    return rows
 
 
 def main() -> None:
-    """Interleave the roles and print medians."""
+    """Interleave the roles of every case and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exchange", default="BINANCE")
-    parser.add_argument("--trades", type=int, default=300_000)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--case", action="append", choices=list(CASES))
+    parser.add_argument(
+        "--peers", default=os.environ.get("SQFD_PEERS_PYTHON", sys.executable), help="their interpreter"
+    )
+    parser.add_argument("--plan", default="{}")
+    parser.add_argument("--folder", type=Path, default=Path())
     parser.add_argument("--role", choices=("load", "floor", "daemon"))
     parser.add_argument("--addresses", default="{}")
     options = parser.parse_args()
     if options.role:
-        child(options.role, orjson.loads(options.addresses), options.trades, options.exchange)
+        plan = msgspec.json.decode(options.plan, type=Plan)
+        child(options.role, orjson.loads(options.addresses), plan, options.folder)
         return
-    taken: dict[str, list[float]] = {"floor": [], "daemon": []}
-    for _ in range(options.runs):
-        for role, runs in taken.items():
-            runs.append(measured(role, options.exchange, options.trades)["cpu_s"] / options.trades * 1e6)
-    base = float(np.median(taken["floor"]))
-    rows = [
-        {
-            "path": role,
-            "µs CPU per trade, median": round(float(np.median(runs)), 2),
-            "min": round(min(runs), 2),
-            "max": round(max(runs), 2),
-            "× floor": round(float(np.median(runs)) / base, 2),
-        }
-        for role, runs in taken.items()
-    ]
-    report("ingest", f"ingest: {options.trades:,} one-trade frames of {options.exchange}, {options.runs} runs", rows)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="sqfd-ingest-") as folder:
+        certificate(Path(folder))
+        for case in options.case or CASES:
+            rows += run(case, CASES[case], options.runs, Path(folder), options.peers)
+    report("ingest", f"ingest: CPU of a trade from the socket to its bar, {options.runs} runs", rows)
 
 
 if __name__ == "__main__":

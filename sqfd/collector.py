@@ -101,6 +101,14 @@ class Collector:
         listed = [one for listed in loaded if listed is not None for one in listed]
         await self._collect(choose(listed, self._wanted()))
 
+    async def keep_listings(self) -> None:
+        """Collect from exchanges whose listing comes late, and see which markets are delisted. For ever."""
+        every_s = self._config.feed.listing_refresh_s
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.retry_listings())
+            if every_s > 0:
+                group.create_task(self._catalog.follow(every_s, self.supervisor.relisted))
+
     async def retry_listings(self) -> None:
         """Collect from exchanges whose listing comes late, while the others run."""
         group = asyncio.TaskGroup()

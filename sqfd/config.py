@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -22,7 +23,18 @@ from sqfd.feed.settings import FeedSettings
 from sqfd.http.settings import HttpSettings
 from sqfd.influx.settings import InfluxSettings
 from sqfd.journal import JournalSettings
-from sqfd.settings import Layered, SettingsError, all_keys, build, nearest, read_toml, render, walk
+from sqfd.settings import (
+    Layered,
+    SettingsError,
+    all_keys,
+    build,
+    is_secret,
+    nearest,
+    read_toml,
+    render,
+    walk,
+    without_login,
+)
 from sqfd.signals.settings import RedisSettings
 from sqfd.strategy.registry import names as strategies
 from sqfd.strategy.settings import StrategySettings, differences
@@ -150,7 +162,17 @@ def load(
         layered.set(key, value, f"--{key}")
     config = build(Config, layered)
     _check(config, layered)
+    if found is not None:
+        notes += _readable_secrets(found, layered)
     return Loaded(config, layered, notes)
+
+
+def _readable_secrets(path: Path, layered: Layered) -> list[str]:
+    """What to say where the file holds a secret and every user may read it."""
+    open_to_all = path.stat().st_mode & 0o007
+    here = [key for key, source in layered.sources.items() if source.startswith(path.name)]
+    held = [key for key in here if is_secret(key) or without_login(layered.values[key]) != layered.values[key]]
+    return [f"{path} holds {held[0]}, and every user may read it: chmod 640 {path}"] if open_to_all and held else []
 
 
 def _found(env: Mapping[str, str]) -> Path | None:
@@ -247,6 +269,8 @@ def _check(config: Config, layered: Layered) -> None:
     if config.strategy.name != StrategySettings().name and config.strategy.name not in strategies():
         source, known = layered.sources.get("strategy.name", "default"), ", ".join(strategies())
         raise SettingsError(f"{source}: strategy.name: no strategy {config.strategy.name!r}; known: {known}")
+    for key in ("influx.url", "redis.url"):
+        _check_address(key, value_of(config, key), layered)
     for market in config.symbols.markets:
         exchange, colon, pair = market.partition(":")
         if not (exchange and colon and pair):
@@ -262,6 +286,19 @@ def _check(config: Config, layered: Layered) -> None:
         except ValueError as error:
             source = layered.sources.get("feed.addresses", "default")
             raise SettingsError(f"{source}: feed.addresses.{exchange}: {error}") from error
+
+
+def _check_address(key: str, address: str | None, layered: Layered) -> None:
+    """The client would find out, and say so with a part of the password."""
+    try:
+        known = not address or urlsplit(address).port is None or urlsplit(address).hostname
+    except ValueError:
+        known = None
+    if not known:
+        source = layered.sources.get(key, "default")
+        raise SettingsError(
+            f"{source}: {key}: no host or no port there; in a login / @ : # are written %2F %40 %3A %23"
+        )
 
 
 def _check_exchange(exchange: str, key: str, layered: Layered) -> None:
@@ -292,11 +329,6 @@ def value_of(config: Config, key: str) -> Any:
     return value
 
 
-def is_secret(key: str) -> bool:
-    """Whether the value must not be shown."""
-    return key.endswith(("password", "token", "webhook_url"))
-
-
 def reference() -> str:
     """The text of the reference `sqfd.toml`: every setting with one sentence and its default."""
     head = "# sqfd's settings, each with its default. A line may be left out; [influx] and [redis] are used when named.\n\n"
@@ -308,5 +340,5 @@ def shown(loaded: Loaded) -> list[tuple[str, Any, str]]:
     rows = []
     for key, _, _ in walk(Config):
         value = value_of(loaded.config, key)
-        rows.append((key, "(set)" if is_secret(key) and value else value, loaded.source(key)))
+        rows.append((key, "(set)" if is_secret(key) and value else without_login(value), loaded.source(key)))
     return rows

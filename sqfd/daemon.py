@@ -28,7 +28,7 @@ from sqfd import log
 from sqfd.bars.seconds import Closed
 from sqfd.clock import Clock, SystemClock
 from sqfd.collector import Collector
-from sqfd.config import LIVE, Config, changes, is_secret
+from sqfd.config import LIVE, Config, changes
 from sqfd.engine import Engine
 from sqfd.feed.intake import Counts
 from sqfd.heap import give_back
@@ -38,7 +38,7 @@ from sqfd.http.view import View
 from sqfd.journal import GapRecord, Journal
 from sqfd.model import Market
 from sqfd.notify import Notifier
-from sqfd.settings import SettingsError
+from sqfd.settings import SettingsError, is_secret, without_login
 from sqfd.signals.signal import Signal
 from sqfd.sinks import Sinks, open_journal
 from sqfd.warm import missed_by, warm_up
@@ -131,7 +131,7 @@ class Daemon:
                 after += [group.create_task(server.run()) for server in await self._listen(sinks, engine)]
                 feeds = group.create_task(collector.supervisor.run(), name="feeds")
                 ticks = group.create_task(self._close_seconds(engine, sinks), name="ticks")
-                late = group.create_task(collector.retry_listings(), name="listings")
+                late = group.create_task(collector.keep_listings(), name="listings")
                 self._say_ready()
                 await self._stopping.wait()
                 self._notifier.stopping()
@@ -337,7 +337,7 @@ class Daemon:
             self.config, strategy=config.strategy, log=replace(self.config.log, level=config.log.level)
         )
         for key, (old, new) in changed.items():
-            shown = {} if is_secret(key) else {"old": old, "new": new}
+            shown = {} if is_secret(key) else {"old": without_login(old), "new": without_login(new)}
             self._log.info("setting changed" if key in live else "setting needs a restart", key=key, **shown)
         if not changed:
             self._log.info("configuration reloaded: nothing changed")
@@ -375,6 +375,10 @@ class Daemon:
     def markets(self) -> list[str]:
         """Names of the collected markets."""
         return [market.name for market in self._collector.seconds.markets]
+
+    def health(self) -> Health | None:
+        """What is well and what is not; None before the markets are known."""
+        return self._view.health() if self._view is not None else None
 
     def _heartbeat(self) -> dict[str, Any]:
         collector = self._collector

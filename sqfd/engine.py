@@ -244,8 +244,20 @@ class Engine:
         if self.observer is not None:
             self.observer(span.first, span.last, judged)
         evaluations: dict[str, Evaluation] = dict(judged.items())
+        left = [self._leave(symbol, span.first) for symbol in sorted(self._book.positions.keys() - self.rings.keys())]
         decisions = decide(evaluations, self._book, self._limits, span.first)
-        return [self._signal(decision, judged[decision.symbol]) for decision in decisions]
+        return [*left, *(self._signal(decision, self._report(decision, judged)) for decision in decisions)]
+
+    def _leave(self, symbol: str, tick: int) -> Signal:
+        """Close the position of a symbol that is configured no more: its price is not known, its entry's stands for it."""
+        position = self._book.positions.pop(symbol)
+        report = Report(position.price, 0.0, {}, {}, 0.0, 0.0, 0.0, "not configured any more", ())
+        return self._signal(Decision(tick, symbol, CLOSE, position, ("not_configured",)), report)
+
+    def _report(self, decision: Decision, judged: Mapping[str, Judged]) -> Report:
+        report = judged[decision.symbol].report(decision.tick, decision.position if decision.action == CLOSE else None)
+        assert report is not None  # decisions are made at judged ticks only
+        return report
 
     def _judge(self, span: Span) -> None:
         if self._tick and span.first > self._tick + 1:
@@ -283,10 +295,8 @@ class Engine:
         for engine in self.everyone:
             engine._watches[symbol].revised(tick)
 
-    def _signal(self, decision: Decision, evaluated: Judged) -> Signal:
-        position, closing = decision.position, decision.action == CLOSE
-        report = evaluated.report(decision.tick, position if closing else None)
-        assert report is not None  # decisions are made at judged ticks only
+    def _signal(self, decision: Decision, report: Report) -> Signal:
+        position = decision.position
         symbol, second, name = market_symbol(decision.symbol), decision.tick - 1, self.strategy.name
         side = LONG if position.side > 0 else SHORT
         ttl = self.settings.for_symbol(decision.symbol).ttl_s
@@ -319,7 +329,7 @@ class Engine:
             spot_cvd=report.spot_cvd,
             futures_cvd=report.futures_cvd,
             cvd_divergence=round(report.spot_cvd - report.futures_cvd, 2),
-            markets=self._markets[decision.symbol],
+            markets=self._markets.get(decision.symbol, ()),
             instance=self.instance,
         )
 
@@ -374,21 +384,17 @@ class Engine:
         memory = {symbol: msgspec.Raw(watch.memory()) for symbol, watch in self._watches.items()}
         return msgspec.json.encode(State(self.strategy.name, self._tick, self._book, memory))
 
-    def restore(self, state: bytes) -> tuple[str, ...]:
-        """Take over what `positions` gave, after `warm`. Returns symbols whose positions are dropped as not configured.
+    def restore(self, state: bytes) -> None:
+        """Take over what `positions` gave, after `warm`. Positions of symbols that are not configured are closed at the next tick.
 
         The saved memory is used only when no later tick was judged while warming. Raises msgspec.DecodeError for anything
         that `positions` did not write.
         """
         saved = msgspec.json.decode(state, type=State)
-        dropped = tuple(symbol for symbol in saved.book.positions if symbol not in self.rings)
-        for symbol in dropped:
-            del saved.book.positions[symbol]
         self._book = saved.book
         if saved.strategy == self.strategy.name and saved.tick >= self._tick:
             for symbol in self.rings.keys() & saved.memory.keys():
                 self._watches[symbol].recall(bytes(saved.memory[symbol]))
-        return dropped
 
 
 def reach_of(strategy: Strategy) -> tuple[int, int, int]:

@@ -55,7 +55,7 @@ def configure(level: str, form: Form, stream: TextIO | None = None, env: Mapping
     ]
     if not journald:
         stages.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
-    stages.append(structlog.processors.format_exc_info)
+    stages += [_printable, structlog.processors.format_exc_info]
     stages.append(_renderer(form, out, environment))
     if journald:
         stages.append(_prefixed)
@@ -78,6 +78,14 @@ def set_level(level: str) -> None:
 def _filter(_: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if _LEVELS.get(method, 20) < _least[0]:
         raise structlog.DropEvent
+    return line
+
+
+def _printable(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What exchanges say ends up in lines: no control character of theirs reaches a terminal."""
+    for name, value in line.items():
+        if isinstance(value, str) and not value.isprintable():
+            line[name] = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
     return line
 
 

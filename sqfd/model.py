@@ -11,6 +11,7 @@ rows of a tick with an earlier second are revisions (late or recovered trades) a
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import Any, NamedTuple, overload
 
@@ -18,6 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchanges.api import Instrument
+
+MARKET_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,31}:[\w.\-/:@+&$#]{1,64}")
+"""What a market may be called: names become tags, labels, keys, log lines and HTML."""
+
+NAME_CHARS = 64
 
 BAR = np.dtype(
     [
@@ -141,6 +147,14 @@ def market_of(instrument: Instrument) -> Market:
         instrument.base,
         instrument.quote,
         instrument.multiplier,
+    )
+
+
+def speakable(instrument: Instrument) -> bool:
+    """Whether its names can be passed on: an exchange that lists others has been taken over, or wants to."""
+    names = (instrument.symbol, instrument.base, instrument.quote)
+    return MARKET_NAME.fullmatch(instrument.market) is not None and all(
+        len(name) <= NAME_CHARS and name.isprintable() for name in names
     )
 
 

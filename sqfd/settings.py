@@ -209,8 +209,27 @@ def _converted(key: str, value: object, hint: Any, source: str) -> Any:
     try:
         return msgspec.convert(value, hint, strict=not text)
     except msgspec.ValidationError as error:
-        shown = "(not shown)" if key.endswith(("password", "token", "webhook_url")) else repr(value)
+        shown = "(not shown)" if is_secret(key) else repr(without_login(value))
         raise SettingsError(f"{source}: {key}: {_expected(error, hint)}, not {shown}") from error
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value must not be shown."""
+    return key.endswith(("password", "token", "webhook_url"))
+
+
+_LOGIN = re.compile(r"(?<=//)[^/\s]*@")
+
+
+def without_login(value: Any) -> Any:
+    """The value as it may be shown: addresses without the user and password that some of them carry.
+
+    >>> without_login("redis://sqfd:hunter2@host:6379/0")
+    'redis://(login not shown)@host:6379/0'
+    """
+    if isinstance(value, dict):
+        return {name: without_login(one) for name, one in value.items()}
+    return _LOGIN.sub("(login not shown)@", value) if isinstance(value, str) else value
 
 
 def _is_list(hint: Any) -> bool:

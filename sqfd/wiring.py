@@ -24,7 +24,11 @@ from sqfd.signals.settings import RedisSettings
 from sqfd.signals.signal import Signal, cvd_record, encode
 from sqfd.stalls import Stalls
 from sqfd.strategy.api import Strategy
+from sqfd.strategy.position import CLOSE
 from sqfd.strategy.registry import strategy_for
+
+NEVER_S = 253_402_300_799
+"""The last second of the year 9999."""
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -92,14 +96,17 @@ def strategy_of(config: Config, symbols: Sequence[str] = ()) -> Strategy:
 
 
 def journaled(signal: Signal, seq: int = 0) -> JournaledSignal:
-    """A signal as the journal keeps it and publishers take it; `seq` 0: not numbered yet."""
+    """A signal as the journal keeps it and publishers take it; `seq` 0: not numbered yet.
+
+    A CLOSE is published however late: who holds the position must learn that it is over.
+    """
     return JournaledSignal(
         signal_id=signal.signal_id,
         tick=signal.second + 1,
         second=signal.second,
         seq=seq,
         symbol=signal.symbol,
-        valid_until_s=signal.second + 1 + signal.ttl,
+        valid_until_s=NEVER_S if signal.action == CLOSE else signal.second + 1 + signal.ttl,
         line=encode(signal),
         cvd=cvd_record(signal),
     )

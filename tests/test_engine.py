@@ -149,7 +149,7 @@ def test_a_restart_changes_nothing(cut: int) -> None:
     first, second = engine(symbols=3), engine(symbols=3)
     signals = first.block(ticks_of(before), before)
     second.warm(before)
-    assert second.restore(first.positions()) == ()
+    second.restore(first.positions())
     signals += second.block(ticks_of(after), after)
     assert tuple(encoded(signals)) == signals_of_three()
 
@@ -169,6 +169,33 @@ def test_a_restart_after_a_gap_and_late_trades_changes_nothing(cut: int, gap: in
     assert {name: again.mind(name) for name in again.symbols} == {name: lived.mind(name) for name in lived.symbols}
     expected = encoded(lived.block(ticks[~early], rows[~early]))
     assert encoded(again.block(ticks[~early], rows[~early])) == expected
+
+
+def test_a_position_of_a_symbol_that_is_no_longer_configured_is_closed() -> None:
+    """Restarted without the symbol: its CLOSE comes with the first tick, paired with its entry, and once."""
+    rows, told = three_symbols(), [orjson.loads(line) for line in signals_of_three()]
+    cut = 3 * (
+        next(one["second"] for one in told if one["base_symbol"] != "S0" and one["action"] != "CLOSE") - START + 1
+    )
+    first = engine(symbols=3)
+    entries = first.block(ticks_of(rows[:cut]), rows[:cut])
+    held = first.book().keys() - {"S0"}
+    second = engine(symbols=1)
+    second.warm(rows[:cut][rows[:cut]["symbol"] == 0])
+    second.restore(first.positions())
+    after = rows[cut:][rows[cut:]["symbol"] == 0]
+    closes = [one for one in second.tick(int(after["second"][0]) + 1, after[:1]) if one.base_symbol != "S0"]
+    assert {one.base_symbol for one in closes} == held != set()
+    for close in closes:
+        (entry,) = [one for one in entries if one.signal_id == close.position_id]
+        assert (close.action, close.side, close.exit_reasons) == ("CLOSE", entry.side, ("not_configured",))
+        assert close.entry_price == entry.entry_price
+        assert json_fields(encode(close)) == json_fields(encode(entry))
+    assert not [one for one in second.tick(int(after["second"][1]) + 1, after[1:2]) if one.base_symbol != "S0"]
+
+
+def json_fields(line: bytes) -> list[str]:
+    return list(orjson.loads(line))
 
 
 def test_warming_alone_rebuilds_the_memory() -> None:

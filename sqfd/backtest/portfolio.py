@@ -87,7 +87,10 @@ class Portfolio:
 
     def advance(self, prices: Prices, signals: Sequence[Signal]) -> Account:
         """Trade the signals of a block and value every tick of it."""
-        self._orders += [Order(signal.second + 1 + self._settings.latency_s, signal) for signal in signals]
+        ours = [signal for signal in signals if signal.base_symbol in self._place]
+        if len(ours) < len(signals):
+            self.refused["not_among_the_symbols"] += len(signals) - len(ours)
+        self._orders += [Order(signal.second + 1 + self._settings.latency_s, signal) for signal in ours]
         account = Account(prices.first, *(np.zeros(prices.price.shape[1]) for _ in range(3)))
         fills = self._fills(prices)
         fundings = self._fundings(prices)

@@ -29,15 +29,17 @@ main { max-width: 1180px; margin: 0 auto; padding: 12px }
 h1 { font-size: 1.35rem; margin: .4rem 0 } h2 { font-size: 1.05rem; margin: 0 0 .5rem }
 section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 12px; margin: 12px 0 }
 .note { color: var(--soft); font-size: .9rem; margin: .2rem 0 }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(148px, 1fr)); gap: 8px }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(200px, 45%), 1fr)); gap: 8px }
 .card { border: 1px solid var(--line); border-radius: 8px; padding: 8px 10px }
 .card b { display: block; font-size: 1.2rem; font-variant-numeric: tabular-nums } .card span { color: var(--soft); font-size: .82rem }
 .good { color: var(--good) } .bad { color: var(--bad) }
 .wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid var(--line); white-space: nowrap }
-th { color: var(--soft); font-weight: 600; font-size: .85rem } .text { text-align: left } td.explain { white-space: normal; min-width: 260px }
-details summary { cursor: pointer } pre { white-space: pre-wrap; font-size: .8rem; max-width: 640px }
-.groups { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px }
+.wide th:first-child, .wide td:first-child { padding-left: 0 }
+th { color: var(--soft); font-weight: 600; font-size: .85rem } .text { text-align: left } td.explain { white-space: normal; min-width: 150px }
+details summary { cursor: pointer } pre { white-space: pre-wrap; font-size: .8rem; min-width: 240px; max-width: 640px }
+.groups { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); gap: 12px }
+@media (max-width: 480px) { main { padding: 6px } section { padding: 8px } th, td { padding: 4px 5px; font-size: .82rem } }
 """
 
 
@@ -167,12 +169,29 @@ def _groups(stats: dict[str, Any]) -> str:
 def _trades(trades: Sequence[Trade]) -> str:
     if not trades:
         return '<p class="note">No trade in this range.</p>'
-    columns = ["entry (UTC)", "", "side", "score", "lev.", "held", "entry", "exit", "net $", "net bps", "MAE", "MFE"]
-    heads = [f"<th>{name}</th>" for name in columns]
-    heads.insert(3, '<th class="text">why it ended, and why it began</th>')
+    heads = "".join(f'<th class="{"text" if name in TEXT else ""}">{name}</th>' for name in COLUMNS)
     rows = "".join(_trade(trade) for trade in trades[:MOST_TRADES])
     more = f'<p class="note">The first {MOST_TRADES:,}; --trades writes all.</p>' if len(trades) > MOST_TRADES else ""
-    return f'<div class="wide"><table><thead><tr>{"".join(heads)}</tr></thead><tbody>{rows}</tbody></table></div>{more}'
+    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>{more}'
+
+
+COLUMNS = (
+    "entry (UTC)",
+    "symbol",
+    "side",
+    "net bps",
+    "why",
+    "net $",
+    "held",
+    "score",
+    "lev.",
+    "entry",
+    "exit",
+    "MAE",
+    "MFE",
+)
+"""What matters first: the others are out of sight on a phone until the table is pushed aside."""
+TEXT = ("entry (UTC)", "symbol", "side", "why")
 
 
 def _trade(trade: Trade) -> str:
@@ -181,27 +200,38 @@ def _trade(trade: Trade) -> str:
         moment(trade.entry_tick),
         trade.symbol,
         trade.side,
+        f"{trade.net_share * 1e4:,.1f}",
+        _why(trade),
+        f"{trade.net:,.2f}",
+        held,
         f"{trade.score:.2f}",
         f"{trade.leverage:g}",
-        held,
         f"{trade.entry_price:.8g}",
         f"{trade.exit_price:.8g}",
-        f"{trade.net:,.2f}",
-        f"{trade.net_share * 1e4:,.1f}",
         _share(trade.mae),
         _share(trade.mfe),
     )
-    tone = "good" if trade.net > 0 else "bad"
-    cells = [f'<td class="{tone if place in (8, 9) else ""}">{value}</td>' for place, value in enumerate(values)]
+    tone = {
+        "net bps": "good" if trade.net > 0 else "bad",
+        "net $": "good" if trade.net > 0 else "bad",
+        "why": "text explain",
+    }
+    cells = (
+        f'<td class="{tone.get(name, "text" if name in TEXT else "")}">{value}</td>'
+        for name, value in zip(COLUMNS, values, strict=True)
+    )
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _why(trade: Trade) -> str:
+    """Why it ended; unfolded, why it began, with the phases' verdicts and the score's parts."""
     parts = "\n".join(
         f"{name.replace('_', ' ')}: {value:.2f}" for name, value in trade.explain["score_breakdown"].items()
     )
     phases = "\n".join(f"{name}: {phase.get('verdict')}" for name, phase in trade.explain["phases"].items())
     why = html.escape(", ".join(trade.exit_reasons).replace("_", " "))
     story = html.escape(f"{trade.explain['reasoning']}\n\n{phases}\n\n{parts}")
-    return (
-        f'<tr>{cells}<td class="text explain"><details><summary>{why}</summary><pre>{story}</pre></details></td></tr>'
-    )
+    return f"<details><summary>{why}</summary><pre>{story}</pre></details>"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

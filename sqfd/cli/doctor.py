@@ -258,6 +258,7 @@ async def influx(config: Config) -> list[Check]:
     """Version, login, policies, queries, newest second."""
     from sqfd.influx.client import Client, QueryError
     from sqfd.influx.schema import compare, inspect, wanted
+    from sqfd.settings import without_login
 
     if config.influx is None:
         return [Check("InfluxDB", "skip", "not configured: bars stay in the journal")]
@@ -268,10 +269,10 @@ async def influx(config: Config) -> list[Check]:
             newest = await _newest(client) if schema.exists else None
         except QueryError as error:
             remedy = "is it running, is the address right, may the login read? See docs/operations.md"
-            return [Check("InfluxDB", "fail", f"{config.influx.base_url}: {error}", remedy)]
+            return [Check("InfluxDB", "fail", f"{without_login(config.influx.base_url)}: {error}", remedy)]
     login = f"takes the login {config.influx.username}" if config.influx.username else "asks for no login"
     version = await _influx_version(config.influx.base_url)
-    checks = [Check("InfluxDB", "ok", f"{version} at {config.influx.base_url} answers and {login}")]
+    checks = [Check("InfluxDB", "ok", f"{version} at {without_login(config.influx.base_url)} answers and {login}")]
     if different:
         names = ", ".join(one.name for one in different)
         checks.append(Check("InfluxDB schema", "warn", f"missing or different: {names}", "see `sqfd influx check`"))
@@ -315,6 +316,7 @@ async def redis(config: Config) -> list[Check]:
     """Version, rights, persistence."""
     from redis.exceptions import RedisError, ResponseError
 
+    from sqfd.settings import without_login
     from sqfd.signals.redis import HEARTBEAT, STREAM, connect
 
     if config.redis is None:
@@ -322,7 +324,7 @@ async def redis(config: Config) -> list[Check]:
     client = connect(config.redis)
     try:
         await client.ping()
-        checks = [Check("Redis", "ok", f"{config.redis.address} answers")]
+        checks = [Check("Redis", "ok", f"{without_login(config.redis.address)} answers")]
         refused = [name for name, call in _rights(client, STREAM, HEARTBEAT) if not await _allowed(call)]
         if refused:
             remedy = "give the ACL user the rights that docs/operations.md lists"
@@ -330,7 +332,7 @@ async def redis(config: Config) -> list[Check]:
         checks.append(await _persistence(client))
     except (RedisError, ResponseError, OSError) as error:
         remedy = "is it running, are address and password right? See docs/operations.md"
-        return [Check("Redis", "fail", f"{config.redis.address}: {error}", remedy)]
+        return [Check("Redis", "fail", f"{without_login(config.redis.address)}: {error}", remedy)]
     finally:
         await client.aclose()
     return checks

@@ -37,8 +37,8 @@ def contexts(command: click.Command, name: str, parent: click.Context | None = N
 
 def settings() -> str:
     """Every setting, section by section."""
-    from sqfd.config import ALIASES, LIVE, Config, is_secret
-    from sqfd.settings import describe, toml_value, walk
+    from sqfd.config import ALIASES, LIVE, Config
+    from sqfd.settings import describe, is_secret, toml_value, walk
 
     parts = [HEAD, "# Settings\n", _settings_head(LIVE)]
     section = None

@@ -37,6 +37,8 @@ def check(path: Path | None) -> None:
     \b
     Example: sqfd influx check -c sqfd.toml
     """
+    from sqfd.settings import without_login
+
     settings = _settings(path)
     differences = _run(_differences(settings))
     for difference in differences:
@@ -44,7 +46,7 @@ def check(path: Path | None) -> None:
         click.echo(f"  expected {difference.expected}")
     if not settings.raw_measurement:
         click.echo("note: trades_1s is written by sqfd itself, so that cq_trades_1s is not wanted")
-    click.echo(f"{settings.base_url} {settings.database}: {len(differences)} differences")
+    click.echo(f"{without_login(settings.base_url)} {settings.database}: {len(differences)} differences")
     sys.exit(1 if differences else 0)
 
 

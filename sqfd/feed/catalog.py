@@ -16,6 +16,7 @@ from sqfd.clock import Clock
 from sqfd.feed.backoff import Backoff
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.settings import FeedSettings, Wanted
+from sqfd.model import speakable
 
 SHOWN = 5
 NEAREST = 3
@@ -137,7 +138,11 @@ class Catalog:
                 found[instrument.endpoint, instrument.symbol, instrument.kind] = instrument
         if not found:
             raise RestFailed("an empty listing")
-        listed = list(found.values())
+        listed = [instrument for instrument in found.values() if speakable(instrument)]
+        if len(listed) < len(found):
+            first = next(one.market for one in found.values() if not speakable(one))
+            count = len(found) - len(listed)
+            self._log.warning("names that no market has: left out", exchange=exchange_id, count=count, first=first[:80])
         self._remember(Listed(exchange_id, self._clock.wall_ms(), listed))
         return listed
 
@@ -156,6 +161,16 @@ class Catalog:
                 missing.remove(exchange_id)
                 self._log.info("listing is back", exchange=exchange_id, instruments=len(listed))
                 found(exchange_id, listed)
+
+    async def follow(self, every_s: float, found: Callable[[str, list[Instrument]], None]) -> None:
+        """Ask one exchange after the other, each once in `every_s`; hand over what they list. For ever."""
+        while True:
+            for exchange_id in self._exchanges:
+                await self._clock.sleep(every_s / len(self._exchanges))
+                try:
+                    found(exchange_id, await self.fetch(exchange_id))
+                except RestFailed as error:
+                    self._log.debug("no listing", exchange=exchange_id, reason=error.reason)
 
     def _path(self, exchange_id: str) -> Path:
         return self._folder / f"{exchange_id}.json"

@@ -179,6 +179,12 @@ class MarketFeed:
         self.refused = reason or "no reason given"
         self.ledger.explain(f"refused by the exchange: {self.refused}")
 
+    def delist(self, reason: str) -> None:
+        """The exchange does not list it any more: what comes after its last trade is a gap until it trades again."""
+        self.lose(float(self.newest_ms) if self.newest_ms else float("-inf"), reason)
+        self.refused = reason
+        self.ledger.explain(reason)
+
     def look_for_holes(self, before_ms: float) -> None:
         """Watch holes that ids show, that no outage explains and that did not fill by themselves until `before_ms`."""
         dedup = self.dedup

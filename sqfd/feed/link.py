@@ -215,7 +215,8 @@ class Link:
         """
         session = self.session
         for topic, feed in self.feeds():
-            if not topic.live and topic.state == "acked" and not topic.doubted and feed.aggregated and session.data_ms:
+            acked = topic.state == "acked" and not topic.doubts and not feed.refused
+            if not topic.live and acked and feed.aggregated and session.data_ms:
                 session.prove(feed.instrument.symbol, now_ms)
             if topic.live_ms is not None and feed.ledger.open is not None:
                 # The latest moment that it can have been: what is called whole must be.
@@ -233,7 +234,7 @@ class Link:
         is proven is asked for again all the same, now and then, and goes on being believed.
         """
         for topic, feed in self.feeds():
-            if topic.state != "acked":
+            if topic.state != "acked" or feed.refused:
                 continue
             since_ms = self._silent_since_ms(topic, feed)
             silent_s = (now_ms - since_ms) / 1e3
@@ -254,9 +255,11 @@ class Link:
     def _proof_s(self, topic: Topic, feed: MarketFeed, others: int) -> float:
         """How long this market's silence must be to prove something, given where else its asset trades meanwhile."""
         settings = self._settings
-        if not feed.aggregated or topic.doubted:
-            return settings.first_trade_s if others >= OTHERS and not topic.doubted else settings.silence_max_s
-        return market_proof_s(feed.pace, settings.silence_min_s, others)
+        if not feed.aggregated:
+            return settings.first_trade_s if others >= OTHERS and not topic.doubts else settings.silence_max_s
+        proof_s = market_proof_s(feed.pace, settings.silence_min_s, settings.silence_max_s, others)
+        # It did not come back when it was asked for: twice, four times… as long until it is asked for again.
+        return min(proof_s * 2.0**topic.doubts, settings.silence_max_s) if topic.doubts else proof_s
 
     def _ask_again(self, topic: Topic, feed: MarketFeed, since_ms: float, now_ms: float, others: int) -> None:
         silent_s = round((now_ms - since_ms) / 1e3, 1)
@@ -326,6 +329,12 @@ class Link:
                     feed.lose(self._believed_until_ms(feed), "refused by the exchange")
                 feed.refuse(notice.reason)
 
+    def delisted(self, feed: MarketFeed) -> None:
+        """The market is not listed any more: only a trade of its own shows that it is."""
+        for topic, known in self.feeds():
+            if known is feed:
+                topic.live_ms, topic.data_ms, topic.doubts = None, None, 1
+
     def _unanswered(self, notice: Notice) -> None:
         """A quiet market that was asked for again, and got neither an answer nor a trade, is not believed any longer."""
         for topic, feed in self.feeds():
@@ -335,7 +344,7 @@ class Link:
                 topic.state = "acked"  # data is the better acknowledgement
             elif feed.ledger.open is None:
                 feed.lose(self._believed_until_ms(feed), notice.reason)
-                topic.live_ms, topic.doubted = None, True
+                topic.live_ms, topic.doubts = None, 1
 
     def _believed_until_ms(self, feed: MarketFeed) -> float:
         """Exchange time of what last spoke for a market: its newest trade."""

@@ -6,7 +6,7 @@ k seconds with q^k: silence proves a dead feed once k · −ln q, the *expected*
 a second (one order, many matches), which is why quiet seconds are counted rather than trades. q is taken at its upper
 confidence bound, so that a market that was seen to trade a few times is not taken for a busy one.
 
-Where no silence that is worth waiting for would prove anything, a market is asked for again without being called dead.
+Markets that are quieter still are asked for again without being called dead.
 """
 
 from __future__ import annotations
@@ -111,19 +111,21 @@ class Pace:
         self._seen_ms, self._pending = now_ms, 0
 
 
-def market_proof_s(pace: Pace, minimum_s: float, others: int = 0) -> float:
-    """How long a silence must be that proves a dead feed; inf where none does.
+def market_proof_s(pace: Pace, minimum_s: float, maximum_s: float = math.inf, others: int = 0) -> float:
+    """How long a silence must be that is called a dead feed; inf where no rate is known.
 
-    `others`: exchanges on which the same asset traded since it fell silent.
+    `others`: exchanges on which the same asset traded since it fell silent. A silence longer than `maximum_s` needs to be
+    no more improbable than one false alarm a day.
     """
     sure_hz = pace.sure_hz
     if sure_hz <= 0.0:
         return math.inf
-    alone_s = max(minimum_s, EXPECTED / sure_hz, PAUSES * pace.longest_pause_s)
-    if others < OTHERS:
-        return alone_s
-    expected = max(1.0, math.log(DAY_S * sure_hz / ALARMS_PER_DAY))
-    return min(alone_s, max(minimum_s, expected / sure_hz, PAUSES_ALONE * pace.longest_pause_s))
+    proof_s = max(minimum_s, EXPECTED / sure_hz, PAUSES * pace.longest_pause_s)
+    for least_s, alarms, enough in ((minimum_s, ALARMS_PER_DAY, others >= OTHERS), (maximum_s, 1.0, True)):
+        if enough:
+            expected = max(1.0, math.log(DAY_S * sure_hz / alarms))
+            proof_s = min(proof_s, max(least_s, expected / sure_hz, PAUSES_ALONE * pace.longest_pause_s))
+    return proof_s
 
 
 def connection_proof_s(paces: Sequence[Pace], minimum_s: float) -> float:

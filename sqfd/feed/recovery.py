@@ -159,8 +159,8 @@ class Recovery:
     async def _merge(self, feed: MarketFeed, hole: Hole, trades: Sequence[Trade]) -> None:
         """Put trades that came from one place into their bars, a part at a time."""
         hole.begin_anew()
-        if hole.lead_ms is not None:
-            trades = [trade for trade in trades if hole.covers(trade)]
+        # The end of a hole may have become known after the question, or after an image: what came live beyond it is no part.
+        trades = [trade for trade in trades if hole.covers(trade)]
         for first in range(0, len(trades), AT_ONCE):
             self.counts["trades"] += self._intake.merge(feed, hole, trades[first : first + AT_ONCE])
             await self._clock.sleep(0.0)

@@ -20,6 +20,8 @@ PAGES = 1000
 REFUSED_S = 60.0
 """How long nothing is asked after a 429 or 418 that did not say how long."""
 CHUNK_BYTES = 256 * 1024
+BIG_BYTES = 512 * 1024
+"""Answers above this are read in a thread of their own."""
 
 
 class RestFailed(Exception):
@@ -47,6 +49,8 @@ class Rest:
         await self._wait(call.request.weight)
         body = await self._fetch(call.request)
         try:
+            if len(body) > BIG_BYTES:  # a listing: reading it here would hold up frames
+                return await asyncio.to_thread(call.read, body)
             return call.read(body)
         except (BadMessage, ValueError) as error:
             raise RestFailed(f"unexpected answer: {error}"[:200]) from error

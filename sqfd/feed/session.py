@@ -79,15 +79,15 @@ def prove(heard: Heard, now_ms: float) -> None:
 class Topic(Heard):
     """One subscription on this connection."""
 
-    __slots__ = ("asked_ms", "doubted", "group", "retry_ms", "state", "stream", "tries")
+    __slots__ = ("asked_ms", "doubts", "group", "retry_ms", "state", "stream", "tries")
 
     def __init__(self, stream: Stream) -> None:
         super().__init__()
         self.stream = stream
         self.state: TopicState = "waiting"
         self.asked_ms = 0.0
-        self.doubted = False
-        """It fell silent on this connection: only its own data proves it again."""
+        self.doubts = 0
+        """How often it was asked for again since it fell silent: then only its own data proves it again."""
         self.retry_ms = float("-inf")
         self.tries = 0
         self.group: int | None = None
@@ -222,7 +222,7 @@ class Session:
         if topic.live_ms is None:
             topic.live_ms = now_ms
             if isinstance(topic, Topic):
-                topic.tries, topic.doubted = 0, False
+                topic.tries, topic.doubts = 0, 0
         if isinstance(topic, Topic):
             topic.state = "acked"  # data is the better acknowledgement
 
@@ -313,7 +313,7 @@ class Session:
     def resubscribe(self, topic: Topic, now_ms: float) -> None:
         """The same for one that fell silent: only its own data proves it again."""
         self.renew(topic, now_ms)
-        topic.live_ms, topic.doubted = None, True
+        topic.live_ms, topic.doubts = None, topic.doubts + 1
 
     def take_notices(self) -> list[Notice]:
         """What happened since the last call."""

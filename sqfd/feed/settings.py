@@ -69,6 +69,10 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(description="Ceiling of waits before an exchange that did not list is asked again.", ge=1, le=86_400),
     ] = 300.0
+    listing_refresh_s: Annotated[
+        float,
+        Meta(description="Listings are asked for this often, to see what was delisted; 0: never.", ge=0, le=604_800),
+    ] = 3600.0
     record_file_bytes: Annotated[
         int, Meta(description="A recording goes on in a new file after this size.", ge=64 * 1024, le=1024 * MIB)
     ] = 16 * MIB

@@ -6,7 +6,7 @@ instruments → streams per endpoint → lines (fewest connections) → links (s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,8 @@ from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Connector, connect
 
 RECORD_S = 1.0
+DELISTED_S = 60.0
+"""A market that is not listed any more but traded within this time is believed to be listed: a listing may be cut short."""
 LIMITS_S = 2.0
 """What was used of limits is written at most this often."""
 
@@ -167,6 +169,22 @@ class Supervisor:
                 self.lines.append(line)
                 if self._group is not None:
                     self._tasks.append(self._group.create_task(line.run()))
+
+    def relisted(self, exchange_id: str, listed: Iterable[Instrument]) -> None:
+        """What an exchange lists now. Markets that left the listing and do not trade are delisted, until they trade."""
+        known = {instrument.market for instrument in listed if instrument.active}
+        idle_ms = self._clock.now_ms() - DELISTED_S * 1e3
+        for feed in self._intake.markets.values():
+            instrument = feed.instrument
+            if instrument.exchange != exchange_id or instrument.market in known:
+                continue
+            if feed.refused or feed.recv_ms > idle_ms:
+                continue
+            self._log.warning("delisted", market=instrument.market)
+            feed.delist("no longer listed by the exchange")
+            for line in self.lines:
+                if line.link is not None and line.exchange_id == exchange_id:
+                    line.link.delisted(feed)
 
     async def run(self) -> None:
         """Until `stop`. Ends all connections politely, also when cancelled."""

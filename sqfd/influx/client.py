@@ -127,7 +127,8 @@ class Client:
         try:
             async with self._turn:
                 influx = await self._client()
-                response = await influx._session.post(influx.url.format(endpoint=endpoint), **request)
+                url = influx.url.format(endpoint=endpoint)
+                response = await influx._session.post(url, allow_redirects=False, **request)
                 async with response:
                     return Answer(response.status, (await response.read()).decode(errors="replace"))
         except TimeoutError:

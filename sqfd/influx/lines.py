@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sqfd.model import Bars
+from sqfd.model import MARKET_NAME, Bars
 
 BARS_MEASUREMENT = "trades_1s"
-_MARKET = re.compile(r"[A-Z][A-Z0-9_]{0,31}:[\w.\-/:@+&$#]{1,64}")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ "})
 _QUOTED = str.maketrans({'"': r"\"", "\\": r"\\"})
@@ -31,7 +30,7 @@ def tag(value: str) -> str:
 
 def series(market: str, measurement: str = BARS_MEASUREMENT) -> str:
     """The beginning of each line of a market; raises ValueError for a name that no exchange would give."""
-    if _MARKET.fullmatch(market) is None:
+    if MARKET_NAME.fullmatch(market) is None:
         raise ValueError(f"not a market name: {market!r}")
     return f"{measurement},market={tag(market)}"
 

@@ -68,7 +68,7 @@ class Shipper:
         rng: random.Random | None = None,
     ) -> None:
         self._source, self._client, self._settings, self._clock = source, client, settings, clock
-        self._rng = rng or random.Random()
+        self._random = random.random if rng is None else rng.random
         self._heads: list[str | None] = []
         self._offered: deque[tuple[str, str]] = deque()
         self._failures = 0
@@ -229,7 +229,7 @@ class Shipper:
         self._down = why
         longest = min(self._settings.backoff_max_s, self._settings.backoff_min_s * 2.0 ** min(self._failures, 30))
         self._failures += 1
-        await self._clock.sleep(longest * (0.5 + 0.5 * self._rng.random()))
+        await self._clock.sleep(longest * (0.5 + 0.5 * self._random()))
 
     def _up(self) -> None:
         if self._down is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -92,7 +93,9 @@ def since(db: sqlite3.Connection, tick: int, limit: int) -> Ticked:
 
 def newest(db: sqlite3.Connection, markets: Sequence[int] | None, from_s: int, to_s: int) -> Bars:
     """Per (market, second) in `from_s <= second < to_s` the newest tick, ordered by (second, market)."""
-    rows = _in_time(db, markets, from_s, to_s) + _filtered(db.execute(_REVISED, (from_s, to_s)), markets)
+    rows = itertools.chain(
+        _in_time(db, markets, from_s, to_s), _filtered(db.execute(_REVISED, (from_s, to_s)), markets)
+    )
     table = _table(rows)
     table = table[np.lexsort((table["tick"], table["market"], table["second"]))]
     last = np.ones(len(table), bool)
@@ -106,7 +109,9 @@ def as_seen(db: sqlite3.Connection, markets: Sequence[int] | None, from_tick: in
     return _ticked(table[np.lexsort((table["market"], table["second"], table["tick"]))])
 
 
-def _in_time(db: sqlite3.Connection, markets: Sequence[int] | None, from_s: int, to_s: int) -> list[tuple[Any, ...]]:
+def _in_time(
+    db: sqlite3.Connection, markets: Sequence[int] | None, from_s: int, to_s: int
+) -> Iterable[tuple[Any, ...]]:
     """Few of many markets are looked up second by second, else they are filtered out of a scan: whichever reads less."""
     (known,) = db.execute("SELECT count(*) FROM market").fetchone()
     if markets is None or len(markets) > _FEW_MARKETS or len(markets) * _SCANNED > known:
@@ -114,22 +119,23 @@ def _in_time(db: sqlite3.Connection, markets: Sequence[int] | None, from_s: int,
     # Two statements: asked for both at once, SQLite reads the whole table.
     first, last = (db.execute(f"SELECT {end}(tick) FROM bar").fetchone()[0] for end in ("min", "max"))
     if first is None:
-        return []
+        return ()
     span = (max(from_s + 1, first), min(to_s, last))
     if span[0] > span[1]:
-        return []
-    return [row for market in markets for row in db.execute(_STEPS, (*span, market))]
+        return ()
+    return itertools.chain.from_iterable(db.execute(_STEPS, (*span, market)) for market in markets)
 
 
-def _filtered(rows: Iterable[tuple[Any, ...]], markets: Sequence[int] | None) -> list[tuple[Any, ...]]:
+def _filtered(rows: Iterable[tuple[Any, ...]], markets: Sequence[int] | None) -> Iterable[tuple[Any, ...]]:
     if markets is None:
-        return list(rows)
+        return rows
     wanted = frozenset(markets)
-    return [row for row in rows if row[1] in wanted]
+    return (row for row in rows if row[1] in wanted)
 
 
-def _table(rows: list[tuple[Any, ...]]) -> np.ndarray[Any, np.dtype[np.void]]:
-    return np.array(rows, _ROW)
+def _table(rows: Iterable[tuple[Any, ...]]) -> np.ndarray[Any, np.dtype[np.void]]:
+    """Row by row, as SQLite gives them: a list of all would take ten times the memory for a moment."""
+    return np.fromiter(rows, _ROW)
 
 
 def _ticked(table: np.ndarray[Any, np.dtype[np.void]]) -> Ticked:

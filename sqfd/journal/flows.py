@@ -5,6 +5,7 @@ Read as rows, a day of flow costs more than evaluating it; read from blobs it co
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterable
 from typing import Any
@@ -133,8 +134,8 @@ def _blocks(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int) -
 
 
 def _rows(db: sqlite3.Connection, symbol: int, from_tick: int, to_tick: int) -> Table:
-    rows = db.execute(_SELECT, (symbol, from_tick, to_tick)).fetchall()
-    return np.array(rows, np.int64).reshape(-1, len(COLUMNS)).T
+    values = itertools.chain.from_iterable(db.execute(_SELECT, (symbol, from_tick, to_tick)))
+    return np.fromiter(values, np.int64).reshape(-1, len(COLUMNS)).T  # a list of rows would take five times as much
 
 
 def _in_order(table: Table) -> Table:

@@ -56,7 +56,7 @@ class JournaledSignal(msgspec.Struct, frozen=True):
     symbol: str
     """As in keys: `BTCUSDT`."""
     valid_until_s: int
-    """Epoch second after which it must not be acted upon."""
+    """Epoch second after which it is not published any more."""
     line: bytes
     """The signal as one JSON object, deterministic: without `seq`, `published_at` and `latency_ms`."""
     cvd: bytes = b""

@@ -35,6 +35,9 @@ CHANNELS = ("signals", "squeezeflow:signals")
 HEARTBEAT = "sqfd:heartbeat"
 DAY_S = 86_400
 MAX_PENDING = 1_000
+KEPT_S = 0.5
+"""A signal waits this long for the journal to have it, so that the next process knows what traders were told. A disk that refuses
+or hangs holds up nothing else."""
 _NOT_NEWER = "equal or smaller"
 
 log = structlog.get_logger("redis")
@@ -46,6 +49,8 @@ class Source(Protocol):
     async def unpublished(self, sink: str, limit: int = ...) -> list[JournaledSignal]: ...
 
     async def mark(self, sink: str, outcomes: Mapping[str, str]) -> None: ...
+
+    async def flush(self) -> None: ...
 
 
 def connect(settings: RedisSettings) -> Redis:
@@ -155,6 +160,7 @@ class RedisPublisher:
 
     async def _deliver_first(self) -> None:
         signal = self._pending[0]
+        await self._until_kept()
         try:
             outcome = await self._publish(signal)
         except (RedisError, OSError) as error:
@@ -166,6 +172,13 @@ class RedisPublisher:
         self.last_seq = max(self.last_seq, signal.seq)
         self.counters[outcome] += 1
         await self._mark(signal, outcome)
+
+    async def _until_kept(self) -> None:
+        try:
+            async with asyncio.timeout(KEPT_S):
+                await self._source.flush()
+        except TimeoutError:
+            self.counters["before_the_journal"] += 1
 
     async def _publish(self, signal: JournaledSignal) -> str:
         """What became of the signal; raises where Redis did not take it, and then it stays first in line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import orjson
@@ -70,6 +71,27 @@ def test_the_report_needs_nothing_but_a_browser(live: Live, toml: Path, tmp_path
     assert "<link" not in page
     for words in ("seconds stored", "BTC: price, flow and score", "ETH: price, flow and score", "setup held", "fees"):
         assert words in body, words
+
+
+def test_the_reports_table_is_that_of_the_trades(live: Live, toml: Path, tmp_path: Path) -> None:
+    """A row per trade with a cell under every head: the same result and reasons as in the CSV."""
+    file, csv_file = tmp_path / "report.html", tmp_path / "trades.csv"
+    assert run(live, toml, "--html", str(file), "--trades", str(csv_file)).exit_code == 0
+    table = file.read_text(encoding="utf-8").rpartition("<h2>Trades (")[2]
+    heads = re.findall(r"<th[^>]*>(.*?)</th>", table)
+    rows = [dict(zip(heads, re.findall(r"<td[^>]*>(.*?)</td>", row, re.S), strict=True)) for row in _rows(table)]
+    with csv_file.open() as lines:
+        known = list(csv.DictReader(lines))
+    assert len(rows) == len(known) >= 4
+    for shown, trade in zip(rows, known, strict=True):
+        assert (shown["symbol"], shown["side"]) == (trade["symbol"], trade["side"])
+        assert shown["net $"] == f"{float(trade['net']):,.2f}"
+        assert re.split(r"\W", trade["exit_reasons"])[0].replace("_", " ") in shown["why"]
+    assert "', '" not in table
+
+
+def _rows(table: str) -> list[str]:
+    return re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.S)
 
 
 def test_revised_data_is_named(live: Live, toml: Path) -> None:

@@ -57,6 +57,26 @@ def test_markets_of_the_symbols() -> None:
     ]
 
 
+async def test_listings_are_followed_one_exchange_at_a_time(tmp_path: Path) -> None:
+    """Each exchange is asked once in the given time; one that fails is left for the next round."""
+    heard: list[tuple[str, int]] = []
+
+    class Two(Catalog):
+        async def fetch(self, exchange_id: str) -> list[Instrument]:
+            if exchange_id == "B" and not heard:
+                raise RestFailed("HTTP status 503", 503)
+            return LISTED
+
+    log = structlog.get_logger()
+    catalog = Two({"B": Binance(), "A": Binance()}, {}, tmp_path, FeedSettings(), SystemClock(), log)
+    task = asyncio.create_task(catalog.follow(0.02, lambda id, listed: heard.append((id, len(listed)))))
+    async with asyncio.timeout(5):
+        while len(heard) < 3:  # noqa: ASYNC110  # a list has no event
+            await asyncio.sleep(0.01)
+    task.cancel()
+    assert heard[:3] == [("A", len(LISTED)), ("B", len(LISTED)), ("A", len(LISTED))]
+
+
 def test_markets_by_name() -> None:
     """Names are split at the first colon; what is named is taken, whatever it is; unlisted exchanges wait."""
     assert split_market("BITFINEX:BTCF0:USTF0") == ("BITFINEX", "BTCF0:USTF0")

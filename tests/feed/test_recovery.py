@@ -231,3 +231,21 @@ def test_pages_become_one_list(backwards: bool) -> None:
     trades = [stage.trade(at, n) for n, at in enumerate([1, 1, 2, 2, 2, 3, 4, 4])]
     pages = [trades[:2], trades[2:5], trades[5:]]
     assert ordered(pages[::-1] if backwards else pages) == trades
+
+
+def test_an_image_from_beyond_the_hole_counts_nothing_twice() -> None:
+    """An image that was sent while the hole's end was unknown: what then came live after that end is not put in again."""
+
+    async def main() -> Stage:
+        stage = begun(Stage("BYBIT", lambda call: Page([stage.trade(100, 2), stage.trade(3000, 4)])))
+        stage.cut(200, 9000)
+        (hole,) = stage.feed.watch.holes
+        hole.show([stage.trade(9300, 8)])
+        for at_ms, number in ((9100, 6), (9200, 7), (9300, 8)):
+            stage.live(at_ms, number)
+        await stage.serve(30)
+        return stage
+
+    stage = run(main())
+    assert stage.story == [("recovered", 1, 0, "")]
+    assert stage.intake.totals().aggregated == 6

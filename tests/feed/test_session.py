@@ -245,9 +245,9 @@ def test_asking_again_for_a_silent_topic() -> None:
     sent = asked(made, T0 + 5) + asked(made, T0 + 300)
     assert sent == ["-BTCUSDT", "+BTCUSDT"]
     assert not made.topics["BTCUSDT"].live
-    assert made.topics["BTCUSDT"].doubted
+    assert made.topics["BTCUSDT"].doubts
     say(made, T0 + 400, "trade", "BTCUSDT")
-    assert not made.topics["BTCUSDT"].doubted
+    assert not made.topics["BTCUSDT"].doubts
 
 
 def test_against_the_simulated_exchange() -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import base64
+import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+
+Target = Callable[[bytes], None]
 
 HERE = Path(__file__).parent
 CRASHES, CORPUS = HERE / "crashes", HERE / "corpus"
@@ -28,19 +31,18 @@ def kept(name: str) -> list[bytes]:
     return [base64.b64decode(line) for line in file.read_text().split()] if file.exists() else []
 
 
-def _fuzz(name: str, arguments: list[str]) -> None:
-    """In the child: instrument what is ours, then hand over to libFuzzer."""
+def _fuzz(run: Target, arguments: list[str], told: Path) -> None:
+    """In a forked child: hand over to libFuzzer, which ends the process."""
     import atheris  # type: ignore[import-not-found]  # optional: make fuzz installs it
 
-    with atheris.instrument_imports(include=["exchanges", "sqfd"]):
-        from tests.fuzz.targets import TARGETS
-
-    run = TARGETS[name]
+    with told.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     atheris.Setup([sys.argv[0], *arguments], run)
     atheris.Fuzz()
 
 
-def _run(name: str, seconds: int, seeds: list[bytes]) -> tuple[str, list[Path]]:
+def _run(name: str, run: Target, seconds: int, seeds: list[bytes]) -> tuple[str, list[Path]]:
     """One target in a process of its own: (what it did, inputs that broke it)."""
     folder = Path(tempfile.mkdtemp(prefix="sqfd-fuzz-"))
     corpus, found = folder / "corpus", folder / "found"
@@ -55,24 +57,26 @@ def _run(name: str, seconds: int, seeds: list[bytes]) -> tuple[str, list[Path]]:
         "-print_final_stats=1",
     ]
     limits = ["-rss_limit_mb=1024", "-timeout=10"]
-    command = [sys.executable, "-m", "tests.fuzz", "--child", name, *options, *limits, str(corpus)]
-    result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds * 4 + 120)
-    runs = re.search(r"number_of_executed_units: (\d+)", result.stderr)
-    covered = re.findall(r"cov: (\d+)", result.stderr)
+    child = os.fork()
+    if child == 0:
+        _fuzz(run, [*options, *limits, str(corpus)], folder / "told")
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    output = (folder / "told").read_text(errors="replace")
+    runs = re.search(r"number_of_executed_units: (\d+)", output)
+    covered = re.findall(r"cov: (\d+)", output)
     told = f"{runs[1] if runs else '?'} runs, {covered[-1] if covered else '?'} places"
     crashes = []
     CRASHES.mkdir(exist_ok=True)
     for one in found.iterdir():
         crashes.append(CRASHES / f"{name}-{one.name[-8:]}")
         shutil.copy(one, crashes[-1])
-    if result.returncode and not crashes:
-        told += f", ended with {result.returncode}: {result.stderr[-1500:]}"
+    if code and not crashes:
+        told += f", ended with {code}: {output[-1500:]}"
     _keep(name, corpus, seeds)
     shutil.rmtree(folder)
     if crashes:
-        told += (
-            "\n" + "\n".join(line for line in result.stderr.splitlines() if "Error" in line or "File" in line)[-1500:]
-        )
+        told += "\n" + "\n".join(line for line in output.splitlines() if "Error" in line or "File" in line)[-1500:]
     return told, crashes
 
 
@@ -89,17 +93,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=10, help="for each target")
     parser.add_argument("--target", default="", help="only those whose name holds this")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    given, rest = parser.parse_known_args()
-    if given.child:
-        _fuzz(given.child, rest)
-        return 0
-    from tests.fuzz.targets import SEEDS, TARGETS
+    given = parser.parse_args()
+    import atheris
+
+    with atheris.instrument_imports(include=["exchanges", "sqfd"]):
+        from tests.fuzz.targets import SEEDS, TARGETS
 
     broken: list[Path] = []
     for name in TARGETS:
         if given.target in name:
-            told, crashes = _run(name, given.seconds, list(SEEDS[name]()))
+            told, crashes = _run(name, TARGETS[name], given.seconds, list(SEEDS[name]()))
             print(f"{name}: {told}", *map(str, crashes), sep="\n  " if crashes else "", flush=True)
             broken += crashes
     return 1 if broken else 0

@@ -15,6 +15,8 @@ from sqfd.clock import SystemClock
 from sqfd.journal import Journal
 from sqfd.signals.redis import STREAM, RedisPublisher
 from sqfd.signals.settings import RedisSettings
+from sqfd.wiring import journaled
+from tests.backtest.paper import signal as made
 from tests.journal.rows import bars, flow, signal
 from tests.real.servers import RedisServer, binary
 
@@ -146,6 +148,25 @@ async def test_an_outage_is_caught_up_in_order(bench):
     assert await bench.stream() == ids(1, 2, 3, 5)
     assert bench.publisher.counters["expired"] == 1
     assert await bench.journal.unpublished("redis") == []
+
+
+async def test_a_position_gets_its_close_however_late(bench):
+    """An outage of hours: an entry has expired by then, the CLOSE of a position is published all the same, with its own time."""
+    await asyncio.to_thread(bench.server.kill)
+    hours_ago = bench.tick - 3 * 3_600
+    entry, close = made("BTC", hours_ago, "LONG", "LONG", 1), made("ETH", hours_ago + 1, "CLOSE", "LONG", 2)
+    for one in (entry, close):
+        (numbered,) = bench.journal.number([journaled(one)])
+        bench.journal.append(one.second + 1, bars(), flow(), [numbered])
+        bench.publisher.offer([numbered])
+    await bench.counted("failures")(1)
+    await asyncio.to_thread(bench.server.start)
+    await bench.counted("published")(1)
+    assert bench.publisher.counters["expired"] == 1
+    ((_, told),) = await bench.redis.xrange(STREAM)
+    line = orjson.loads(told[b"signal"])
+    assert (line["action"], line["position_id"]) == ("CLOSE", "ETH-2")
+    assert line["latency_ms"] > 3_000_000
 
 
 async def test_a_server_that_hangs_gets_each_signal_once(bench):

@@ -1,29 +1,91 @@
-"""Run many seeds: `python -m tests.simulation --seeds 0:200 --cuts 6`. Ends with a table; a failing seed is named."""
+"""Run many seeds: `python -m tests.simulation feeds --seeds 0:170 --cuts 6`, `… day --seeds 0:60 --hours 1 --out FILE`.
+
+Ends with a table; a failing seed is named, with the command that repeats it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+import traceback
 from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import median
+from typing import Any
 
+import msgspec
+
+from tests.simulation.hours import LIVENESS_S, SETTLE_S, live
 from tests.simulation.plan import simulate
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", default="0:170", help="one seed, or FIRST:END")
-    parser.add_argument("--cuts", type=int, default=6, help="cuts in each run")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    feeds = kinds.add_parser("feeds", help="feeds alone under cuts of every kind")
+    feeds.add_argument("--seeds", default="0:170", help="one seed, or FIRST:END")
+    feeds.add_argument("--cuts", type=int, default=6, help="cuts in each run")
+    day = kinds.add_parser("day", help="the whole daemon under faults of every kind")
+    day.add_argument("--seeds", default="0:60", help="one seed, or FIRST:END")
+    day.add_argument("--hours", type=float, default=1.0, help="hours of each run")
+    day.add_argument("--settle", type=float, default=SETTLE_S, help="seconds before the first fault")
+    day.add_argument("--liveness", type=float, default=LIVENESS_S, help="seconds after the last fault")
+    day.add_argument("--faults", default="", help="names of faults, by comma; none: all of them")
+    day.add_argument("--out", type=Path, help="add a line of JSON for each seed to this file")
     options = parser.parse_args()
     first, _, end = options.seeds.partition(":")
+    seeds = range(int(first), int(end or int(first) + 1))
+    if options.kind == "feeds":
+        run_feeds(seeds, options.cuts)
+    else:
+        names = options.faults.split(",") if options.faults else None
+        sys.exit(
+            run_days(
+                seeds,
+                lambda seed: live(seed, options.hours, names, settle_s=options.settle, liveness_s=options.liveness),
+                options.out,
+            )
+        )
+
+
+def run_days(seeds: Sequence[int], lived: Callable[[int], dict[str, Any]], out: Path | None) -> int:
+    """One line per seed; goes on after a failure, and gives how many there were."""
+    struck: Counter[str] = Counter()
+    total_hours, failed = 0.0, 0
+    for seed in seeds:
+        try:
+            figures = lived(seed)
+            struck.update(figures["struck"])
+            total_hours += figures["hours"]
+            words = f"{figures['starts']} starts, {figures['faults']} faults, {figures['bars']} bars, {figures['stream']} signals"
+            sys.stdout.write(f"seed {seed}: {words}, {figures['cpu_s']:.0f} s\n")
+        except BaseException as error:
+            failed += 1
+            figures = {"seed": seed, "failed": f"{type(error).__name__}: {error}", "repeat": error.__notes__[0]}
+            traceback.print_exception(error)
+            if isinstance(error, KeyboardInterrupt):
+                raise
+        if out is not None:
+            with out.open("ab") as lines:
+                lines.write(msgspec.json.encode(figures) + b"\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{total_hours:.1f} daemon-hours, {sum(struck.values())} faults, {failed} seeds failed\n")
+    for name, times in sorted(struck.items()):
+        sys.stdout.write(f"  {times:6} {name}\n")
+    return failed
+
+
+def run_feeds(seeds: Sequence[int], count: int) -> None:
+    """Feeds alone: all cuts in one table."""
     kinds: Counter[str] = Counter()
     states: Counter[str] = Counter()
     back: list[float] = []
     dead: list[float] = []
     started, trades = time.monotonic(), 0
-    for seed in range(int(first), int(end or int(first) + 1)):
-        world = simulate(seed, options.cuts)
+    for seed in seeds:
+        world = simulate(seed, count)
         kinds.update(struck.kind for struck in world.struck)
         states.update(state for id in world.venues for state in world.states(id))
         back += world.back_s()

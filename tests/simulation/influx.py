@@ -143,6 +143,7 @@ class FakeInflux:
                 conflicts += 1
             else:
                 self.points.setdefault(series, {}).update(fields)
+                self._unacknowledged.pop(series, None)
         self.counts["lines"] += data.count(b"\n") + 1
         if conflicts:
             return Answer(400, f'{{"error":"partial write: field type conflict dropped={conflicts}"}}')
@@ -189,9 +190,10 @@ class FakeInflux:
             return _series("", ["name", "duration", "shardGroupDuration", "replicaN", "default"], rows)
         if text.startswith("CREATE DATABASE"):
             self.databases.add(names[0])
+            if " NAME " in text:
+                self.policies[names[1]] = (f"{_duration(text)}", True)
         elif text.startswith("CREATE RETENTION POLICY"):
-            duration = text.split(" DURATION ")[1].split()[0]
-            self.policies[names[0]] = ("0s" if duration == "INF" else f"{duration}0m0s", " DEFAULT" in text)
+            self.policies[names[0]] = (_duration(text), " DEFAULT" in text)
         elif text.startswith("CREATE CONTINUOUS QUERY"):
             self.queries[names[0]] = text
         elif " INTO " in text:
@@ -215,6 +217,12 @@ class FakeInflux:
             if (found := self.points.get((policy, head, second))) is not None:
                 rows.append([second, *(found.get(name) for name in fields)])
         return _series(measurement, ["time", *fields], rows) if rows else {}
+
+
+def _duration(text: str) -> str:
+    """As InfluxDB shows what a statement says: `720h` is `720h0m0s`."""
+    duration = text.split(" DURATION ")[1].split()[0]
+    return "0s" if duration == "INF" else f"{duration}0m0s"
 
 
 def _one(name: str, columns: list[str], rows: list[list[Any]]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import selectors
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
+from itertools import count
 from random import Random
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -41,55 +42,84 @@ PROCESS: ContextVar[Process] = ContextVar("process")
 """Whose code runs; not set where it is the world's."""
 
 
-class _Jump(selectors.SelectSelector):
-    """Instead of waiting for files, let time pass."""
+class _Task(asyncio.Task[Any]):
+    """Its place in a set does not depend on where it lies in memory: sets of tasks have the same order in each run."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.now_s = 0.0
+    def __init__(self, *args: Any, number: int, **options: Any) -> None:
+        self._number = number
+        super().__init__(*args, **options)
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise Deadlock("nothing is scheduled")
-        self.now_s += max(0.0, timeout)
-        return []
+    def __hash__(self) -> int:
+        return self._number
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """`time()` is what has been slept. Executors run inline, one job after the other, each for a moment."""
+    """`time()` is what has been slept. Executors run inline, one job after the other, each for a moment.
+
+    asyncio's own `_run_once` asks a selector and keeps its timers in an order that Python compares: this one does neither, which
+    makes hours affordable.
+    """
 
     def __init__(self, random: Random | None = None) -> None:
         """`random` None: ready tasks run first in, first out."""
-        self._jump = _Jump()
-        super().__init__(self._jump)
+        super().__init__()
+        self._now_s = 0.0
         self._random = random
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._numbers = count()
+        self._sleepers: dict[float, list[asyncio.Future[None]]] = {}
+        self._outside = copy_context()
         self._free_s: dict[int, float] = {}
         self.job_s: Callable[[], float] = lambda: 0.0
         """How long the next job of an executor takes."""
 
     def time(self) -> float:
-        return self._jump.now_s
+        return self._now_s
 
     def stall(self, seconds: float) -> None:
         """Time passes in which nothing runs: a stopped process, or a blocked loop."""
-        self._jump.now_s += seconds
-
-    # --- the order of ready tasks
+        self._now_s += seconds
 
     def _run_once(self) -> None:
-        if self._random is not None and len(self._ready) > 1:
-            self._shuffle(self._random)
-        super()._run_once()  # type: ignore[misc]  # what `run_forever` calls
+        ready, timers = self._ready, self._timers
+        while timers and timers[0][2]._cancelled:
+            heappop(timers)
+        if not ready:
+            if not timers:
+                raise Deadlock("nothing is scheduled")
+            self._now_s = max(self._now_s, timers[0][0])
+        while timers and timers[0][0] <= self._now_s:
+            ready.append(heappop(timers)[2])
+        if self._random is not None and len(ready) > 1:
+            self._shuffle(self._random.random)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
 
-    def _shuffle(self, random: Random) -> None:
+    def _shuffle(self, number: Callable[[], float]) -> None:
         """Steps of tasks change places; plain callbacks keep theirs, since asyncio promises their order."""
         ready = self._ready
         places = [n for n, handle in enumerate(ready) if isinstance(_owner(handle), asyncio.Task)]
         if len(places) > 1:
-            steps = [ready[n] for n in places]
-            random.shuffle(steps)
+            steps = sorted([ready[n] for n in places], key=lambda _: number())
             for place, step in zip(places, steps, strict=True):
                 ready[place] = step
+
+    def sleepers(self, until_s: float) -> asyncio.Future[None]:
+        """Done at `until_s`; those who wait for the same instant share a timer."""
+        done = self.create_future()
+        waiting = self._sleepers.get(until_s)
+        if waiting is None:
+            waiting = self._sleepers[until_s] = []
+            self.call_at(until_s, self._wake, until_s, context=self._outside)
+        waiting.append(done)
+        return done
+
+    def _wake(self, at_s: float) -> None:
+        for done in self._sleepers.pop(at_s):
+            if not done.done():
+                done.set_result(None)
 
     # --- processes
 
@@ -99,12 +129,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return handle
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
-        handle = super().call_at(when, callback, *args, context=context)
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        heappush(self._timers, (when, next(self._numbers), handle))
         _refuse(handle)
         return handle
 
+    def call_later(
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now_s + delay, callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Cancelled timers are passed over when their time comes."""
+
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        task = super().create_task(coro, **options)
+        task = _Task(coro, loop=self, number=next(self._numbers), **options)
         context = options.get("context")
         process = (context.get(PROCESS) if context is not None else None) or PROCESS.get(None)
         if process is not None:
@@ -118,7 +157,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def kill(self, process: Process) -> None:
         """Nothing of it runs from now on. Call it from the world's own code, never from the process'."""
         process.alive = False
-        for handle in [*self._ready, *self._scheduled]:
+        for handle in [*self._ready, *(timer[2] for timer in self._timers)]:
             if handle._context.get(PROCESS) is process:
                 handle.cancel()
         for task in list(process.tasks):
@@ -193,13 +232,23 @@ class VirtualClock:
         return self.now_ms() + self.step_ms
 
     async def sleep(self, seconds: float) -> None:
-        if self.grid_s and seconds > 0.0:
-            now_s = asyncio.get_running_loop().time()
-            seconds = (math.floor((now_s + seconds) / self.grid_s + 1e-9) + 1) * self.grid_s - now_s
-        await asyncio.sleep(seconds)
+        loop = asyncio.get_running_loop()
+        if self.grid_s and seconds > 0.0 and isinstance(loop, VirtualLoop):
+            await loop.sleepers((math.floor((loop.time() + seconds) / self.grid_s + 1e-9) + 1) * self.grid_s)
+        else:
+            await asyncio.sleep(seconds)
 
 
 def run(main: Coroutine[Any, Any, T], random: Random | None = None) -> T:
-    """Run to the end in virtual time."""
-    with asyncio.Runner(loop_factory=lambda: VirtualLoop(random)) as runner:
-        return runner.run(main)
+    """Run to the end in virtual time. With `random`, what is left then is dropped rather than cancelled: it may be dead."""
+    if random is None:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(main)
+    loop = VirtualLoop(random)
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        rest = Process("what is left")
+        rest.tasks.update(asyncio.all_tasks(loop))
+        loop.kill(rest)
+        loop.close()

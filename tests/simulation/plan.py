@@ -39,5 +39,5 @@ def simulate(seed: int, count: int = 6) -> World:
     try:
         return run(main())
     except BaseException as error:
-        error.add_note(f"repeat with: python -m tests.simulation --seeds {seed} --cuts {count}")
+        error.add_note(f"repeat with: python -m tests.simulation feeds --seeds {seed} --cuts {count}")
         raise

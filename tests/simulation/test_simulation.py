@@ -53,12 +53,13 @@ def test_each_kind_of_cut_strikes_and_heals(kind: Cut) -> None:
 
     async def main() -> World:
         world = World(1, ["BINANCE", "OKEX"])
-        await world.run(240.0, [(30.0, "BINANCE", kind, 20.0)])
+        refused = kind == "symbol refused"  # it is asked for again after five minutes
+        await world.run(420.0 if refused else 240.0, [(30.0, "OKEX" if refused else "BINANCE", kind, 20.0)])
         world.check()
         return world
 
     world = run(main())
-    assert world.venues["BINANCE"].struck[kind]
+    assert sum(venue.struck[kind] for venue in world.venues.values())
     assert [feed.ledger.open for feed in world.intake.markets.values()] == [None] * len(world.instruments)
 
 
@@ -271,6 +272,44 @@ def test_a_market_that_is_silent_alone_is_noticed_sooner() -> None:
     assert told[0]["silent_s"] < 45
     assert all(e["silent_s"] > 45 for e in alone.log.entries if e["event"] == "market is silent, asking again")
     assert any("3 others" in i.reason for feed in together.intake.markets.values() for i in feed.ledger.intervals)
+
+
+def test_a_market_that_leaves_the_listing_is_delisted_without_a_storm() -> None:
+    """It is told as delisted, is not asked for again and again, and is live again when it trades again; others go on."""
+
+    async def main() -> World:
+        world = World(13, ["OKEX"])
+        world.rates = dict.fromkeys(world.rates, 2.0)
+        gone = next(i for i in world.venues["OKEX"].past if i.kind == "perp")
+        others = [i for i in world.instruments if i is not gone]
+
+        async def delist() -> None:
+            await asyncio.sleep(100)
+            world.supervisor.relisted("OKEX", others)
+            assert not world.market(gone).refused, "it trades: the listing was cut short"
+            world.rates[gone.market] = 0.0
+            await asyncio.sleep(70)
+            world.supervisor.relisted("OKEX", others)
+            sent = len(world.venues["OKEX"].every_wire[0].sent_ms)
+            await asyncio.sleep(1800)
+            states = {market.market: market.state for market in world.supervisor.status().markets}
+            assert states == {gone.market: "delisted", others[0].market: "live"}
+            world.asked = len(world.venues["OKEX"].every_wire[0].sent_ms) - sent
+            world.rates[gone.market] = 2.0
+
+        delisting = asyncio.create_task(delist())
+        await world.run(2200.0, [])
+        await delisting
+        world.check()
+        return world
+
+    world = run(main())
+    venue = world.venues["OKEX"]
+    assert len(venue.connects_ms) == 1
+    assert world.asked <= 1800 / 20 + 2, "pings only"
+    assert {market.state for market in world.status.markets} == {"live"}
+    told = [i.reason for feed in world.intake.markets.values() for i in feed.ledger.intervals]
+    assert told.count("no longer listed by the exchange") == 1
 
 
 def test_a_refused_market_is_delisted_without_a_storm() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +17,7 @@ from sqfd.clock import Clock
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Closed, ConnectFailed, OnEnd, OnFrame, TransportName
+from tests.simulation.loop import PROCESS
 
 Cut = Literal[
     "close",
@@ -32,12 +34,16 @@ Cut = Literal[
     "unanswered",
     "announced",
     "flapping",
+    "symbol refused",
+    "one missing",
+    "rest refused",
 ]
 """close, abort: the connection ends, with and without a code · half open: nothing comes or goes any more · silent: acks and
 heartbeats go on, trades do not · silent market: of one market only · refused: connects fail · told to wait: with 429 and
 Retry-After · replayed: subscribing repeats the last seconds of trades as live · shuffled: a second's trades come backwards ·
 late: by up to two minutes · dropped: some trades never come · unanswered: the first subscriptions get no answer ·
-announced: the host's wall clock steps while the exchange closes · flapping: connections end moments after they opened."""
+symbol refused: one market's subscription is, until the end · one missing: N − 1 of N subscriptions are served · rest refused:
+with 429 or 418 and Retry-After, while trades are missing · announced: the host's wall clock steps while the exchange closes · flapping: connections end moments after they opened."""
 CUTS: tuple[Cut, ...] = Cut.__args__  # type: ignore[attr-defined]  # a Literal's members
 CODES = (1000, 1001, 1006, 1008, 1011, 1012, 1013, 4000)
 
@@ -53,6 +59,8 @@ class Wire:
         self.sent_ms: list[float] = []
         self._on_frame = on_frame
         self.dead = False
+        self._client = PROCESS.get(None)
+        """Whose connection it is: what was on its way when its process ended, nobody can miss."""
         self._last_s = 0.0
         self._held: list[Trade] = []
         self._later(self.peer.greet(int(self.opened_ms)))
@@ -69,13 +77,29 @@ class Wire:
             return
         before = set(self.peer.topics)
         now_ms = int(self.venue.clock.now_ms())
-        self._later(self.peer.receive(frame, now_ms))
-        if self.venue.replay_s and self.peer.topics - before:
-            since = now_ms - int(self.venue.replay_s * 1e3)
-            here = [past for i, past in self.venue.past.items() if i.endpoint == self.endpoint]
-            again = [t for past in here for t in past if t.ts_ms >= since]
-            self.venue.struck["replayed"] += bool(again)
-            self._later(self.peer.trades(sorted(again, key=lambda t: t.ts_ms), now_ms))
+        self._later(self._answers(self.peer.receive(frame, now_ms)))
+        if self.peer.topics - before:
+            self.venue.offered(list(self.venue.simulated.last.values()))
+            if self.venue.replay_s:
+                self._replay(now_ms)
+
+    def _replay(self, now_ms: int) -> None:
+        since = now_ms - int(self.venue.replay_s * 1e3)
+        here = [past for i, past in self.venue.past.items() if i.endpoint == self.endpoint]
+        again = [t for past in here for t in past if t.ts_ms >= since]
+        self.venue.struck["replayed"] += bool(again)
+        self._send(sorted(again, key=lambda t: t.ts_ms), now_ms)
+
+    def _answers(self, answers: Sequence[Frame]) -> Sequence[Frame]:
+        """All of them, but for the one market that is served to nobody."""
+        lacking = self.venue.missing
+        if lacking is None or lacking.endpoint != self.endpoint:
+            return answers
+        topics = {stream.topic for stream in self.venue.exchange.streams(lacking, False)}
+        self.venue.struck["one missing"] += bool(self.peer.topics & topics)
+        self.peer.topics -= topics
+        texts = [(answer if isinstance(answer, str) else answer.decode(errors="replace"), answer) for answer in answers]
+        return [answer for text, answer in texts if not any(topic in text for topic in topics)]
 
     def ping(self) -> None:
         self.sent_ms.append(self.venue.clock.now_ms())
@@ -110,18 +134,37 @@ class Wire:
         elif self._held:
             trades, self._held = [*self._held, *trades], []
         if trades:
-            self._later(self.peer.trades(trades, int(venue.clock.now_ms())), venue.late_s)
+            self._send(trades, int(venue.clock.now_ms()), venue.late_s)
 
     def heartbeat(self) -> None:
         self._later(self.peer.heartbeat(int(self.venue.clock.now_ms())))
 
-    def _later(self, frames: Sequence[Frame], extra_s: float = 0.0) -> None:
+    def _send(self, trades: Sequence[Trade], now_ms: int, extra_s: float = 0.0) -> None:
+        """Those that the client subscribed to."""
+        frames: list[Frame] = []
+        sent: list[Trade] = []
+        by_instrument: dict[Instrument, list[Trade]] = {}
+        for trade in trades:
+            by_instrument.setdefault(trade.instrument, []).append(trade)
+        for own in by_instrument.values():
+            if made := self.peer.trades(own, now_ms):
+                frames += made
+                sent += own
+        if frames:
+            self._later(frames, extra_s, sent)
+
+    def _later(self, frames: Sequence[Frame], extra_s: float = 0.0, trades: Sequence[Trade] = ()) -> None:
         """In order, after the network's delay."""
         loop = asyncio.get_running_loop()
         self._last_s = max(self._last_s + 1e-6, loop.time() + self.venue.random.uniform(0.005, 0.08) + extra_s)
-        loop.call_at(self._last_s, self._deliver, frames)  # timers of one instant have no order among themselves
+        # Timers of one instant have no order among themselves.
+        loop.call_at(self._last_s, self._deliver, frames, trades)
 
-    def _deliver(self, frames: Sequence[Frame]) -> None:
+    def _deliver(self, frames: Sequence[Frame], trades: Sequence[Trade]) -> None:
+        if not self.dead and not self.closed.done():
+            self.venue.delivered(trades)
+        elif self._client is not None and not self._client.alive:
+            self.venue.unnoticed |= {(trade.instrument.market, trade.ts_ms // 1000) for trade in trades}
         for frame in frames:
             if not self.dead and not self.closed.done():
                 self._on_frame(frame.encode() if isinstance(frame, str) else frame, isinstance(frame, str))
@@ -147,11 +190,21 @@ class Venue:
         self.mute: Instrument | None = None
         self.replay_s = self.shuffle_s = self.late_s = self.drop = 0.0
         self.unanswered = 0
+        self.missing: Instrument | None = None
+        self.refused: Instrument | None = None
         self.rest_status: int | None = None
+        self.rest_wait_s = 20.0
+        self.rest_closed: list[tuple[float, float]] = []
+        """(when REST refused, until when it wants to be left alone)."""
+        self.rest_hangs = False
         self.unnoticed: set[tuple[str, int]] = set()
         """(market, second) in which trades were withheld that no id can tell of: a short silence has no sign."""
         self.skew_ms = random.choice([0, 0, 1270, -900])
         """Its clock is ahead of ours by this."""
+        self.delivered: Callable[[Sequence[Trade]], None] = lambda trades: None
+        """Told of trades as their frames are handed to the client."""
+        self.offered: Callable[[Sequence[Trade]], None] = lambda trades: None
+        """Told of past trades that the client may have got: by REST, or with a subscription."""
 
     async def connect(
         self,
@@ -183,7 +236,9 @@ class Venue:
 
     def withheld(self, trade: Trade) -> bool:
         """Whether a fault keeps it from those who are connected."""
-        if self.silent or trade.instrument is self.mute:
+        if trade.instrument is self.refused:
+            return True
+        if self.silent or trade.instrument in (self.mute, self.missing):
             self.struck["silent"] += 1
         elif self.drop and self.random.random() < self.drop:
             self.struck["dropped"] += 1
@@ -202,7 +257,9 @@ class Venue:
             wire.trades([t for t in trades if t.instrument.endpoint == wire.endpoint])
 
     def history(self, instrument: Instrument, from_ms: int, to_ms: int) -> Sequence[Trade]:
-        return [t for t in self.past[instrument] if from_ms <= t.ts_ms < to_ms]
+        past = self.past[instrument]
+        first, last = (bisect_left(past, at, key=lambda trade: trade.ts_ms) for at in (from_ms, to_ms))
+        return past[first:last]
 
 
 class MemoryRest(Rest):
@@ -219,10 +276,16 @@ class MemoryRest(Rest):
         self.requests += 1
         venue.asked.append((self._clock.now_ms(), request.weight))
         await asyncio.sleep(venue.random.uniform(0.02, 0.3))
+        if venue.rest_hangs:
+            venue.struck["rest hangs"] += 1
+            await asyncio.sleep(self._settings.rest_timeout_s)
+            raise RestFailed("TimeoutError: ")
         if venue.rest_status is not None:
             venue.struck["rest refused"] += 1
             if venue.rest_status in (418, 429):
-                self.limit.close(self._clock.now_ms() + 20_000)
+                until_ms = self._clock.now_ms() + venue.rest_wait_s * 1e3
+                self.limit.close(until_ms)
+                venue.rest_closed.append((self._clock.now_ms(), until_ms))
             raise RestFailed(f"HTTP status {venue.rest_status}", venue.rest_status)
         name = next(n for n in venue.exchange.rest if request.url.startswith(venue.exchange.url(n)))
         parts = urlsplit(request.url.removeprefix(venue.exchange.url(name)))
@@ -230,7 +293,9 @@ class MemoryRest(Rest):
         now_ms = int(self._clock.now_ms() + venue.skew_ms) - self.LAG_MS
 
         def known(instrument: Instrument, from_ms: int, to_ms: int) -> Sequence[Trade]:
-            return venue.history(instrument, from_ms, min(to_ms, now_ms))
+            found = venue.history(instrument, from_ms, min(to_ms, now_ms))
+            venue.offered(found)
+            return found
 
         status, body = venue.simulated.rest(request.method, name, parts.path, query, request.body, known, now_ms)
         if status != 200:

@@ -96,6 +96,8 @@ class World:
         self.down_s = 0.0
         """So long sqfd is down before the run begins, and an earlier run ended; 0: there was none."""
         self.resumed_s: int | None = None
+        self.asked = 0
+        """What a test counts of frames."""
 
     async def _connect(self, url: str, *args: object, **options: object) -> Connection:
         venue = next(
@@ -148,6 +150,10 @@ class World:
             )
             self.intake.markets[market].resume(ended * 1e3, max(1, ended - last) * 1000)
             self.resumed_s = ended
+
+    def market(self, instrument: Instrument) -> MarketFeed:
+        """The feed of one of its markets."""
+        return self.intake.markets[self.instruments.index(instrument)]
 
     def _half_open(self) -> bool:
         return any(wire.dead for venue in self.venues.values() for wire in venue.wires)
@@ -241,6 +247,16 @@ class World:
             case "flapping":
                 venue.flapping = True
                 self._end_all(venue, Closed("connection lost"))
+            case "symbol refused":
+                venue.refused = gone = self.random.choice(list(venue.past))
+                del venue.simulated.instruments[gone.endpoint, gone.symbol]
+                self._end_all(venue, Closed("connection lost"))
+            case "one missing":
+                venue.missing = self.random.choice(list(venue.past))
+                self._end_all(venue, Closed("connection lost"))
+            case "rest refused":
+                venue.rest_status, venue.rest_wait_s = self.random.choice([418, 429]), self.random.uniform(1.0, 60.0)
+                self._end_all(venue, Closed("connection lost"))
             case "unanswered":
                 venue.unanswered = self.random.randrange(1, 4)
                 self._end_all(venue, Closed("connection lost"))
@@ -260,6 +276,13 @@ class World:
                 venue.flapping = False
             case "silent market":
                 venue.mute = None
+            case "one missing":
+                venue.missing = None
+            case "symbol refused" if venue.refused is not None:
+                venue.simulated.list([venue.refused])
+                venue.refused = None
+            case "rest refused":
+                venue.rest_status = None
             case "refused" | "told to wait":
                 venue.refuse_status = None
             case "replayed":
@@ -289,6 +312,8 @@ class World:
             connects = [(at, 1.0) for at in venue.connects_ms]
             assert Limits.most(connects, limits.connects.seconds) <= limits.connects.count
             assert Limits.most(venue.asked, limits.rest.seconds) <= limits.rest.count
+            for refused_ms, until_ms in venue.rest_closed:
+                assert not any(refused_ms < at < until_ms for at, _ in venue.asked), "asked before Retry-After"
             for wire in venue.every_wire:
                 rate = venue.exchange.endpoint(wire.endpoint).frames
                 assert Limits.most([(at, 1.0) for at in wire.sent_ms], rate.seconds) <= max(1.0, rate.count)
