@@ -171,15 +171,17 @@ class Engine:
         for engine in self.everyone:
             engine._tick = max(engine._tick, int(ticks[-1]))
 
-    def warm(self, flow: Flow) -> None:
+    def warm(self, flow: Flow, known: Ints | None = None) -> None:
         """Fill the rings with history, by symbol; within one as it became known: revisions stand before their tick's row.
+
+        `known`: the tick of each row. None: of the next row that is new, where the first row of each symbol is one.
 
         The last ticks are judged as they were live, revisions at their time, but nothing is decided: later ticks need what
         is remembered of them.
         """
         if not len(flow):
             return
-        ticks = _known_at(flow)
+        ticks = _known_at(flow) if known is None else known
         recent = ticks >= int(ticks.max()) + 1 - self.strategy.memory_s
         for order, symbol in enumerate(self.symbols):
             mine = ~recent & (flow["symbol"] == order)

@@ -174,6 +174,11 @@ def _tell(found: Verdict, metric: str, out: Path) -> None:
     for trial, value in found.ranked[:BEST]:
         click.echo(f"{_number(value):>12}  {key_of(trial)}")
     for chosen in found.forward:
+        if chosen.train is None:
+            click.echo(
+                f"part {chosen.part + 1}: no trial has a {metric} here (too few trades or returns): nothing to choose by"
+            )
+            continue
         click.echo(
             f"part {chosen.part + 1}: best was {key_of(chosen.trial)}, {metric} {_number(chosen.train)}, "
             f"then in the next part {_number(chosen.test)}"
