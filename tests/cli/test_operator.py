@@ -100,6 +100,8 @@ async def test_top_shows_and_sorts(rig: Rig) -> None:
     assert "degraded" in text
     assert "BINANCE:btcusdt" in text
     assert "warming up" in text
+    assert "feeds 0/2   journal ok" in " ".join(text.split("\n")).replace("seconds ok   ", "")
+    assert "spot CVD 1h" in text
     keys = Keys()
     for key in "r/xbt\r":
         keys.press(key)
