@@ -43,6 +43,17 @@ class Plan(msgspec.Struct, frozen=True):
     tls: bool = False
     rate_hz: float = 0.0
     """0: flat out."""
+    burst: float = 1.0
+    """Times that rate in the middle…"""
+    burst_s: float = 0.0
+    """…for so long."""
+    quiet_s: float = 0.0
+    """The usual rate before it, and as long after it."""
+
+    def due(self, after_s: float) -> float:
+        """Trades that have left by then, where they are paced."""
+        in_burst_s = min(max(0.0, after_s - self.quiet_s), self.burst_s)
+        return self.rate_hz * (after_s + (self.burst - 1.0) * in_burst_s)
 
 
 def framed(frame: Frame) -> bytes:
@@ -103,7 +114,7 @@ class Load(WSListener):
         await asyncio.sleep(SETTLE_S)
         write, begun, sent = self._transport.underlying_transport.write, time.monotonic(), 0
         while sent < len(self._frames):
-            due = min(len(self._frames), int((time.monotonic() - begun) * self._plan.rate_hz))
+            due = min(len(self._frames), int(self._plan.due(time.monotonic() - begun) / self._plan.batch))
             now = str(int(time.time() * 1e3)).encode()
             if due > sent:
                 await self._open.wait()

@@ -246,7 +246,9 @@ class Daemon:
                 await asyncio.sleep(0)  # after a stall many are due: frames must not wait for all of them
             wait_s = collector.due_in_s()
             if wait_s is None:
-                self._notifier.alive()  # no trade yet: there is no second to close, and this loop would close it
+                # No trade yet: there is no second to close, and this loop would close it. A host without network is not
+                # restarted for that; health says unhealthy when every feed is down.
+                self._notifier.alive(f"{self._told}: no trade has come yet")
             await self._clock.sleep(LOOK_S if wait_s is None else min(max(wait_s, 0.001), LOOK_S))
 
     def _tick(self, closed: Closed, engine: Engine, sinks: Sinks) -> None:
@@ -267,7 +269,7 @@ class Daemon:
             self._server.tick(records)
         self._notifier.alive(self._told)
         if closed.tick % MINUTE_S == 0:
-            self._log.info("minute", **self._minute())
+            self._log.info("minute", second=closed.tick - 1, **self._minute())
         for signal in signals:
             self._say_signal(signal)
 

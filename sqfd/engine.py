@@ -93,7 +93,9 @@ class Engine:
         instance: str,
         markets: Mapping[str, Sequence[str]],
         headroom_s: int = HEADROOM_S,
+        rings: Mapping[str, FlowRing] | None = None,
     ) -> None:
+        """`rings`: those of another engine, which fills them, see `beside`."""
         self.symbols = tuple(symbols)
         self.settings, self.instance = settings, instance
         self.headroom_s = headroom_s
@@ -106,7 +108,9 @@ class Engine:
         self._history_s = strategy.history_s + strategy.memory_s
         self._detail_s = max(DETAIL_S, strategy.detail_s + strategy.memory_s)
         room_s = headroom_s if headroom_s <= HEADROOM_S else ROOM * headroom_s
-        self.rings = {symbol: FlowRing(self._history_s, self._detail_s, room_s) for symbol in self.symbols}
+        self.rings = rings or {s: FlowRing(self._history_s, self._detail_s, room_s) for s in self.symbols}
+        self.everyone: list[Engine] = [self]
+        """This engine and those `beside` it."""
         self._employ(strategy, settings)
 
     def _employ(self, strategy: Strategy, settings: StrategySettings) -> None:
@@ -114,6 +118,19 @@ class Engine:
         self._watches = {symbol: strategy.watch(symbol, ring) for symbol, ring in self.rings.items()}
         cooldown = {symbol: settings.for_symbol(symbol).cooldown_s for symbol in self.symbols}
         self._limits = Limits(settings.max_open_positions, cooldown)
+
+    def beside(self, strategy: Strategy, settings: StrategySettings) -> Engine:
+        """Another engine that reads the same rings and runs in step with this one, see `run_all`: for sweeps.
+
+        Raises ValueError where it reads another history.
+        """
+        other = Engine(
+            self.symbols, strategy, settings, self.instance, self._markets, self.headroom_s, rings=self.rings
+        )
+        if reach_of(strategy) != reach_of(self.strategy):
+            raise ValueError(f"{strategy.name} reads another history than the engine beside which it is to run")
+        self.everyone.append(other)
+        return other
 
     @property
     def memory_s(self) -> int:
@@ -150,18 +167,21 @@ class Engine:
         self.rings[symbol].append(rows[fresh])
         changed = self.rings[symbol].amend(rows[~fresh])  # revisions leave no other trace
         if changed is not None:
-            self._watches[symbol].revised(changed)
-        self._tick = max(self._tick, int(ticks[-1]))
+            self._revised(symbol, changed)
+        for engine in self.everyone:
+            engine._tick = max(engine._tick, int(ticks[-1]))
 
-    def warm(self, flow: Flow) -> None:
+    def warm(self, flow: Flow, known: Ints | None = None) -> None:
         """Fill the rings with history, by symbol; within one as it became known: revisions stand before their tick's row.
+
+        `known`: the tick of each row. None: of the next row that is new, where the first row of each symbol is one.
 
         The last ticks are judged as they were live, revisions at their time, but nothing is decided: later ticks need what
         is remembered of them.
         """
         if not len(flow):
             return
-        ticks = _known_at(flow)
+        ticks = _known_at(flow) if known is None else known
         recent = ticks >= int(ticks.max()) + 1 - self.strategy.memory_s
         for order, symbol in enumerate(self.symbols):
             mine = ~recent & (flow["symbol"] == order)
@@ -184,7 +204,7 @@ class Engine:
 
         Raises ValueError for a tick that is not later than the last one.
         """
-        return self._advance(Span(tick, tick + 1, self._parts(tick, flow)))
+        return self._advance(Span(tick, tick + 1, self._parts(tick, flow)))[0]
 
     def _parts(self, tick: int, flow: Flow) -> tuple[Part, ...]:
         late, symbol, none = (flow["second"] != tick - 1).nonzero()[0], flow["symbol"], flow[:0]
@@ -205,15 +225,24 @@ class Engine:
 
     def run(self, tables: Sequence[FlowTable]) -> list[Signal]:
         """The same for the rows of each symbol, in their order."""
-        signals: list[Signal] = []
+        return self.run_all(tables)[0]
+
+    def run_all(self, tables: Sequence[FlowTable]) -> list[list[Signal]]:
+        """The signals of this engine and of each one `beside` it."""
+        signals: list[list[Signal]] = [[] for _ in self.everyone]
         for span in spans_of(tables, self.headroom_s):
-            signals += self._advance(span)
+            for mine, found in zip(signals, self._advance(span), strict=True):
+                mine += found
         return signals
 
-    def _advance(self, span: Span) -> list[Signal]:
+    def _advance(self, span: Span) -> list[list[Signal]]:
         if span.first <= self._tick:
             raise ValueError(f"tick {span.first} is not after {self._tick}")
-        judged = self._judge(span)
+        self._judge(span)
+        return [engine._decide(span) for engine in self.everyone]
+
+    def _decide(self, span: Span) -> list[Signal]:
+        judged = self._evaluated
         if self.observer is not None:
             self.observer(span.first, span.last, judged)
         evaluations: dict[str, Evaluation] = dict(judged.items())
@@ -232,14 +261,16 @@ class Engine:
         assert report is not None  # decisions are made at judged ticks only
         return report
 
-    def _judge(self, span: Span) -> dict[str, Judged]:
+    def _judge(self, span: Span) -> None:
         if self._tick and span.first > self._tick + 1:
-            self._pass_over(span.first)
+            for engine in self.everyone:
+                engine._pass_over(span.first)
         for symbol, part in zip(self.symbols, span.parts, strict=True):
             self._take(symbol, part, span)
-        self._tick = span.last - 1
-        self._evaluated = {symbol: watch.evaluate(span.first, span.last) for symbol, watch in self._watches.items()}
-        return self._evaluated
+        for engine in self.everyone:
+            engine._tick = span.last - 1
+            watches = engine._watches.items()
+            engine._evaluated = {symbol: watch.evaluate(span.first, span.last) for symbol, watch in watches}
 
     def _pass_over(self, tick: int) -> None:
         """Nobody lived through the seconds before `tick`: they are carried forward and judged, and nothing is decided.
@@ -258,9 +289,13 @@ class Engine:
             ring.extend_to(span.first - 1)  # after a restart they may speak of seconds that nobody closed
             changed = ring.amend(part.revisions)
             if changed is not None:
-                self._watches[symbol].revised(changed)
+                self._revised(symbol, changed)
         ring.append(part.rows)
         ring.extend_to(span.last - 1)
+
+    def _revised(self, symbol: str, tick: int) -> None:
+        for engine in self.everyone:
+            engine._watches[symbol].revised(tick)
 
     def _signal(self, decision: Decision, report: Report) -> Signal:
         position = decision.position
@@ -362,6 +397,11 @@ class Engine:
         if saved.strategy == self.strategy.name and saved.tick >= self._tick:
             for symbol in self.rings.keys() & saved.memory.keys():
                 self._watches[symbol].recall(bytes(saved.memory[symbol]))
+
+
+def reach_of(strategy: Strategy) -> tuple[int, int, int]:
+    """How far back it reads: engines may share rings where this is equal."""
+    return strategy.history_s, strategy.detail_s, strategy.memory_s
 
 
 def _known_at(flow: Flow) -> Ints:

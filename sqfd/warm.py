@@ -14,7 +14,7 @@ from sqfd.config import Config
 from sqfd.engine import Engine
 from sqfd.influx.client import Client, QueryError
 from sqfd.influx.warm import Earlier, FlowReader
-from sqfd.journal import Journal
+from sqfd.journal import Journal, Ticked
 from sqfd.model import FLOW, Flow
 
 HOUR_S = 3600
@@ -57,17 +57,20 @@ async def warm_up(
 async def _fill(engine: Engine, journal: Journal, since: int, end: int) -> list[Flow]:
     """The ticks `since <= tick < end` into the engine, in stretches; gives each symbol's last row, empty where there is none."""
     recent = max(since, end - engine.memory_s)
-    newest, judged = [], []
+    newest, judged = [], list[Ticked]()
     for index, symbol in enumerate(engine.symbols):
         last = np.zeros(0, FLOW)
         for first in range(since, recent, STRETCH_S):
             found = await journal.flow(symbol, first, min(first + STRETCH_S, recent), index=index)
             engine.fill(symbol, found.ticks, found.rows)
             last = found.rows[-1:].copy() if len(found.rows) else last
-        judged.append((await journal.flow(symbol, recent, end, index=index)).rows)
-        newest.append(judged[-1][-1:] if len(judged[-1]) else last)
-    if judged:
-        engine.warm(np.concatenate(judged))
+        judged.append(await journal.flow(symbol, recent, end, index=index))
+        newest.append(judged[-1].rows[-1:] if len(judged[-1].rows) else last)
+    if judged:  # the stretch may begin with revisions: only the journal knows of which tick they are
+        rows, ticks = (
+            np.concatenate(columns) for columns in zip(*((one.rows, one.ticks) for one in judged), strict=True)
+        )
+        engine.warm(rows, ticks)
     return newest
 
 

@@ -27,7 +27,7 @@ from sqfd.journal import JournalStore
 from sqfd.signals.signal import Signal
 from sqfd.strategy.position import Book
 from sqfd.strategy.settings import StrategySettings
-from sqfd.wiring import EngineNote, engine_for, symbols_of
+from sqfd.wiring import EngineNote, engine_for, strategy_of, symbols_of
 
 Progress = Callable[[int, int], None]
 """Told (ticks done, ticks in all)."""
@@ -143,6 +143,23 @@ class Paper:
         self.curve = EquityCurve(settings.capital, len(symbols))
 
 
+def _distinct(configs: Sequence[Config]) -> list[Config]:
+    """The first of each strategy."""
+    found: list[Config] = []
+    for config in configs:
+        if all(known.strategy != config.strategy for known in found):
+            found.append(config)
+    return found
+
+
+def alike(told: Told, plan: Plan, strategy: StrategySettings | None) -> bool:
+    """Whether that live run is the one that is asked for: the same symbols under the same settings.
+
+    Where it is not, a backtest is another run, which knows nothing of the live one's starts and positions.
+    """
+    return told.symbols == plan.symbols and told.strategy is not None and told.strategy == strategy
+
+
 class Backtest:
     """One run over a journal. Make it and call `run` once.
 
@@ -159,9 +176,11 @@ class Backtest:
         watcher: Watcher | None = None,
         observer: Observer | None = None,
         as_told: bool = False,
-        also: Sequence[BacktestSettings] = (),
+        also: Sequence[Config] = (),
     ) -> None:
-        """`also`: further ways to trade the same signals, see `run_all`. `as_told`: with the strategy's settings of each live run instead of the configuration's.
+        """`also`: further configurations over the same flow, see `run_all`: they may differ in `[backtest]`, and in `[strategy]`
+        as long as it reads the same history; what they share is made once. `as_told`: with the strategy's settings of each
+        live run instead of the configuration's.
 
         Raises ValueError where `config.backtest` contradicts itself.
         """
@@ -170,27 +189,26 @@ class Backtest:
         source: Source = AsSeen(store)
         self._source: Source = Revised(source, config.bars.revisable_s) if plan.revised else source
         self._told = [told for told in told_by(store) if self._alike(told)]
-        self._papers = [Paper(plan.symbols, settings) for settings in (config.backtest, *also)]
+        self._others = _distinct([config, *also])[1:]
+        strategies = [config.strategy, *(other.strategy for other in self._others)]
+        self._papers = [(strategies.index(one.strategy), Paper(plan.symbols, one.backtest)) for one in (config, *also)]
+        """Each with the place of the strategy whose signals it trades."""
         self._coverage = Coverage(plan.symbols)
         self._track = PriceTrack(len(plan.symbols))
         self.engine: Engine | None = None
         """The engine as a run left it."""
 
     def _alike(self, told: Told) -> bool:
-        """Whether that live run is the one that is asked for: the same symbols under the same settings.
-
-        Where it is not, this run is another one, which knows nothing of the live one's starts and positions.
-        """
-        strategy = told.strategy if self._as_told else self._config.strategy
-        return told.symbols == self._plan.symbols and told.strategy is not None and told.strategy == strategy
+        return alike(told, self._plan, told.strategy if self._as_told else self._config.strategy)
 
     def run(self, progress: Progress = lambda done, total: None) -> Result:
         """Warm up, run every block, and sum up."""
         return self.run_all(progress)[0]
 
     def run_all(self, progress: Progress = lambda done, total: None) -> list[Result]:
-        """The same for every way of trading: the configuration's first, then those of `also`."""
-        plan, signals = self._plan, list[Signal]()
+        """The same for every configuration: the first, then those of `also`."""
+        plan = self._plan
+        signals: list[list[Signal]] = [[] for _ in range(1 + len(self._others))]
         starts = [told.tick for told in self._told if plan.first < told.tick < plan.last]
         engine = self._start(plan.first)
         began = time.perf_counter()
@@ -199,13 +217,14 @@ class Backtest:
             if starts and starts[0] <= block.first:
                 engine = self._start(starts[0])
                 starts = [tick for tick in starts if tick > block.first]
-                for paper in self._papers:
+                for _, paper in self._papers:
                     paper.portfolio.keep_only(engine.book())
-            signals += self._judge(engine, block)
+            for mine, found in zip(signals, self._judge(engine, block), strict=True):
+                mine += found
             progress(block.last - plan.first, plan.last - plan.first)
         elapsed_s, self.engine = time.perf_counter() - began, engine
         self._coverage.add_markets(self._store, plan.first - 1, plan.last - 1)
-        return [self._result(paper, signals, elapsed_s) for paper in self._papers]
+        return [self._result(paper, signals[place], elapsed_s) for place, paper in self._papers]
 
     def _start(self, tick: int) -> Engine:
         """An engine as the daemon starts one before `tick`."""
@@ -215,6 +234,8 @@ class Backtest:
             config = msgspec.structs.replace(config, instance=told.instance, strategy=told.strategy)
         markets = self._registered() if told is None else told.markets
         engine = engine_for(config, markets, symbols, config.backtest.block_s)
+        for other in self._others:
+            engine.beside(strategy_of(other, symbols), other.strategy)
         engine.observer = self._observer
         if told is not None and told.tick == tick:
             engine.warm(by_symbol(self._source, symbols, tick - 1 - engine.history_s, tick))
@@ -233,7 +254,8 @@ class Backtest:
         engine.warm(by_symbol(self._source, self._plan.symbols, first - 1 - engine.history_s, first))
         engine.observer = None
         engine.run([self._source.flow(symbol, first, tick) for symbol in self._plan.symbols])
-        engine.restore(EMPTY)
+        for each in engine.everyone:
+            each.restore(EMPTY)
         engine.observer = self._observer
 
     def _registered(self) -> dict[str, list[str]]:
@@ -244,11 +266,11 @@ class Backtest:
                 names[market.base].append(market.name)
         return names
 
-    def _judge(self, engine: Engine, block: Block) -> list[Signal]:
-        signals = engine.run(block.tables)
+    def _judge(self, engine: Engine, block: Block) -> list[list[Signal]]:
+        signals = engine.run_all(block.tables)
         prices = self._track.of(block)
-        for paper in self._papers:
-            paper.curve.add(paper.portfolio.advance(prices, signals), prices)
+        for place, paper in self._papers:
+            paper.curve.add(paper.portfolio.advance(prices, signals[place]), prices)
         self._coverage.add(block)
         if self._watcher is not None:
             self._watcher(block, prices)

@@ -1,13 +1,14 @@
 """Many backtests over one journal: in parallel, resumable, and judged with the number of trials in mind.
 
-A unit of work is one part of the range under one set of strategy settings: all trials that differ only in `[backtest]` share
-its features and signals. Units run in processes of this machine, or on a Dask cluster that sees the same folder.
+A unit of work is some trials in one part of the range. They read the flow once and share what does not depend on what differs
+between them: features, the phases whose settings are equal, and signals where only `[backtest]` differs. Units run in processes
+of this machine, or on a Dask cluster that sees the same folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from operator import itemgetter
 from pathlib import Path
@@ -15,17 +16,20 @@ from typing import NamedTuple
 
 import msgspec
 
-from sqfd.backtest.run import Backtest, Plan, Result
-from sqfd.backtest.settings import BacktestSettings
+from sqfd.backtest.run import Backtest, Plan, Result, alike, told_by
 from sqfd.backtest.statistics import HOUR_S, period_returns
 from sqfd.backtest.trials import Moments, Trial, deflated_sharpe, key_of, moments
 from sqfd.config import Config
+from sqfd.engine import reach_of
 from sqfd.journal import JournalStore
+from sqfd.wiring import strategy_of
 
 METRICS = ("sharpe", "sortino", "total_return", "expectancy_bps", "profit_factor", "win_rate")
 COLUMNS = (*METRICS, "trades", "max_drawdown", "exposure", "net", "cost_share")
 """Statistics that a row of results holds."""
 RESULTS = "results.jsonl"
+EACH, MOST = 2, 64
+"""Units for each worker at least, and trials of one unit at most."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -48,10 +52,9 @@ class Unit(NamedTuple):
     state: str
     plan: Plan
     part: int
-    config: Config
     trials: tuple[Trial, ...]
-    also: tuple[BacktestSettings, ...]
-    """Of the second trial and those after it."""
+    configs: tuple[Config, ...]
+    """By trial; their strategies read the same history."""
 
 
 class _Head(msgspec.Struct):
@@ -64,27 +67,48 @@ def units(
     parts: Sequence[tuple[int, int]],
     configs: Mapping[str, tuple[Trial, Config]],
     done: set[tuple[str, int]],
+    workers: int = 1,
 ) -> Iterator[Unit]:
-    """Work that is left: by part, and within it by strategy settings. `configs` by `key_of` the trial."""
+    """Work that is left: by part, and within it by what strategies may share. `configs` by `key_of` the trial.
+
+    Each worker has `EACH` units at least, where there are enough trials: sharing is worth less than an idle core.
+    """
     for number, (first, last) in enumerate(parts):
-        groups: dict[bytes, list[tuple[Trial, Config]]] = {}
+        groups: dict[Hashable, list[tuple[Trial, Config]]] = {}
         for key, (trial, config) in configs.items():
             if (key, number) not in done:
-                groups.setdefault(msgspec.json.encode(config.strategy), []).append((trial, config))
+                groups.setdefault(reach_of(strategy_of(config, plan.symbols)), []).append((trial, config))
         for group in groups.values():
-            trials = tuple(trial for trial, _ in group)
-            also = tuple(config.backtest for _, config in group[1:])
-            yield Unit(str(state), plan._replace(first=first, last=last), number, group[0][1], trials, also)
+            group.sort(key=lambda one: msgspec.json.encode(one[1].strategy))  # the same signals stay in one unit
+            size = min(MOST, -(-len(group) // -(-workers * EACH // len(parts))))
+            for start in range(0, len(group), size):
+                trials, chosen = zip(*group[start : start + size], strict=True)
+                yield Unit(str(state), plan._replace(first=first, last=last), number, trials, chosen)
 
 
 def work(unit: Unit) -> list[Row]:
     """Run one unit: in a process of its own, possibly on another machine."""
     store = JournalStore(Path(unit.state), read_only=True)
+    rows: list[Row] = []
     try:
-        results = Backtest(store, unit.config, unit.plan, also=unit.also).run_all()
+        for trials, configs in _together(store, unit):
+            results = Backtest(store, configs[0], unit.plan, also=configs[1:]).run_all()
+            rows += [_row(trial, unit.part, result) for trial, result in zip(trials, results, strict=True)]
     finally:
         store.close()
-    return [_row(trial, unit.part, result) for trial, result in zip(unit.trials, results, strict=True)]
+    return rows
+
+
+def _together(store: JournalStore, unit: Unit) -> list[tuple[list[Trial], list[Config]]]:
+    """What can run in step: a trial with the settings of a live run starts where that one did, by itself."""
+    told = told_by(store)
+    groups: dict[bytes, tuple[list[Trial], list[Config]]] = {}
+    for trial, config in zip(unit.trials, unit.configs, strict=True):
+        lived = any(alike(run, unit.plan, config.strategy) for run in told)
+        group = groups.setdefault(msgspec.json.encode(config.strategy) if lived else b"", ([], []))
+        group[0].append(trial)
+        group[1].append(config)
+    return list(groups.values())
 
 
 def _row(trial: Trial, part: int, result: Result) -> Row:

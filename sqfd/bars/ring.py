@@ -123,6 +123,8 @@ class FlowRing:
         self._series = _Table(_SERIES, history_s, headroom_s)
         self._detail = _Table(_DETAIL, detail_s, headroom_s)
         self._first_tick: int | None = None
+        self.shared: dict[str, Any] = {}
+        """What those who read this ring make of it together, by their name."""
 
     @property
     def empty(self) -> bool:

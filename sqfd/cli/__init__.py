@@ -83,7 +83,7 @@ def cli() -> None:
 def main() -> None:
     """Entry point. Exit codes: 0 ok, 1 error, 2 usage, 78 configuration."""
     try:
-        cli()
+        cli(prog_name="sqfd")
     except ValueError as error:
         from sqfd.settings import SettingsError  # not before it is needed: `--version` answers at once
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import sys
 import tempfile
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sqfd.signals.signal import Signal
 
 USUAL = ("BINANCE", "BINANCE_FUTURES", "BYBIT", "OKEX", "COINBASE")
+REDIS = "127.0.0.1:6379"
 SYMBOLS = ("BTC", "ETH", "SOL")
 LINE_S = 5.0
 """Without a terminal, a status line this often."""
@@ -33,7 +35,12 @@ READY_S = 120.0
 @click.option("--seed", default=1, show_default=True, help="Another seed, another market.")
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="Keep the journal in this folder.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the live page; default: 8686, or any free one.")
-def demo(seconds: float | None, speed: float, names: str, seed: int, state: Path | None, port: int | None) -> None:
+@click.option(
+    "--redis", is_flag=False, flag_value=REDIS, help=f"Publish signals on that Redis, HOST:PORT; alone: {REDIS}."
+)
+def demo(
+    seconds: float | None, speed: float, names: str, seed: int, state: Path | None, port: int | None, redis: str | None
+) -> None:
     """Run the daemon on simulated exchanges, with a squeeze under way.
 
     \b
@@ -43,15 +50,20 @@ def demo(seconds: float | None, speed: float, names: str, seed: int, state: Path
 
     \b
     Example: sqfd demo --seconds 90
+             sqfd demo --redis      (beside it: redis-cli SUBSCRIBE signals)
     """
+    if redis is not None and not re.fullmatch(r"[^\s:]+:\d{1,5}", redis):
+        raise click.BadParameter(f"{redis!r} is no HOST:PORT such as {REDIS}", param_hint="--redis")
     if state is not None:
-        sys.exit(_run(state, names, seed, speed, seconds, port))
+        sys.exit(_run(state, names, seed, speed, seconds, port, redis))
     with tempfile.TemporaryDirectory(prefix="sqfd-demo-") as folder:
-        code = _run(Path(folder), names, seed, speed, seconds, port)
+        code = _run(Path(folder), names, seed, speed, seconds, port, redis)
     sys.exit(code)
 
 
-def _run(state: Path, names: str, seed: int, speed: float, seconds: float | None, port: int | None) -> int:
+def _run(
+    state: Path, names: str, seed: int, speed: float, seconds: float | None, port: int | None, redis: str | None
+) -> int:
     import exchanges
     from sqfd import log
     from sqfd.cli.running import run_until_stopped
@@ -64,10 +76,12 @@ def _run(state: Path, names: str, seed: int, speed: float, seconds: float | None
     offered = [name for name in exchanges.IDS if listed(exchanges.get(name), SYMBOLS)]
     chosen = chosen_exchanges(names, offered)
     screen = Screen()
-    log.configure("warning", "console")
+    log.configure("error", "console")  # what the daemon warns of is on the page and in `sqfd status`
     screen.say(f"simulating {len(chosen)} exchanges and a day of history for {', '.join(SYMBOLS)} …")
     with SimulatedExchanges(chosen, SYMBOLS, seed=seed, speed=speed, journal=state, timeout_s=READY_S) as simulated:
-        written = write_config(state, chosen, simulated.addresses, page_port() if port is None else page_port(port))
+        written = write_config(
+            state, chosen, simulated.addresses, page_port() if port is None else page_port(port), redis
+        )
         config = load(written, environment={"HOME": str(state)}).config
 
         def make() -> Daemon:
@@ -157,7 +171,13 @@ def page_port(usual: int = 8686) -> int:
     raise click.ClickException("no free port on 127.0.0.1 for the live page")
 
 
-def write_config(state: Path, exchanges: Sequence[str], addresses: Mapping[str, Mapping[str, str]], port: int) -> Path:
+def write_config(
+    state: Path,
+    exchanges: Sequence[str],
+    addresses: Mapping[str, Mapping[str, str]],
+    port: int,
+    redis: str | None = None,
+) -> Path:
     """The demo's configuration as a file, so that every other command can be pointed at it."""
     from sqfd.settings import toml_value
 
@@ -171,6 +191,9 @@ def write_config(state: Path, exchanges: Sequence[str], addresses: Mapping[str, 
         "[http]",
         f"port = {port}",
     ]
+    if redis is not None:
+        host, _, number = redis.rpartition(":")
+        lines += ["[redis]", f"host = {toml_value(host)}", f"port = {int(number)}"]
     for exchange, named in addresses.items():
         lines += [f"[feed.addresses.{exchange}]", *(f"{name} = {toml_value(url)}" for name, url in named.items())]
     path = state / "sqfd.toml"

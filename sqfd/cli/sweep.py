@@ -106,7 +106,8 @@ def sweep(
         parts = parts_of(plan.first, plan.last, windows)
         results = sweeps.Results(out, sweeps.fingerprint(plan, parts, config))
         folder = (state or state_folder(config)).resolve()
-        waiting = list(sweeps.units(folder, plan, parts, configs, results.done))
+        cores = workers or os.cpu_count() or 1
+        waiting = list(sweeps.units(folder, plan, parts, configs, results.done, cores))
         with _executor(workers, cluster, len(waiting)) as executor, shown_progress("sweep") as progress:
             sweeps.sweep(executor, waiting, results, progress)
     rows = [row for row in results.rows if key_of(row.trial) in configs]
@@ -173,6 +174,11 @@ def _tell(found: Verdict, metric: str, out: Path) -> None:
     for trial, value in found.ranked[:BEST]:
         click.echo(f"{_number(value):>12}  {key_of(trial)}")
     for chosen in found.forward:
+        if chosen.train is None:
+            click.echo(
+                f"part {chosen.part + 1}: no trial has a {metric} here (too few trades or returns): nothing to choose by"
+            )
+            continue
         click.echo(
             f"part {chosen.part + 1}: best was {key_of(chosen.trial)}, {metric} {_number(chosen.train)}, "
             f"then in the next part {_number(chosen.test)}"

@@ -24,7 +24,7 @@ ORDERS = ("market", "rate_hz", "lag_s", "coverage")
 STATES = {"healthy": "green", "live": "green", "ok": "green", "starting": "yellow", "degraded": "yellow"}
 KEY_S = 0.1
 RETRY_S = 1.0
-USED_ROWS = 8
+USED_ROWS = 9
 """Rows of the screen beside symbols and markets."""
 
 
@@ -82,6 +82,7 @@ def screen(now: Mapping[str, Any] | None, keys: Keys, rows: int, problem: str = 
 
     parts: list[RenderableType] = [_head(now, problem)]
     if now is not None:
+        parts += [_parts(now["health"]["components"])]
         parts += [_symbols(now["symbols"]), _markets(now["markets"], keys, rows - USED_ROWS - len(now["symbols"]))]
     typed = f"/{keys.filter}{'▏' if keys.typing else ''}" if keys.filter or keys.typing else "/ filter"
     order = ORDERS[keys.order] + (" ↓" if keys.down else " ↑")
@@ -110,11 +111,36 @@ def _head(now: Mapping[str, Any] | None, problem: str) -> RenderableType:
     )
 
 
+def _parts(components: list[dict[str, Any]]) -> RenderableType:
+    """Each sink and part with its state; feeds are counted."""
+    from rich.text import Text
+
+    feeds = [one["state"] for one in components if one["name"].startswith("feed:")]
+    fresh = sum(state == "ok" for state in feeds)
+    told = [("feeds", f"{fresh}/{len(feeds)}", "ok" if fresh == len(feeds) else "degraded")]
+    told += [(one["name"], one["state"], one["state"]) for one in components if not one["name"].startswith("feed:")]
+    line = Text(overflow="ellipsis", no_wrap=True)
+    for name, words, state in told:
+        line.append(f"{name} ", style="dim").append(f"{words}   ", style=STATES.get(state, "red"))
+    return line
+
+
 def _symbols(symbols: Mapping[str, Any]) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, expand=True)
-    for name in ("symbol", "price", "spot/s", "perp/s", "score", "context", "setup", "reset", "exits", "position"):
+    for name in (
+        "symbol",
+        "price",
+        "spot CVD 1h",
+        "perp CVD 1h",
+        "score",
+        "context",
+        "setup",
+        "reset",
+        "exits",
+        "position",
+    ):
         table.add_column(name, justify="left" if name in ("symbol", "context", "position") else "right", no_wrap=True)
     for symbol, told in symbols.items():
         table.add_row(symbol, *_symbol(told))
@@ -123,13 +149,20 @@ def _symbols(symbols: Mapping[str, Any]) -> RenderableType:
 
 def _symbol(told: Mapping[str, Any]) -> list[str]:
     price = f"{told['price']:,.8g}" if "price" in told else "–"
-    flows = [f"{told[name]:+,.0f}" if name in told else "–" for name in ("spot_delta", "perp_delta")]
+    flows = [_money(told[name]) if name in told else "–" for name in ("spot_cvd", "perp_cvd")]
     phases, position = told["phases"], told["position"]
     if not phases:
         return [price, *flows, "warming up"]
     held = "–" if position is None else ("long" if position["side"] > 0 else "short")
     verdicts = [phases[name]["verdict"] for name in ("context", "divergence", "reset", "exits")]
     return [price, *flows, f"{told['score']:.1f}", *(verdict.lower().replace("_", " ") for verdict in verdicts), held]
+
+
+def _money(value: float) -> str:
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:+,.2f}{name}"
+    return f"{value:+.0f}"
 
 
 def _markets(markets: list[dict[str, Any]], keys: Keys, rows: int) -> RenderableType:

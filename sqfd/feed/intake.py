@@ -281,21 +281,25 @@ class Source:
         """Add the trades among these to their bars, once each; gives the other events back, if there are any."""
         routes, connection = self._routes, self.connection
         others: list[Event] | None = None
+        instrument: Instrument | None = None
         for event in events:
             if type(event) is not Trade:
                 others = others or []
                 others.append(event)
                 continue
-            try:
-                feed, topic = routes[event.instrument.symbol]
-            except KeyError:
-                route = self._meet(event)
-                if route is None:
-                    continue
-                feed, topic = route
-            self.data_ms = topic.data_ms = feed.recv_ms = recv_ms
-            if topic.live_ms is None:
-                self.proven(topic, recv_ms)
+            if event.instrument is not instrument:  # nearly all batches are of one market
+                instrument = event.instrument
+                try:
+                    feed, topic = routes[instrument.symbol]
+                except KeyError:
+                    route = self._meet(event)
+                    if route is None:
+                        instrument = None
+                        continue
+                    feed, topic = route
+                self.data_ms = topic.data_ms = feed.recv_ms = recv_ms
+                if topic.live_ms is None:
+                    self.proven(topic, recv_ms)
             newest_ms = feed.newest_ms
             # What is called is read from its slot first: Python finds it faster so than as a method.
             seen = feed.seen

@@ -10,6 +10,7 @@ from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT, FlowRing, Ints
 from sqfd.model import PRICE_SCALE
 
 CENTS = 100.0
+CVD_S = 3_600
 DIGITS = 9
 """Significant digits of prices."""
 
@@ -43,12 +44,18 @@ def candles(ring: FlowRing, step_s: int, bars: int) -> dict[str, Any]:
 
 
 def newest(ring: FlowRing) -> dict[str, float]:
-    """The last second alone: `price high low` and the net taker flow of that second; empty where there is none."""
+    """The last second: `price high low`, the net taker flow of that second, and both CVDs over the last CVD_S seconds (or
+    since the ring begins); empty where there is none."""
     if ring.empty or ring.end_tick - ring.base < 2:
         return {}
     price, high, low = _prices(np.array([ring.series[PRICE, -1], ring.detail[HIGH, -1], ring.detail[LOW, -1]]))
     spot, perp = ((ring.series[row, -1] - ring.series[row, -2]) / CENTS for row in (SPOT, PERP))
-    return {"price": price, "high": high, "low": low, "spot_delta": float(spot), "perp_delta": float(perp)}
+    back = max(-CVD_S - 1, ring.base - ring.end_tick)
+    cvds = {
+        name: float((ring.series[row, -1] - ring.series[row, back]) / CENTS)
+        for name, row in (("spot_cvd", SPOT), ("perp_cvd", PERP))
+    }
+    return {"price": price, "high": high, "low": low, "spot_delta": float(spot), "perp_delta": float(perp), **cvds}
 
 
 def _before(ring: FlowRing, row: int, first: int) -> int:

@@ -83,10 +83,12 @@ def judge(components: Sequence[Component]) -> Health:
     why = "; ".join(f"{one.name}: {one.why}" if one.why else one.name for one in bad)
     feeds = [one for one in components if one.name.startswith(FEED)]
     ticking = next((one.state for one in components if one.name == SECONDS), "starting")
-    if ticking == "starting":
-        state: Overall = "starting"
-    elif ticking == "down" or (feeds and all(one.state == "down" for one in feeds)):
-        state = "unhealthy"
+    if ticking == "down" or (feeds and all(one.state == "down" for one in feeds)):
+        state: Overall = (
+            "unhealthy"  # also where no trade ever came: after START_S a feed is down, and nobody has to wait
+        )
+    elif ticking == "starting":
+        state = "starting"
     else:
         state = "degraded" if bad else "healthy"
     return Health(state, why, tuple(components))

@@ -118,7 +118,8 @@ def _continuous(database: str, rollup: Rollup) -> str:
 
 
 def _from_raw(database: str, raw: str) -> str:
-    """For installs whose collector writes raw trades (fields `price`, `amount`, tag `side`) and no bars."""
+    """For installs whose collector writes raw trades and no bars. What such a measurement looks like is not known but for this: a
+    field `price`, a tag `market`. How size and side are named differs between installs, so that there are no volumes."""
     target = f"{quoted(database)}.{quoted(BARS_RP)}.{quoted(BARS_MEASUREMENT)}"
     prices = "first(price) AS open, max(price) AS high, min(price) AS low, last(price) AS close"
     return (

@@ -268,13 +268,16 @@ class RedisPublisher:
             self._unmarked = {}
 
     async def _back_off(self, why: str) -> None:
-        if self._down is None:
-            log.error("Redis takes no signals", why=why)
-        self._down = why
+        self._say_down(why)
         self.counters["failures"] += 1
         longest = min(self._settings.backoff_max_s, self._settings.backoff_min_s * 2.0 ** min(self._failures, 20))
         self._failures += 1
         await self._clock.sleep(longest * (0.5 + 0.5 * random.random()))
+
+    def _say_down(self, why: str) -> None:
+        if self._down is None:
+            log.error("Redis takes no signals", why=why)
+        self._down = why
 
     def _up(self) -> None:
         if self._down is not None:
@@ -284,12 +287,15 @@ class RedisPublisher:
     # --- heartbeat
 
     async def _beat(self) -> None:
-        """Silence means "dead", not "no signal"."""
+        """Silence means "dead", not "no signal". While there is no signal, it is what tells that Redis is away, and back."""
         while True:
             line = orjson.dumps({"instance": self._instance, **self._heartbeat()})
             try:
                 await self._redis.publish(HEARTBEAT, line)
                 self.counters["heartbeats"] += 1
-            except (RedisError, OSError):
+                if not (self._pending or self._reread):
+                    self._up()
+            except (RedisError, OSError) as error:
                 self.counters["heartbeats_failed"] += 1
+                self._say_down(str(error) or type(error).__name__)
             await self._clock.sleep(self._settings.heartbeat_s)

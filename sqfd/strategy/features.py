@@ -47,6 +47,14 @@ class Layout:
         self.rows: Ints = np.array([rows[window] for window in windows])
 
 
+class Columns:
+    """What was made of a block's ticks so far, for all that read them with the same windows."""
+
+    def __init__(self) -> None:
+        self.moves: dict[tuple[tuple[int, ...], int, bool], Ints] = {}
+        self.normals: dict[tuple[tuple[int, ...], int, bool], Floats] = {}
+
+
 class Features:
     """The ticks `[first, last)` of one symbol. Every value depends on its own tick only."""
 
@@ -58,11 +66,11 @@ class Features:
         layout: Layout,
         first: int,
         last: int,
+        columns: Columns | None = None,
     ) -> None:
         self.ring, self.baseline, self.settings, self.layout = ring, baseline, settings, layout
         self.first, self.last = first, last
-        self._moves: dict[tuple[tuple[int, ...], int, bool], Ints] = {}
-        self._normals: dict[tuple[tuple[int, ...], int, bool], Floats] = {}
+        self._columns = columns or Columns()
         self._one = last - first == 1 and first - layout.reach_s >= ring.first_tick
 
     def only(self, tick: int) -> Features:
@@ -91,18 +99,20 @@ class Features:
         if self._one:
             return np.asarray(self._table[0][series, self.layout.place[windows, lagged], None])
         key = windows, series, lagged
-        if key not in self._moves:
-            self._moves[key] = self._take(*key)
-        return self._moves[key]
+        known = self._columns.moves
+        if key not in known:
+            known[key] = self._take(*key)
+        return known[key]
 
     def normals(self, windows: tuple[int, ...], series: int, lagged: bool = False) -> Floats:
         """[window, tick]: n(X, window) of `moves`, by the baseline of each tick."""
         if self._one:
             return np.asarray(self._table[1][series, self.layout.place[windows, lagged], None])
         key = windows, series, lagged
-        if key not in self._normals:
-            self._normals[key] = self._normalised(*key)
-        return self._normals[key]
+        known = self._columns.normals
+        if key not in known:
+            known[key] = self._normalised(*key)
+        return known[key]
 
     def gaps(self, windows: tuple[int, ...], lagged: bool = False) -> Floats:
         """[window, tick]: n(S) − n(P)."""

@@ -10,15 +10,16 @@ import numpy as np
 from sqfd.bars.ring import HIGH, LOW, FlowRing
 from sqfd.strategy import explain
 from sqfd.strategy.api import Report
-from sqfd.strategy.baseline import Baseline, Bools, Floats, Ints, Samples
+from sqfd.strategy.baseline import Baseline, Bools, Floats, Ints
 from sqfd.strategy.context import Context
 from sqfd.strategy.divergence import Divergence, Setup, divergence
 from sqfd.strategy.exits import REASONS, Held, exits
-from sqfd.strategy.features import Features, Layout
+from sqfd.strategy.features import Columns, Features, Layout
 from sqfd.strategy.position import Exit, Opening, Position
 from sqfd.strategy.reset import Reset, ResetState, reset
 from sqfd.strategy.scoring import PARTS, score, total
 from sqfd.strategy.settings import StrategySettings, Tier
+from sqfd.strategy.shared import Keys, Shared
 
 EXIT_CHUNK = 1_800
 """Ticks of an open position that are judged at once."""
@@ -56,11 +57,15 @@ class Unjudged:
 class Evaluated:
     """A judged block of ticks `[features.first, features.last)`."""
 
-    def __init__(self, features: Features, memory: Memory) -> None:
+    def __init__(self, features: Features, memory: Memory, shared: Shared, keys: Keys) -> None:
         self.features, self.settings = features, features.settings
-        self.context = Context(features)
-        self.reset: Reset = reset(features, memory.reset)
-        self.divergence: Divergence = divergence(features, memory.setup, self.reset)
+        self._shared, self._keys, self._before = shared, keys, memory
+        found: Reset = shared.find("reset", keys.reset, memory.reset, lambda: reset(features, memory.reset))
+        self.context = shared.find("context", keys.context, None, lambda: Context(features))
+        self.reset: Reset = found
+        self.divergence: Divergence = shared.find(
+            "divergence", keys.divergence, memory, lambda: divergence(features, memory.setup, found)
+        )
         self.memory = Memory(self.divergence.after, self.reset.after)
         self._asked: tuple[int, int | None] | None = None
         self._scored: tuple[Ints, Floats] = NONE, np.zeros((len(PARTS), 0))
@@ -105,14 +110,20 @@ class Evaluated:
     def _first_entry(self, start: int) -> int | None:
         first = int(np.searchsorted(self._open, start - self.features.first)) if len(self._open) else 0
         for place in range(first, len(self._open), ENTRY_CHUNK):
-            good = self._entries(self._open[place : place + ENTRY_CHUNK])
+            good = self._entries(slice(place, place + ENTRY_CHUNK))
             if len(good):
                 return self.features.first + int(good[0])
         return None
 
-    def _entries(self, at: Ints) -> Ints:
-        """Of these places of `_open` those that are entries."""
-        parts = self.parts_at(at)
+    def _entries(self, some: slice) -> Ints:
+        """Of some of the places of `_open` those that are entries."""
+        at = self._open[some]
+        if self._shared.many:
+            parts = self._shared.find("parts", self._keys.score, self._before, lambda: self.parts_at(self._open))[
+                :, some
+            ]
+        else:
+            parts = self.parts_at(at)
         self._scored = at, parts
         at = at[total(parts) >= self.settings.min_entry_score]
         if not len(at):
@@ -128,8 +139,7 @@ class Evaluated:
     @property
     def entries(self) -> Ints:
         """All ticks of the block that are entries, whatever the book holds."""
-        at = self._open
-        return np.asarray(self.features.ticks[self._entries(at)]) if len(at) else NONE
+        return np.asarray(self.features.ticks[self._entries(slice(None))]) if len(self._open) else NONE
 
     def standing_exits(self, side: int, ticks: Ints) -> Bools:
         """[reason, tick]: what would close a position that is opened at the tick itself."""
@@ -197,13 +207,9 @@ class SymbolWatch:
     def __init__(self, settings: StrategySettings, ring: FlowRing) -> None:
         self._settings, self._ring, self._layout = settings, ring, Layout(settings)
         self._memory = Memory(Setup(), ResetState.empty(len(settings.reset_windows_s)))
-        self._samples = Samples(
-            ring,
-            settings.windows_s,
-            settings.divergence_windows_s,
-            settings.sample_s,
-            settings.baseline_s // settings.sample_s,
-        )
+        self._keys, self._shared = Keys(settings), Shared.of(ring)
+        self._shared.watches.add(self)
+        self._samples = self._shared.samples(ring, settings)
         self._baseline: Baseline | None = None
 
     def evaluate(self, first: int, last: int) -> Evaluated | Unjudged:
@@ -212,8 +218,10 @@ class SymbolWatch:
         first = max(first, self._ring.first_tick + self._settings.warmup_s)
         if first >= last:
             return Unjudged()
-        features = Features(self._ring, self._usual(first, last), self._settings, self._layout, first, last)
-        evaluated = Evaluated(features, self._memory)
+        self._shared.begin(first, last)
+        usual, columns = self._usual(first, last), self._shared.find("columns", self._keys.columns, None, Columns)
+        features = Features(self._ring, usual, self._settings, self._layout, first, last, columns)
+        evaluated = Evaluated(features, self._memory, self._shared, self._keys)
         self._memory = evaluated.memory
         return evaluated
 
@@ -222,7 +230,9 @@ class SymbolWatch:
         held = self._baseline
         if held and held.minutes == 1 and held.first_minute == first // step * step == (last - 1) // step * step:
             return held
-        self._baseline = Baseline(self._samples, self._settings, first, last - 1)
+        self._baseline = self._shared.find(
+            "baseline", self._keys.columns, None, lambda: Baseline(self._samples, self._settings, first, last - 1)
+        )
         return self._baseline
 
     def revised(self, tick: int) -> None:

@@ -44,8 +44,16 @@ def test_every_trial_ran_in_every_part_once(swept: tuple[Result, Path]) -> None:
     assert len(rows_of(out)) == 8
     assert len(list(csv.reader((out / "results.csv").read_text().splitlines()))) == 9
     assert "4 trials" in result.output
-    assert "then in the next part" in result.output
+    assert "no trial has a sharpe here" in result.output
     assert "<script src" not in (out / "sweep.html").read_text()
+
+
+def test_the_best_of_a_part_is_judged_by_the_next(live: Live, toml: Path, swept: tuple[Result, Path]) -> None:
+    """By a metric that so few returns have; nothing is run again for it."""
+    result = run(live, toml, swept[1], "--windows", "1", "--metric", "expectancy_bps")
+    assert result.exit_code == 0, result.output
+    assert "part 1: best was strategy.min_entry_score=" in result.output
+    assert "then in the next part" in result.output
 
 
 def test_a_row_is_what_a_single_backtest_gives(live: Live, toml: Path, swept: tuple[Result, Path]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -99,6 +100,8 @@ async def test_top_shows_and_sorts(rig: Rig) -> None:
     assert "degraded" in text
     assert "BINANCE:btcusdt" in text
     assert "warming up" in text
+    assert "feeds 0/2   journal ok" in " ".join(text.split("\n")).replace("seconds ok   ", "")
+    assert "spot CVD 1h" in text
     keys = Keys()
     for key in "r/xbt\r":
         keys.press(key)
@@ -162,6 +165,24 @@ def test_completion(shell: str) -> None:
     assert found.exit_code == 0
     assert found.output.startswith("# sqfd completion")
     assert "_SQFD_COMPLETE" in found.output
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
+def test_bash_completes(tmp_path: Path) -> None:
+    """The script, in a real shell: commands and options."""
+    program = tmp_path / "sqfd"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m sqfd "$@"\n')
+    program.chmod(0o755)
+    script = CliRunner().invoke(cli, ["completion", "bash"]).output
+    for words, wanted in (("sqfd expl", "explain"), ("sqfd signals --fo", "--follow"), ("sqfd completion z", "zsh")):
+        typed = f'COMP_WORDS=({words}); COMP_CWORD={words.count(" ")}; _sqfd_completion sqfd; echo "${{COMPREPLY[@]}}"'
+        found = subprocess.run(
+            ["bash", "-c", f"{script}\n{typed}"],
+            capture_output=True,
+            text=True,
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        )
+        assert found.stdout.split() == [wanted], found.stderr
 
 
 def test_every_command_has_an_example() -> None:

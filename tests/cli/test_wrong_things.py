@@ -14,7 +14,9 @@ import pytest
 
 from sqfd.cli import main, running
 from sqfd.cli.errors import REMEDIES, one_line
+from sqfd.config import Config
 from sqfd.journal import JournalStore
+from sqfd.settings import bare, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "127.0.0.1:9"
@@ -91,6 +93,7 @@ TABLE = (
     Wrong("replay none --state new", "", 2, "'none' does not exist"),
     Wrong("decode NOPE", "", 2, "name an exchange"),
     Wrong("demo --exchanges NOPE", "", 2, "no exchange NOPE; known: "),
+    Wrong("demo --redis here", "", 2, "'here' is no HOST:PORT such as 127.0.0.1:6379"),
     Wrong("demo --port 99999", "", 2, "99999"),
     Wrong("stauts", "", 2, "Did you mean status?"),
     Wrong("status --jsno", "", 2, "--json"),
@@ -109,6 +112,22 @@ def test_it_is_one_line_with_what_to_do(wrong: Wrong, sqfd: Sqfd, tmp_path: Path
     code, said = sqfd(*wrong.line.split())
     assert (code, wrong.said in said[-1]) == (wrong.code, True), said
     assert len(said) == 1 or (code == 2 and said[0].startswith("Usage:")), said
+
+
+def test_validate_and_run_agree(sqfd: Sqfd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P12: `config validate` refuses a file iff `run` does, with the same line: wrong, misspelt and right keys."""
+    file = tmp_path / "sqfd.toml"
+    for key, hint, _ in list(walk(Config))[::8]:  # all of them are in tests/test_config.py
+        section, _, name = key.rpartition(".")
+        wrong = "[3.5]" if bare(hint) is str else '"?"'
+        for line in (f"{name} = {wrong}", f"{name}x = 1"):
+            file.write_text(f"[{section}]\n{line}" if section else line)
+            assert sqfd("config", "validate") == (answer := sqfd("run"))
+            assert answer[0] == 78, (key, answer)
+            assert key.partition(".")[0] in answer[1][-1]
+    file.write_text((ROOT / "sqfd.toml").read_text())
+    monkeypatch.setattr(running, "run_until_stopped", lambda *_, **__: 0)
+    assert [sqfd("config", "validate")[0], sqfd("run")[0]] == [0, 0]
 
 
 @pytest.mark.parametrize(

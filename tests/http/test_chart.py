@@ -54,3 +54,10 @@ def test_newest() -> None:
     assert found["price"] == pytest.approx(109)
     assert (found["spot_delta"], found["perp_delta"]) == (9.0, -0.5)
     assert math.isclose(found["high"], 110, rel_tol=1e-8)
+    assert (found["spot_cvd"], found["perp_cvd"]) == (sum(range(1, 10)), -0.5 * 9)
+
+
+def test_cvds_are_of_the_last_hour() -> None:
+    """Exactly 3,600 seconds where there are more."""
+    found = newest(ring(3_700))
+    assert (found["spot_cvd"], found["perp_cvd"]) == (sum(range(100, 3_700)), -0.5 * 3_600)

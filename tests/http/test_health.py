@@ -29,7 +29,8 @@ OK = {"seconds": "ok", "feed:A": "ok", "feed:B": "ok", "journal": "ok", "influx"
         ({"seconds": "degraded"}, "degraded", 200),
         ({"seconds": "down"}, "unhealthy", 503),
         ({"seconds": "starting"}, "starting", 503),
-        ({"seconds": "starting", "feed:A": "down", "feed:B": "down"}, "starting", 503),
+        ({"seconds": "starting", "feed:A": "down", "feed:B": "starting"}, "starting", 503),
+        ({"seconds": "starting", "feed:A": "down", "feed:B": "down"}, "unhealthy", 503),
     ],
 )
 def test_the_whole_follows_from_its_parts(states: dict[str, str], overall: str, status: int) -> None:

@@ -9,9 +9,12 @@ import os
 import shutil
 import subprocess
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -38,20 +41,13 @@ def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-class Browser:
-    """One browser with one tab. `async with Browser(folder) as browser`."""
+class Chromium:
+    """The program; `tab` opens a fresh tab in it. `async with Chromium(profile) as browser`."""
 
     def __init__(self, profile: Path) -> None:
         self._profile = profile
-        self._id = 0
-        self._loaded = asyncio.Event()
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self.requests: list[str] = []
-        """Addresses of everything that the page asked for."""
-        self.errors: list[str] = []
-        """What the page's console complained about."""
 
-    async def __aenter__(self) -> Browser:
+    async def __aenter__(self) -> Chromium:
         binary = chromium()
         assert binary is not None
         environment = {**os.environ, "HOME": str(self._profile)}
@@ -64,22 +60,28 @@ class Browser:
             stderr=subprocess.DEVNULL,
             env=environment,
         )
-        port = await self._port()
-        self._socket: ClientConnection = await connect(
-            await asyncio.to_thread(_tab, port), max_size=None, proxy=None, ping_interval=None
-        )
-        self._reader = asyncio.create_task(self._read())
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            await self.call(f"{domain}.enable")
+        self._port_number = await self._port()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        self._reader.cancel()
-        await self._socket.close()
         self._process.terminate()
         await asyncio.wait_for(self._process.wait(), 20)
+
+    @asynccontextmanager
+    async def tab(self) -> AsyncIterator[Tab]:
+        """A new tab that remembers nothing of the others; closed at the end."""
+        told = await asyncio.to_thread(_ask, self._port_number, "PUT", "/json/new?about:blank")
+        socket = await connect(told["webSocketDebuggerUrl"], max_size=None, proxy=None, ping_interval=None)
+        tab = Tab(socket)
+        try:
+            for domain in ("Page", "Runtime", "Network", "Log"):
+                await tab.call(f"{domain}.enable")
+            yield tab
+        finally:
+            await tab.close()
+            await asyncio.to_thread(_ask, self._port_number, "GET", f"/json/close/{told['id']}")
 
     async def _port(self) -> int:
         path = self._profile / "DevToolsActivePort"
@@ -88,6 +90,27 @@ class Browser:
                 return int(text[0])
             await asyncio.sleep(0.1)
         raise TimeoutError("chromium does not start")
+
+
+class Tab:
+    """One page."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._id = 0
+        self._fresh = True
+        self._loaded = asyncio.Event()
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self.requests: list[str] = []
+        """Addresses of everything that the page asked for."""
+        self.errors: list[str] = []
+        """What the page's console complained about."""
+        self._reader = asyncio.create_task(self._read())
+
+    async def close(self) -> None:
+        """Stop listening to it."""
+        self._reader.cancel()
+        await self._socket.close()
 
     async def _read(self) -> None:
         async for raw in self._socket:
@@ -108,13 +131,18 @@ class Browser:
         self._id += 1
         waiting = self._answers[self._id] = asyncio.get_running_loop().create_future()
         await self._socket.send(json.dumps({"id": self._id, "method": method, "params": parameters}))
-        message = await asyncio.wait_for(waiting, 30)
+        message = await asyncio.wait_for(waiting, LOAD_S)
         assert "error" not in message, message
         result: dict[str, Any] = message["result"]
         return result
 
     async def open(self, url: str) -> None:
-        """Go to a page; returns when it is loaded."""
+        """Go to a page; returns when it is loaded. The first time with nothing stored."""
+        if self._fresh:
+            parts = urlsplit(url)
+            origin = f"{parts.scheme}://{parts.netloc}"
+            await self.call("Storage.clearDataForOrigin", origin=origin, storageTypes="local_storage")
+            self._fresh = False
         self._loaded.clear()
         await self.call("Page.navigate", url=url)
         await asyncio.wait_for(self._loaded.wait(), LOAD_S)
@@ -149,10 +177,15 @@ class Browser:
 
     async def look(self) -> bytes:
         """A picture of the whole page, PNG."""
-        found = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        await self.call("Emulation.setScrollbarsHidden", hidden=True)
+        size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        found = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         return base64.b64decode(found["data"])
 
 
-def _tab(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=10) as answer:
-        return str(next(one["webSocketDebuggerUrl"] for one in json.load(answer) if one["type"] == "page"))
+def _ask(port: int, method: str, path: str) -> Any:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        text = answer.read()
+        return json.loads(text) if text.startswith(b"{") else text

@@ -8,14 +8,17 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import pytest_asyncio
 
-from tests.page.browser import Browser, chromium
+from tests.page.browser import Chromium, Tab, chromium
 
-pytestmark = pytest.mark.skipif(chromium() is None, reason="no chromium on this machine")
+pytestmark = [
+    pytest.mark.skipif(chromium() is None, reason="no chromium on this machine"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 START_S = 90
 SECOND = "document.getElementById('clock').textContent"
 
@@ -34,12 +37,19 @@ def demo() -> Iterator[str]:
         process.communicate(timeout=30)
 
 
-@pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    """A fresh browser."""
-    async with Browser(tmp_path) as browser:
-        await browser.resize(1280, 900)
-        yield browser
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def program(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chromium]:
+    """One chromium for all tests here."""
+    async with Chromium(tmp_path_factory.mktemp("profile")) as program:
+        yield program
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(program: Chromium) -> AsyncIterator[Tab]:
+    """A fresh tab."""
+    async with program.tab() as tab:
+        await tab.resize(1280, 900)
+        yield tab
 
 
 class Proxy:
@@ -81,7 +91,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.transport.abort()
 
 
-async def test_it_shows_the_market_and_the_mind(demo: str, browser: Browser) -> None:
+async def test_it_shows_the_market_and_the_mind(demo: str, browser: Tab) -> None:
     """Price, candles, both CVDs, score, five phases, markets, parts: all there, and new each second."""
     await browser.open(demo)
     await browser.until("document.querySelector('#chart .cartesianlayer .boxes path')", 20)
@@ -97,7 +107,7 @@ async def test_it_shows_the_market_and_the_mind(demo: str, browser: Browser) -> 
     assert browser.errors == []
 
 
-async def test_no_request_leaves_the_host(demo: str, browser: Browser) -> None:
+async def test_no_request_leaves_the_host(demo: str, browser: Tab) -> None:
     """Everything that the page asks for is asked of the daemon."""
     await browser.open(demo)
     await browser.until("document.querySelector('#chart .main-svg')", 20)
@@ -107,7 +117,7 @@ async def test_no_request_leaves_the_host(demo: str, browser: Browser) -> None:
     assert len(browser.requests) >= 6
 
 
-async def test_keys_switch_symbol_range_and_theme(demo: str, browser: Browser) -> None:
+async def test_keys_switch_symbol_range_and_theme(demo: str, browser: Tab) -> None:
     """The keyboard alone reaches everything; the choice survives a reload."""
     await browser.open(demo)
     await browser.until("document.querySelectorAll('#symbols button').length === 3", 20)
@@ -125,7 +135,7 @@ async def test_keys_switch_symbol_range_and_theme(demo: str, browser: Browser) -
     await browser.until("document.getElementById('symbol').textContent === 'ETH'", 20)
 
 
-async def test_the_filter_and_the_order_of_markets(demo: str, browser: Browser) -> None:
+async def test_the_filter_and_the_order_of_markets(demo: str, browser: Tab) -> None:
     """Words narrow the table, a header's button turns its order."""
     await browser.open(demo)
     rows = "[...document.querySelectorAll('#markets tbody tr')].map(row => row.cells[0].textContent)"
@@ -139,7 +149,7 @@ async def test_the_filter_and_the_order_of_markets(demo: str, browser: Browser) 
     assert await browser.ask(rows) == list(reversed(whole))
 
 
-async def test_it_comes_back_after_a_cut(demo: str, browser: Browser) -> None:
+async def test_it_comes_back_after_a_cut(demo: str, browser: Tab) -> None:
     """While the daemon is away the page says so; when it is back, the page goes on by itself."""
     proxy = Proxy(demo)
     await proxy.open()
@@ -155,16 +165,40 @@ async def test_it_comes_back_after_a_cut(demo: str, browser: Browser) -> None:
     await proxy.cut()
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_a_phone_needs_no_sideways_scrolling(demo: str, browser: Browser, theme: str) -> None:
-    """At 360 px nothing is wider than the window, in both themes, and text stays readable against its card."""
+async def test_a_phone_needs_no_sideways_scrolling(demo: str, browser: Tab) -> None:
+    """At 360 px nothing is wider than the window, tables neither; in both themes text is readable against its card."""
     await browser.resize(360, 740)
     await browser.open(demo)
-    await browser.until("document.querySelector('#chart .main-svg')", 20)
-    await browser.ask(f"document.documentElement.dataset.theme = '{theme}'")
+    await browser.until("document.querySelector('#chart .main-svg')", 40)
+    await browser.until("document.querySelectorAll('#markets tbody tr').length > 3")
     assert await browser.ask("document.documentElement.scrollWidth") <= 360
-    for name in ("text", "soft", "up", "down", "spot", "perp"):
-        assert await browser.ask(CONTRAST.replace("NAME", name)) >= 4.5, name
+    wide = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
+    assert await browser.ask(wide) == 0
+    for theme in ("dark", "light"):
+        await browser.ask(f"document.documentElement.dataset.theme = '{theme}'")
+        for name in ("text", "soft", "up", "down", "spot", "perp"):
+            assert await browser.ask(CONTRAST.replace("NAME", name)) >= 4.5, (theme, name)
+
+
+async def test_a_screen_reader_is_told_everything(demo: str, browser: Tab) -> None:
+    """In the accessibility tree every button, field, table and picture has a name, and the regions are there; Tab shows
+    where it is."""
+    await browser.open(demo)
+    await browser.until("document.querySelectorAll('#markets tbody tr').length > 3", 40)
+    await browser.until("document.querySelector('#chart .cartesianlayer .boxes path')", 40)
+    tree = (await browser.call("Accessibility.getFullAXTree"))["nodes"]
+    seen = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]]
+    for role in ("button", "searchbox", "meter", "region", "link"):
+        named = [name for one, name in seen if one == role]
+        assert named, role
+        assert all(named), (role, named)
+    pictures = "[...document.querySelectorAll('[role=img]')].map(one => one.getAttribute('aria-label').length > 20)"
+    assert await browser.ask(pictures) == [True, True]
+    assert {"Strategy", "Signals", "Parts", "Markets"} <= {name for role, name in seen if role == "heading"}
+    await browser.press("Tab")
+    assert await browser.ask("document.activeElement.className") == "skip"
+    await browser.press("Tab")
+    assert await browser.ask("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
 CONTRAST = """(() => {

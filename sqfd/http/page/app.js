@@ -232,7 +232,7 @@ function showSignals() {
 function showHealth(now) {
   $("health").replaceChildren(...now.health.components.map((part) => {
     const ago = Math.max(0, Date.now() - part.since_ms) / 1000;
-    const since = ago < 120 ? `${Math.round(ago)} s` : ago < 7200 ? `${Math.round(ago / 60)} min` : `${Math.round(ago / 3600)} h`;
+    const since = ago < 60 ? `${Math.round(ago)} s` : ago < 7200 ? `${Math.round(ago / 60)} min` : `${Math.round(ago / 3600)} h`;
     return make("li", { class: "light", "data-state": part.state }, make("span", {}, make("em", {}, `${part.name.replace("feed:", "")} ${part.state}`), ` for ${since}`, part.why ? ` — ${part.why}` : ""));
   }));
 }
@@ -245,7 +245,7 @@ function showMarkets(now) {
     .filter((market) => wanted.every((word) => `${market.market} ${market.kind} ${market.state} ${market.base}`.toLowerCase().includes(word)))
     .sort((a, b) => way * compare(a, b))
     .map((market) => make("tr", {},
-      make("td", {}, market.market), make("td", {}, market.kind),
+      make("td", {}, make("span", { class: "exchange" }, `${market.exchange}:`), market.market.slice(market.exchange.length + 1)), make("td", {}, market.kind),
       make("td", { class: market.state === "live" ? "up" : "down" }, market.state, market.reason ? make("small", {}, ` ${market.reason}`) : ""),
       make("td", { class: "n" }, market.rate_hz.toFixed(2)), make("td", { class: "n" }, market.lag_s === null ? "–" : `${market.lag_s.toFixed(1)} s`),
       make("td", { class: "n" }, `${(market.coverage * 100).toFixed(1)} %`)));

@@ -23,6 +23,11 @@ export function price(value) {
   return value.toLocaleString("en-US", { minimumFractionDigits: Math.min(digits, 2), maximumFractionDigits: digits });
 }
 
+// The element's own label says what is seen; the shapes inside would only be noise to a screen reader.
+function quiet(element) {
+  for (const svg of element.querySelectorAll("svg")) svg.setAttribute("aria-hidden", "true");
+}
+
 export class Chart {
   constructor(element) {
     this.element = element;
@@ -73,6 +78,12 @@ export class Chart {
     this.draw();
   }
 
+  // The newest entry that no exit followed: its price is drawn until now.
+  entry() {
+    const last = this.signals.at(-1);
+    return last && last.action !== "CLOSE" && this.data.time.length ? last : null;
+  }
+
   draw() {
     if (!this.data || !window.Plotly) return;
     const c = colours();
@@ -89,6 +100,8 @@ export class Chart {
         text: chosen.map((s) => `${s.action} · score ${s.score.toFixed(1)}`), hovertemplate: "%{text}<extra></extra>", showlegend: false,
         marker: { symbol, size: 12, color, line: { color: c.text, width: 1 } } });
     }
+    const entry = this.entry();
+    const shapes = entry ? [{ type: "line", xref: "x", yref: "y", x0: Math.max(entry.second * 1000, x[0]), x1: x[x.length - 1], y0: entry.price, y1: entry.price, line: { color: entry.action === "LONG" ? c.up : c.down, width: 1.2, dash: "dot" } }] : [];
     const axis = { gridcolor: c.line, zerolinecolor: c.soft, tickfont: { color: c.soft, size: 11 }, side: "right", automargin: true };
     const layout = {
       paper_bgcolor: c.card, plot_bgcolor: c.card, font: { color: c.text, family: "system-ui, sans-serif" }, margin: { l: 6, r: 54, t: 6, b: 24 },
@@ -97,9 +110,10 @@ export class Chart {
       yaxis2: { ...axis, domain: [0, 0.32], tickformat: "~s", zeroline: true },
       legend: { orientation: "h", x: 0, y: 0.34, yanchor: "middle", font: { size: 11, color: c.soft }, bgcolor: "rgba(0,0,0,0)" },
       hovermode: "x unified", hoverlabel: { bgcolor: c.card, bordercolor: c.line, font: { color: c.text } }, dragmode: false,
-      uirevision: data.symbol + data.step_s, datarevision: Date.now() % DAY_MS,
+      shapes, uirevision: data.symbol + data.step_s, datarevision: Date.now() % DAY_MS,
     };
     window.Plotly.react(this.element, traces, layout, CONFIG);
+    quiet(this.element);
     this.describe();
   }
 
@@ -125,5 +139,6 @@ export function gauge(element, score, needed) {
       threshold: { value: needed, line: { color: c.text, width: 2 }, thickness: 1 } } };
   const layout = { paper_bgcolor: c.card, margin: { l: 20, r: 26, t: 12, b: 4 }, font: { family: "system-ui, sans-serif" } };
   window.Plotly.react(element, [trace], layout, CONFIG);
+  quiet(element);
   element.setAttribute("aria-label", `Score ${score.toFixed(1)} of 10; ${needed} are needed for an entry`);
 }

@@ -1,0 +1,106 @@
+"""What several watches of one ring share in a block: a sweep's strategies make each thing once for all whose settings agree.
+
+A thing is shared by the settings that it was made from and by what was remembered before the block, so sharing changes no bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+from weakref import WeakSet, WeakValueDictionary
+
+from sqfd.bars.ring import FlowRing
+from sqfd.strategy.baseline import Samples
+from sqfd.strategy.settings import StrategySettings
+
+Thing = TypeVar("Thing")
+
+BOOK = frozenset(
+    {
+        "name",
+        "min_entry_score",
+        "premium",
+        "high",
+        "medium",
+        "max_open_positions",
+        "cooldown_s",
+        "ttl_s",
+        "reversal_spot",
+        "reversal_perp",
+        "new_extreme_s",
+        "range_break_swings",
+        "exit_flow",
+        "structure_s",
+        "structure_swings",
+        "per_symbol",
+    }
+)
+"""Settings that only decisions read: whatever else differs may change a score."""
+SCORED = ("points", "ratio", "candle", "speed_", "second_test_", "wick_", "volume_", "range_", "bias_full", "lagging_")
+"""Parts of the names that only scores read, and `CONTEXT`, `SETUP`, `RESET` those of the other phases."""
+CONTEXT = ("context_weights", "context_threshold", "context_high", "context_medium", "context_full")
+EVIDENCE = ("use_", "open_interest_", "liquidation_", "require_reset")
+SETUP = ("divergence_gap", "divergence_leg", "divergence_price", "divergence_full", "armed_s", "disarm_")
+RESET = ("reset_weights", "reset_gap", "reset_remainder", "reset_stall", "reset_hold", "reset_extreme", "confirm_s")
+RESET_TOO = ("confirm_move", "min_coverage")
+
+
+class Keys:
+    """The settings that each phase reads, as keys. One that nobody named counts as read by all."""
+
+    def __init__(self, settings: StrategySettings) -> None:
+        self.score = _all_but(settings, ())
+        self.divergence = _all_but(settings, (*SCORED, *CONTEXT, *EVIDENCE))
+        self.reset = _all_but(settings, (*SCORED, *CONTEXT, *EVIDENCE, *SETUP))
+        self.context = _all_but(settings, (*SCORED, *EVIDENCE, *SETUP, *RESET, *RESET_TOO))
+        self.columns = _all_but(settings, (*SCORED, *CONTEXT, *EVIDENCE, *SETUP, *RESET, *RESET_TOO))
+
+
+def _all_but(settings: StrategySettings, parts: tuple[str, ...]) -> Hashable:
+    names = [name for name in settings.__struct_fields__ if name not in BOOK]
+    return tuple((n, getattr(settings, n)) for n in names if not any(part in n for part in parts))
+
+
+class Shared:
+    """Of one ring."""
+
+    def __init__(self) -> None:
+        self._block = (0, 0)
+        self._found: dict[Hashable, tuple[Any, Any]] = {}
+        self._samples: WeakValueDictionary[Hashable, Samples] = WeakValueDictionary()
+        self.watches: WeakSet[Any] = WeakSet()
+
+    @classmethod
+    def of(cls, ring: FlowRing) -> Shared:
+        """The one of a ring."""
+        found = ring.shared.setdefault("squeezeflow", cls())
+        assert isinstance(found, cls)
+        return found
+
+    def samples(self, ring: FlowRing, settings: StrategySettings) -> Samples:
+        """Of the settings' windows."""
+        step = settings.sample_s
+        key = settings.windows_s, settings.divergence_windows_s, step, settings.baseline_s // step
+        found = self._samples.get(key)
+        if found is None:
+            found = self._samples[key] = Samples(ring, *key)
+        return found
+
+    def begin(self, first: int, last: int) -> None:
+        """Of the ticks `[first, last)` from now on: what was found in other blocks is forgotten."""
+        if (first, last) != self._block:
+            self._block = first, last
+            self._found.clear()
+
+    def find(self, name: str, key: Hashable, memory: object, make: Callable[[], Thing]) -> Thing:
+        """What `make` gave for the same name, key and memory; else it is made now."""
+        known = self._found.get((name, key))
+        if known is None or known[0] != memory:
+            known = self._found[name, key] = memory, make()
+        thing: Thing = known[1]
+        return thing
+
+    @property
+    def many(self) -> bool:
+        """More than one watch reads this ring."""
+        return len(self.watches) > 1
