@@ -8,6 +8,7 @@ import msgspec
 
 import exchanges
 from exchanges.api import BadMessage, Exchange, Instrument
+from sqfd.model import speakable
 
 
 class NoSuchMarket(ValueError):
@@ -28,9 +29,11 @@ def instrument_of(name: str, **known: Any) -> Instrument:
         if missing := [key for key in ("kind", "base", "quote") if key not in given]:
             options = " ".join(f"--{key}" for key in missing)
             raise NoSuchMarket(f"what {name} is cannot be told from its name: say {options}")
-        made = Instrument(exchange_id, pair, pair, given["kind"], given["base"], given["quote"], "")
-        return msgspec.structs.replace(made, **given)
-    return msgspec.structs.replace(found, **given)
+        found = Instrument(exchange_id, pair, pair, given["kind"], given["base"], given["quote"], "")
+    made = msgspec.structs.replace(found, **given)
+    if not speakable(made):
+        raise NoSuchMarket(f"{name!r} cannot be the name of a market: it would not be one tag, label or line")
+    return made
 
 
 def _assumed(exchange: Exchange, pair: str) -> Instrument | None:

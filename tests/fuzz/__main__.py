@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import os
 import re
 import shutil
@@ -31,14 +32,24 @@ def kept(name: str) -> list[bytes]:
     return [base64.b64decode(line) for line in file.read_text().split()] if file.exists() else []
 
 
-def _fuzz(run: Target, arguments: list[str], told: Path) -> None:
+def _fuzz(run: Target, arguments: list[str], folder: Path) -> None:
     """In a forked child: hand over to libFuzzer, which ends the process."""
     import atheris  # type: ignore[import-not-found]  # optional: make fuzz installs it
 
-    with told.open("wb") as file:
+    with (folder / "told").open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    atheris.Setup([sys.argv[0], *arguments], run)
+
+    found = folder / "found"
+
+    def watched(data: bytes) -> None:
+        try:
+            run(data)
+        except BaseException:
+            (found / f"crash-{hashlib.sha1(data).hexdigest()}").write_bytes(data)
+            raise
+
+    atheris.Setup([sys.argv[0], *arguments], watched)
     atheris.Fuzz()
 
 
@@ -59,7 +70,7 @@ def _run(name: str, run: Target, seconds: int, seeds: list[bytes]) -> tuple[str,
     limits = ["-rss_limit_mb=1024", "-timeout=10"]
     child = os.fork()
     if child == 0:
-        _fuzz(run, [*options, *limits, str(corpus)], folder / "told")
+        _fuzz(run, [*options, *limits, str(corpus)], folder)
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     output = (folder / "told").read_text(errors="replace")

@@ -59,6 +59,10 @@ class Judged:
     def _price(self, tick):
         return int(self.ring.series[PRICE][tick - 1 - self.ring.base])
 
+    def first_entry(self, start):
+        due = self.entries[self.entries >= start]
+        return int(due[0]) if len(due) else None
+
     def opening(self, tick):
         price = self._price(tick)
         return Opening(1 if tick % (2 * PERIOD_S) else -1, price, price, 5.0, "medium", 0.5, 2, 0.6)
