@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,8 @@ from benchmarks.load import SYMBOLS, Plan, certificate, serve
 
 PACED_S = 3.0
 CASES = {
-    "plain": Plan(),
-    "batched": Plan("BYBIT", 400_000, batch=10),
+    "plain": Plan(trades=200_000),
+    "batched": Plan("BYBIT", 300_000, batch=10),
     "TLS": Plan(trades=100_000, tls=True),
     "1k/s": Plan(trades=int(1_000 * PACED_S), rate_hz=1_000),
     "10k/s": Plan(trades=int(10_000 * PACED_S), rate_hz=10_000),
@@ -95,7 +97,7 @@ class Floor(WSListener):
         self._decode_batch = msgspec.json.Decoder(BybitTrades, strict=False).decode
         self._batches = plan.batch > 1
         self._bars: dict[tuple[str, int], SlottedBar] = {}
-        self._left = self._count = plan.trades
+        self._left = plan.trades
         self._done = done
         self.begun = (0.0, 0.0)
         self.delays: list[float] = []
@@ -132,7 +134,7 @@ class Floor(WSListener):
             self._done.set()
 
     def _sample(self, ts_ms: int) -> None:
-        if self._left == self._count:
+        if not self.delays:
             self.begun = time.process_time(), time.monotonic()
         self.delays.append(time.time() * 1e3 - ts_ms)
 
@@ -203,33 +205,38 @@ async def daemon(addresses: dict[str, str], plan: Plan, folder: Path) -> dict[st
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 
-def measured(role: str, plan: Plan, folder: Path, peers: str) -> dict[str, Any]:
-    """One run of one role against a fresh load."""
-    cores = sorted(os.sched_getaffinity(0))
-    told = ["--plan", msgspec.json.encode(plan).decode(), "--folder", str(folder)]
-    command = [sys.executable, "-m", "benchmarks.ingest", *told, "--role"]
-    environment = os.environ | {"SSL_CERT_FILE": str(folder / "cert.pem")} if plan.tls else dict(os.environ)
-    load = subprocess.Popen([*command, "load"], stdout=subprocess.PIPE, text=True)
+def _told(plan: Plan, folder: Path) -> list[str]:
+    return ["-m", "benchmarks.ingest", "--plan", msgspec.json.encode(plan).decode(), "--folder", str(folder), "--role"]
+
+
+@contextmanager
+def loading(plan: Plan, folder: Path) -> Iterator[str]:
+    """A load process; its addresses as JSON. Every connection gets all trades from the first."""
+    load = subprocess.Popen([sys.executable, *_told(plan, folder), "load"], stdout=subprocess.PIPE, text=True)
+    assert load.stdout is not None
     try:
-        assert load.stdout is not None
-        addresses = load.stdout.readline()
-        if role in PEERS:
-            command = [peers, str(Path(__file__).with_name("peers.py")), role, addresses, str(plan.trades)]
-        else:
-            command += [role, "--addresses", addresses]
-        result = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            env=environment,
-            preexec_fn=lambda: os.sched_setaffinity(0, {cores[-1]}),
-        )
+        yield load.stdout.readline()
     finally:
         load.kill()
         load.wait()
-        assert load.stdout is not None
         load.stdout.close()
+
+
+def measured(role: str, plan: Plan, addresses: str, folder: Path, peers: str) -> dict[str, Any]:
+    """One run of one role against that load."""
+    core = max(os.sched_getaffinity(0))
+    if role in PEERS:
+        command = [peers, str(Path(__file__).with_name("peers.py")), role, addresses, str(plan.trades)]
+    else:
+        command = [sys.executable, *_told(plan, folder), role, "--addresses", addresses]
+    result = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=os.environ | ({"SSL_CERT_FILE": str(folder / "cert.pem")} if plan.tls else {}),
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )
     made: dict[str, Any] = orjson.loads(result.stdout.splitlines()[-1])
     return made
 
@@ -260,23 +267,24 @@ def roles(case: str, plan: Plan, peers: str) -> dict[str, Plan]:
 
 def run(case: str, plan: Plan, runs: int, folder: Path, peers: str) -> list[dict[str, Any]]:
     """Interleaved runs of one case, as rows of the table."""
-    found: dict[str, list[dict[str, Any]]] = {role: [] for role in roles(case, plan, peers)}
-    for _ in range(runs):
-        for role, given in roles(case, plan, peers).items():
-            result = measured(role, given, folder, peers)
-            if "absent" in result:
-                print(
-                    f"SKIPPED: {role} is not installed for {peers} (pip install {role}, or the extra `peers`)",
-                    flush=True,
-                )
-            else:
-                found[role].append(result)
+    taking = roles(case, plan, peers)
+    found: dict[str, list[dict[str, Any]]] = {role: [] for role in taking}
+    with ExitStack() as stack:
+        loads = {given: stack.enter_context(loading(given, folder)) for given in dict.fromkeys(taking.values())}
+        for _ in range(runs):
+            for role, given in list(taking.items()):
+                result = measured(role, given, loads[given], folder, peers)
+                if "absent" in result:
+                    print(f"SKIPPED: {role} is not installed for {peers} (the extra `peers`)", flush=True)
+                    del taking[role]
+                else:
+                    found[role].append(result)
     costs = {role: [1e6 * one["cpu_s"] / one["trades"] for one in given] for role, given in found.items() if given}
     base = float(np.median(costs["floor"]))
     rows = []
     for role, each in costs.items():
         done = found[role]
-        lost = roles(case, plan, peers)[role].trades - min(one["trades"] for one in done) if role in PEERS else 0
+        lost = taking[role].trades - min(one["trades"] for one in done) if role in PEERS else 0
         rows.append(
             {
                 "case": case,

@@ -34,7 +34,13 @@ def main() -> None:
     day.add_argument("--liveness", type=float, default=LIVENESS_S, help="seconds after the last fault")
     day.add_argument("--faults", default="", help="names of faults, by comma; none: all of them")
     day.add_argument("--out", type=Path, help="add a line of JSON for each seed to this file")
+    added = kinds.add_parser("sum", help="add up what `day --out` wrote")
+    added.add_argument("files", type=Path, nargs="+")
     options = parser.parse_args()
+    if options.kind == "sum":
+        lines = [line for file in options.files for line in file.read_bytes().splitlines()]
+        tell([msgspec.json.decode(line) for line in lines])
+        return
     first, _, end = options.seeds.partition(":")
     seeds = range(int(first), int(end or int(first) + 1))
     if options.kind == "feeds":
@@ -52,29 +58,41 @@ def main() -> None:
 
 def run_days(seeds: Sequence[int], lived: Callable[[int], dict[str, Any]], out: Path | None) -> int:
     """One line per seed; goes on after a failure, and gives how many there were."""
-    struck: Counter[str] = Counter()
-    total_hours, failed = 0.0, 0
+    every: list[dict[str, Any]] = []
     for seed in seeds:
         try:
             figures = lived(seed)
-            struck.update(figures["struck"])
-            total_hours += figures["hours"]
             words = f"{figures['starts']} starts, {figures['faults']} faults, {figures['bars']} bars, {figures['stream']} signals"
             sys.stdout.write(f"seed {seed}: {words}, {figures['cpu_s']:.0f} s\n")
         except BaseException as error:
-            failed += 1
             figures = {"seed": seed, "failed": f"{type(error).__name__}: {error}", "repeat": error.__notes__[0]}
             traceback.print_exception(error)
             if isinstance(error, KeyboardInterrupt):
                 raise
+        every.append(figures)
         if out is not None:
             with out.open("ab") as lines:
                 lines.write(msgspec.json.encode(figures) + b"\n")
         sys.stdout.flush()
-    sys.stdout.write(f"{total_hours:.1f} daemon-hours, {sum(struck.values())} faults, {failed} seeds failed\n")
+    return tell(every)
+
+
+def tell(every: Sequence[dict[str, Any]]) -> int:
+    """All runs in one table; gives how many failed."""
+    struck: Counter[str] = Counter()
+    good = [figures for figures in every if "failed" not in figures]
+    for figures in good:
+        struck.update(figures["struck"])
+    hours, faults = sum(figures["hours"] for figures in good), sum(struck.values())
+    failed = [str(figures["seed"]) for figures in every if "failed" in figures]
+    sys.stdout.write(
+        f"{len(good)} seeds, {hours:.1f} daemon-hours, {faults} faults, {len(failed)} failed: {','.join(failed)}\n"
+    )
+    for name in ("starts", "kills", "stops", "bars", "stream", "trades delivered"):
+        sys.stdout.write(f"  {sum(figures.get(name, 0) for figures in good):8} {name}\n")
     for name, times in sorted(struck.items()):
-        sys.stdout.write(f"  {times:6} {name}\n")
-    return failed
+        sys.stdout.write(f"  {times:8} {name}\n")
+    return len(failed)
 
 
 def run_feeds(seeds: Sequence[int], count: int) -> None:

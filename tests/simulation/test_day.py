@@ -22,7 +22,7 @@ from tests.simulation.faults import FAULTS
 from tests.simulation.hours import live
 from tests.simulation.loop import Process, VirtualLoop, run
 
-SEEDS = range(24)
+SEEDS = range(20)
 MINUTES = 10
 EXCUSED = {"seed", "cpu_s"}
 
