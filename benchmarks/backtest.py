@@ -125,7 +125,7 @@ def slow_twin(folder: Path) -> dict[str, Any]:
 def sweeps(folder: Path, workers: int) -> float:
     """Wall seconds of a sweep of 32 over two days of one symbol, start of the processes included."""
     arguments = ["sweep", "--state", str(folder), "--symbol", SYMBOLS[0], "--workers", str(workers)]
-    arguments += ["--to", str(START + 2 * DAY_S), "--vary", "strategy.min_entry_score=1..9", "--random", "32"]
+    arguments += ["--to", str(START + 2 * DAY_S), "--vary", "strategy.min_entry_score=1.0..9.0", "--random", "32"]
     with tempfile.TemporaryDirectory(prefix="sqfd-sweep-") as out:
         began = time.perf_counter()
         run_sqfd = "from sqfd.cli import main; main()"

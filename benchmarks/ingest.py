@@ -97,7 +97,7 @@ class Floor(WSListener):
         self._decode_batch = msgspec.json.Decoder(BybitTrades, strict=False).decode
         self._batches = plan.batch > 1
         self._bars: dict[tuple[str, int], SlottedBar] = {}
-        self._left = self._count = plan.trades
+        self._left = plan.trades
         self._done = done
         self.begun = (0.0, 0.0)
         self.delays: list[float] = []
@@ -134,7 +134,7 @@ class Floor(WSListener):
             self._done.set()
 
     def _sample(self, ts_ms: int) -> None:
-        if self._left == self._count:
+        if not self.delays:
             self.begun = time.process_time(), time.monotonic()
         self.delays.append(time.time() * 1e3 - ts_ms)
 

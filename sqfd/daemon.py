@@ -147,6 +147,7 @@ class Daemon:
                 await self._server.close()
             self._stalls.stop()
             await collector.close()
+            await sinks.close()
             await journal.close()
             self._notifier.close()
             self._log.info("stopped", bars=self._bars, signals=self._signals)

@@ -130,6 +130,11 @@ class Sinks:
             await asyncio.sleep(0.05)
         self._log.warning("sinks are behind: the journal keeps the rest for the next start")
 
+    async def close(self) -> None:
+        """Give back connections."""
+        if self.influx is not None:
+            await self.influx.close()
+
     def status(self) -> dict[str, Mapping[str, Any]]:
         """Each sink's own words, by name."""
         found: dict[str, Mapping[str, Any]] = {"journal": self.journal.status()}

@@ -140,8 +140,9 @@ class Recovery:
     async def _ask(self, feed: MarketFeed, hole: Hole, call: Call[Trade]) -> None:
         extent = hole.extent
         answer = await self._answer(feed, hole, call)
-        await self._merge(feed, hole, answer.trades)
-        await self._merge(feed, hole, hole.image)
+        failed = bool(answer.note) and hole.tries < TRIES and self._worth_another(answer, None)
+        if not failed:  # else all is asked for again: put in by parts, trades of one millisecond would lose their order
+            await self._merge(feed, hole, ordered([answer.trades, hole.image]))
         missing = self._missing(feed, hole)
         if hole.extent != extent:  # lost again meanwhile, before it traded: the hole is larger now
             hole.ready_ms = None

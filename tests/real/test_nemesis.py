@@ -1,4 +1,4 @@
-"""P1, P3, P14: no bar is lost, none is stored twice or altered, through any mix of faults. More rounds: `make soak`."""
+"""P1, P3, P14: no bar is lost, none is stored twice or altered, through any mix of faults. More rounds: SQFD_NEMESIS_ROUNDS=500."""
 
 from __future__ import annotations
 

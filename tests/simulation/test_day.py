@@ -117,7 +117,7 @@ def _forgets_ticks() -> AbstractContextManager[Any]:
         (
             _begins_before_the_last_run_ended,
             0,
-            ["host: kill 9", "exchange: late"],
+            ["host: kill 9", "exchange: replays"],
             "was closed by an earlier|is not after",
         ),
         (_calls_everything_whole, 2, ["exchange: refuses", "exchange: rest refuses"], "called whole"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from statistics import median
 
 import pytest
 
@@ -164,6 +165,20 @@ def test_half_open_connections_are_noticed_within_ten_seconds() -> None:
     waits = run(main()).dead_s()
     assert len(waits) == 5
     assert max(waits) <= 10.0
+
+
+def test_feeds_trade_again_within_fifteen_seconds() -> None:
+    """After the exchange answers again, whatever it did before, trades come within 15 s at the median."""
+
+    async def main() -> World:
+        world, kinds = World(10, ["BINANCE", "OKEX"]), ("refused", "told to wait", "close", "abort")
+        await world.run(420.0, [(30.0 + 45.0 * n, ("BINANCE", "OKEX")[n // 4], kinds[n % 4], 20.0) for n in range(8)])
+        world.check()
+        return world
+
+    waits = run(main()).back_s()
+    assert len(waits) == 8
+    assert median(waits) <= 15.0
 
 
 def test_recovery_is_polite_and_gives_up() -> None:

@@ -101,6 +101,12 @@ class Wire:
         texts = [(answer if isinstance(answer, str) else answer.decode(errors="replace"), answer) for answer in answers]
         return [answer for text, answer in texts if not any(topic in text for topic in topics)]
 
+    def lacking(self) -> bool:
+        """Whether a market is not subscribed to here."""
+        here = [i for i in self.venue.past if i.endpoint == self.endpoint]
+        wanted = [{stream.topic for stream in self.venue.exchange.streams(i, False)} for i in here]
+        return any(not topics & self.peer.topics for topics in wanted)
+
     def ping(self) -> None:
         self.sent_ms.append(self.venue.clock.now_ms())
 

@@ -156,7 +156,10 @@ class World:
         return self.intake.markets[self.instruments.index(instrument)]
 
     def _half_open(self) -> bool:
-        return any(wire.dead for venue in self.venues.values() for wire in venue.wires)
+        """Or a connection that lacks a market's subscription, which only silence tells."""
+        wires = [(venue, wire) for venue in self.venues.values() for wire in venue.wires]
+        missed = {struck.exchange for struck in self.struck if struck.kind == "one missing"}
+        return any(wire.dead or (venue.exchange.id in missed and wire.lacking()) for venue, wire in wires)
 
     def _trade(self) -> None:
         """What happened since the last step."""
