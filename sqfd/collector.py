@@ -105,9 +105,9 @@ class Collector:
         """Collect from exchanges whose listing comes late, and see which markets are delisted. For ever."""
         every_s = self._config.feed.listing_refresh_s
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.retry_listings())
+            group.create_task(self.retry_listings(), name="listings-retry")
             if every_s > 0:
-                group.create_task(self._catalog.follow(every_s, self.supervisor.relisted))
+                group.create_task(self._catalog.follow(every_s, self.supervisor.relisted), name="listings-follow")
 
     async def retry_listings(self) -> None:
         """Collect from exchanges whose listing comes late, while the others run."""
@@ -115,7 +115,7 @@ class Collector:
 
         def found(exchange_id: str, listed: list[Instrument]) -> None:
             self.missing.discard(exchange_id)
-            group.create_task(self._collect(choose(listed, self._wanted())))
+            group.create_task(self._collect(choose(listed, self._wanted())), name=f"listing-{exchange_id}")
 
         async with group:
             await self._catalog.retry(sorted(self.missing), found)

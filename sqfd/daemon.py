@@ -29,6 +29,7 @@ from sqfd.bars.seconds import Closed
 from sqfd.clock import Clock, SystemClock
 from sqfd.collector import Collector
 from sqfd.config import LIVE, Config, changes
+from sqfd.ending import GIVE_UP_S, SAY_S, ended_in_time
 from sqfd.engine import Engine
 from sqfd.feed.intake import Counts
 from sqfd.heap import give_back
@@ -90,6 +91,8 @@ class Daemon:
         """Bars that were stored again because trades came late."""
         self.ticks = 0
         """Seconds that were closed."""
+        self.say_s, self.give_up_s = SAY_S, GIVE_UP_S
+        """Bounds of a stop."""
         self._state = state
         self._clock = clock or SystemClock()
         self._on_signal = on_signal
@@ -114,7 +117,13 @@ class Daemon:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Run until `stop`. Raises UnknownMarket, JournalBusy, CannotListen or OSError when it cannot start."""
+        """Run until `stop`. Raises UnknownMarket, JournalBusy, CannotListen or OSError when it cannot start.
+
+        Raises StopOverdue where something did not end within GIVE_UP_S of `stop`; what that is was logged.
+        """
+        await ended_in_time(self._run(), self._stopping, self._log, self.say_s, self.give_up_s)
+
+    async def _run(self) -> None:
         journal = await open_journal(self.config, self._state)
         collector = self._collector
         self._sinks = sinks = Sinks(
@@ -127,8 +136,8 @@ class Daemon:
             engine = self._engine
             self._stalls.start()
             async with asyncio.TaskGroup() as group:
-                after = [group.create_task(stage) for stage in sinks.running()]
-                after += [group.create_task(server.run()) for server in await self._listen(sinks, engine)]
+                after = [group.create_task(stage, name=name) for name, stage in sinks.running().items()]
+                after += [group.create_task(one.run(), name="page") for one in await self._listen(sinks, engine)]
                 feeds = group.create_task(collector.supervisor.run(), name="feeds")
                 ticks = group.create_task(self._close_seconds(engine, sinks), name="ticks")
                 late = group.create_task(collector.keep_listings(), name="listings")
@@ -168,7 +177,7 @@ class Daemon:
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do the work, or leave it when `stop` is called first: an exchange that hangs must not hold up the end."""
-        task, stopped = asyncio.create_task(work), asyncio.create_task(self._stopping.wait())
+        task, stopped = asyncio.create_task(work, name="start"), asyncio.create_task(self._stopping.wait())
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
         done = task.done()
         for one in (task, stopped):

@@ -26,7 +26,7 @@ from sqfd.wiring import Outside, interest_lines, journaled
 if TYPE_CHECKING:
     from sqfd.signals.redis import RedisPublisher
 
-STOP_S = 10.0
+STOP_S = 8.0
 """On stopping, sinks have this long to take what is left; the journal keeps the rest for the next start."""
 
 
@@ -87,10 +87,15 @@ class Sinks:
                 self.history = History(self.influx, influx.database)
                 self._watchdog = Watchdog(journal, self.shipper, self.influx, influx, clock)
 
-    def running(self) -> list[Coroutine[Any, Any, None]]:
-        """What has to run beside the ticks."""
-        stages = (self.publisher, self.shipper, self._watchdog, self.alerts)
-        return [stage.run() for stage in stages if stage is not None]
+    def running(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """What has to run beside the ticks, by name."""
+        stages = {
+            "redis": self.publisher,
+            "influx": self.shipper,
+            "influx-read-back": self._watchdog,
+            "alerts": self.alerts,
+        }
+        return {name: stage.run() for name, stage in stages.items() if stage is not None}
 
     def take(
         self, closed: Closed, signals: Sequence[Signal], positions: bytes | None, gaps: Sequence[GapRecord]
@@ -122,13 +127,17 @@ class Sinks:
 
     async def drain(self) -> None:
         """Let the sinks take what is left, for a bounded time."""
-        await self.journal.flush()
-        for _ in range(int(STOP_S / 0.05)):
-            shipped = self.shipper is None or self.shipper.cursor >= self.journal.written
-            if shipped and (self.publisher is None or not self.publisher.status()["pending"]):
-                return
-            await asyncio.sleep(0.05)
-        self._log.warning("sinks are behind: the journal keeps the rest for the next start")
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self.journal.flush()
+                while not self._drained():  # noqa: ASYNC110  # they tell nobody when they are done
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            self._log.warning("sinks are behind: the journal keeps the rest for the next start")
+
+    def _drained(self) -> bool:
+        shipped = self.shipper is None or self.shipper.cursor >= self.journal.written
+        return shipped and (self.publisher is None or not self.publisher.status()["pending"])
 
     async def close(self) -> None:
         """Give back connections."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable
 
 import click
@@ -14,6 +16,7 @@ import uvloop
 from sqfd.cli.errors import one_line
 from sqfd.config import Config
 from sqfd.daemon import Daemon
+from sqfd.ending import StopOverdue
 from sqfd.feed.catalog import UnknownMarket
 from sqfd.journal import JournalBusy, JournalTooNew
 
@@ -45,13 +48,23 @@ async def _run(make: Callable[[], Daemon], beside: Beside | None, reload: Callab
     if reload is not None:
         loop.add_signal_handler(signal.SIGHUP, daemon.reload, reload)
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(daemon.run())
+        running = group.create_task(_until_ended(daemon))
         if beside is not None:
             other = group.create_task(_beside(beside, daemon))
             running.add_done_callback(lambda _: other.cancel())
         ready = group.create_task(daemon.ready.wait())
         running.add_done_callback(lambda _: ready.cancel())  # it may be stopped, or fail, before it is ready
         ready.add_done_callback(lambda _: gc.freeze())  # what lives by now lives long: collections can leave it out
+
+
+async def _until_ended(daemon: Daemon) -> None:
+    try:
+        await daemon.run()
+    except StopOverdue as overdue:
+        # What does not end would hold up an orderly exit too, and the journal is made for a process that is just gone.
+        click.echo(f"sqfd: {overdue}", err=True)
+        sys.stdout.flush()
+        os._exit(1)
 
 
 async def _beside(beside: Beside, daemon: Daemon) -> None:

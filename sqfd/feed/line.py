@@ -107,6 +107,11 @@ class Line:
         self._backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s, random.random)
         self._links: set[Link] = set()
 
+    @property
+    def name(self) -> str:
+        """For its task."""
+        return f"line-{self.exchange_id}-{self.endpoint.name}-{self.number}"
+
     async def run(self) -> None:
         """For ever. Whatever goes wrong in here stays in here: other lines go on."""
         try:

@@ -116,7 +116,8 @@ class Link:
         """The connection is open."""
         self._connection = connection
         self.session.opened(self._clock.now_ms())
-        self._task = asyncio.create_task(self._run(connection))
+        name = f"link-{self._exchange.id}-{self.session.endpoint.name}"
+        self._task = asyncio.create_task(self._run(connection), name=name)
 
     async def until_ended_or_replace(self) -> None:
         """Returns when it has ended, or wants to be replaced. Raises what went wrong in here."""

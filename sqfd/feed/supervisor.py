@@ -168,7 +168,7 @@ class Supervisor:
                 )
                 self.lines.append(line)
                 if self._group is not None:
-                    self._tasks.append(self._group.create_task(line.run()))
+                    self._tasks.append(self._group.create_task(line.run(), name=line.name))
 
     def relisted(self, exchange_id: str, listed: Iterable[Instrument]) -> None:
         """What an exchange lists now. Markets that left the listing and do not trade are delisted, until they trade."""
@@ -191,14 +191,15 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                self._tasks += [group.create_task(line.run()) for line in self.lines]
+                self._tasks += [group.create_task(line.run(), name=line.name) for line in self.lines]
                 if self._settings.recover:
-                    self._tasks += [group.create_task(one.run()) for one in self.recoveries.values()]
-                self._tasks += [group.create_task(one.run()) for one in self.pollers]
+                    recoveries = self.recoveries.items()
+                    self._tasks += [group.create_task(one.run(), name=f"recovery-{id}") for id, one in recoveries]
+                self._tasks += [group.create_task(one.run(), name="open-interest") for one in self.pollers]
                 if self._limits is not None:
-                    self._tasks.append(group.create_task(self._keep_limits(self._limits)))
+                    self._tasks.append(group.create_task(self._keep_limits(self._limits), name="limits"))
                 if self._recorder is not None:
-                    self._tasks.append(group.create_task(self._record(self._recorder)))
+                    self._tasks.append(group.create_task(self._record(self._recorder), name="record"))
                 await self._stopping.wait()
                 self._group = None
                 for task in self._tasks:

@@ -189,7 +189,7 @@ class _Picows(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        self._watch = asyncio.create_task(self._wait(transport))
+        self._watch = asyncio.create_task(self._wait(transport), name="socket")
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._end is not None:
@@ -294,7 +294,7 @@ class _Picows(WSListener):
                 await asyncio.shield(self.closed)
         except TimeoutError:
             transport.disconnect(graceful=False)
-            await asyncio.shield(self.closed)
+            await asyncio.wait({self.closed}, timeout=LINGER_S)
 
 
 async def _open_picows(
@@ -393,7 +393,7 @@ class _Websockets:
     def __init__(self, client: _Client) -> None:
         self._client = client
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
-        self._watch = asyncio.create_task(self._wait())
+        self._watch = asyncio.create_task(self._wait(), name="socket")
 
     async def _wait(self) -> None:
         try:
@@ -439,7 +439,7 @@ class _Websockets:
         self._client.end = self._client.end or Closed("closed by us", 1000, by_us=True)
         self._client.close_timeout = timeout_s
         await self._client.close()
-        await asyncio.shield(self.closed)
+        await asyncio.wait({self.closed}, timeout=LINGER_S)
 
 
 async def _open_websockets(

@@ -92,8 +92,10 @@ class Server:
     async def run(self) -> None:
         """Tell the page what happens, until cancelled."""
         while True:
+            # Not `wait_for`: in Python 3.11 it swallows a cancellation that comes together with the tick.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ticked.wait(), QUIET_S)
+                async with asyncio.timeout(QUIET_S):
+                    await self._ticked.wait()
             self._ticked.clear()
             self._watch_health()
             if len(self._live):

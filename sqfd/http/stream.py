@@ -82,7 +82,8 @@ async def serve(
         await _write(response, b"retry: 1000\n\n" + b"".join(first))
         while True:
             try:
-                item = await asyncio.wait_for(queue.get(), PING_S)
+                async with asyncio.timeout(PING_S):
+                    item = await queue.get()
             except TimeoutError:
                 item = b": still here\n\n"
             if item is None:

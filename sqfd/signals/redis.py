@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from sqfd.clock import Clock
+from sqfd.ending import still_wanted
 from sqfd.journal.records import JournaledSignal
 from sqfd.signals.envelope import with_envelope
 from sqfd.signals.settings import RedisSettings
@@ -134,6 +135,7 @@ class RedisPublisher:
 
     async def _deliver(self) -> None:
         while True:
+            still_wanted()
             if self._pending:
                 await self._deliver_first()
             elif self._reread:
@@ -289,6 +291,7 @@ class RedisPublisher:
     async def _beat(self) -> None:
         """Silence means "dead", not "no signal". While there is no signal, it is what tells that Redis is away, and back."""
         while True:
+            still_wanted()
             line = orjson.dumps({"instance": self._instance, **self._heartbeat()})
             try:
                 await self._redis.publish(HEARTBEAT, line)

@@ -44,7 +44,7 @@ STEP_S = 0.4
 HEALTHY_S = 150.0
 """After the last fault everything is well again this soon: back-off goes up to a minute, and a quiet market proves itself."""
 QUIET_S = 120.0
-STOP_S = 25.0
+STOP_S = 20.0
 PICK: dict[str, Sequence[tuple[str, str]]] = {
     "BINANCE": (("BTCUSDT", "spot"),),
     "BINANCE_FUTURES": (("BTCUSDT", "perp"),),
