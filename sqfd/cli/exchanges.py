@@ -16,7 +16,7 @@ What each exchange offers, and what a trader should know of its data. Written by
 `exchanges/`; edit the notes there.
 
 """
-COLUMNS = ("exchange", "spot", "perp", "future", "liquidations", "open interest", "recovery")
+COLUMNS = ("exchange", "spot", "perp", "future", "liquidations", "open interest", "funding", "recovery")
 
 
 @click.command("exchanges", context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,6 +60,7 @@ def described(exchange: Exchange) -> dict[str, Any]:
         "markets": [instrument.market for instrument in exchange.usual_markets("BTC")],
         "liquidations": exchange.has_liquidations,
         "open_interest": exchange.has_open_interest,
+        "funding": exchange.has_funding,
         "recovery": exchange.recovery,
         "recovery_note": exchange.recovery_note,
         "limits": {
@@ -86,7 +87,7 @@ def described(exchange: Exchange) -> dict[str, Any]:
 def cells(one: dict[str, Any]) -> list[str]:
     """An exchange as a row of the overview."""
     offers = [kind in one["kinds"] for kind in ("spot", "perp", "future")]
-    offers += [one["liquidations"], one["open_interest"]]
+    offers += [one["liquidations"], one["open_interest"], one["funding"]]
     return [one["exchange"], *("yes" if offered else "" for offered in offers), one["recovery"]]
 
 
