@@ -16,7 +16,7 @@ What each exchange offers, and what a trader should know of its data. Written by
 `exchanges/`; edit the notes there.
 
 """
-COLUMNS = ("exchange", "spot", "perp", "future", "liquidations", "open interest", "funding", "recovery")
+COLUMNS = ("exchange", "spot", "perp", "future", "liquidations", "open interest", "recovery")
 
 
 @click.command("exchanges", context_settings={"help_option_names": ["-h", "--help"]})
@@ -87,8 +87,9 @@ def described(exchange: Exchange) -> dict[str, Any]:
 def cells(one: dict[str, Any]) -> list[str]:
     """An exchange as a row of the overview."""
     offers = [kind in one["kinds"] for kind in ("spot", "perp", "future")]
-    offers += [one["liquidations"], one["open_interest"], one["funding"]]
-    return [one["exchange"], *("yes" if offered else "" for offered in offers), one["recovery"]]
+    offers.append(one["liquidations"])
+    interest = "yes, funding" if one["funding"] else "yes" if one["open_interest"] else ""
+    return [one["exchange"], *("yes" if offered else "" for offered in offers), interest, one["recovery"]]
 
 
 def facts(one: dict[str, Any]) -> list[str]:
