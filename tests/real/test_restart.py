@@ -98,7 +98,9 @@ def test_signals_go_on_after_kill_9(market: tuple[Ready, Path], tmp_path: Path) 
             daemon.kill()
             lives.append((first, daemon.last_tick()))
         daemon.start()
-        for _ in range(24):  # what signals there are depends on which seconds it was down: on a busy machine on other ones
+        for _ in range(
+            24
+        ):  # what signals there are depends on which seconds it was down: on a busy machine on other ones
             daemon.until(daemon.last_tick() + 25)
             if signalled_since(state, lives[1][0]) >= 2:
                 break
