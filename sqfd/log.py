@@ -63,7 +63,6 @@ def configure(level: str, form: Form, stream: TextIO | None = None, env: Mapping
         processors=stages,
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=lambda name="sqfd": _Named(name, out),
-        cache_logger_on_first_use=True,
     )
 
 

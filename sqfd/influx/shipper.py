@@ -233,9 +233,11 @@ class Shipper:
 
     def _up(self) -> None:
         if self._down is not None:
-            log.info(
-                "InfluxDB takes writes again", failures=self._failures, behind_s=self._source.written - self.cursor
-            )
+            if self.cursor:
+                behind_s = self._source.written - self.cursor
+                log.info("InfluxDB takes writes again", failures=self._failures, behind_s=behind_s)
+            else:  # it never took any: there is no "again", and nothing to be behind
+                log.info("InfluxDB takes writes", failures=self._failures)
             if not self._settings.influxql and self._accepted:
                 self._again_from = self._accepted[0][1]
         self._down, self._failures, self.state = None, 0, "ok"
