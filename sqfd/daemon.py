@@ -271,6 +271,7 @@ class Daemon:
         self._notifier.alive(self._told)
         if closed.tick % MINUTE_S == 0:
             self._log.info("minute", second=closed.tick - 1, **self._minute())
+            give_back()
         for signal in signals:
             self._say_signal(signal)
 

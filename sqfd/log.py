@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Literal, TextIO
 
-import structlog
+from sqfd.lean import structlog
 
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "exception": 40, "critical": 50}
