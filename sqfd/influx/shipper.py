@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from sqfd.clock import Clock
@@ -25,6 +24,7 @@ from sqfd.influx.remake import Remaker
 from sqfd.influx.schema import BARS_RP, compare, create, inspect, wanted
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.verdict import Failure, Verdict, judge, needs_schema
+from sqfd.lean import structlog
 from sqfd.model import Bars
 
 SINK = "influx"
@@ -233,9 +233,11 @@ class Shipper:
 
     def _up(self) -> None:
         if self._down is not None:
-            log.info(
-                "InfluxDB takes writes again", failures=self._failures, behind_s=self._source.written - self.cursor
-            )
+            if self.cursor:
+                behind_s = self._source.written - self.cursor
+                log.info("InfluxDB takes writes again", failures=self._failures, behind_s=behind_s)
+            else:  # it never took any: there is no "again", and nothing to be behind
+                log.info("InfluxDB takes writes", failures=self._failures)
             if not self._settings.influxql and self._accepted:
                 self._again_from = self._accepted[0][1]
         self._down, self._failures, self.state = None, 0, "ok"

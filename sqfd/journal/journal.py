@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from sqfd.journal.records import DAY_S, Batch, Extent, GapRecord, JournaledSignal, Ticked
 from sqfd.journal.schema import is_damage
 from sqfd.journal.store import JournalStore
+from sqfd.lean import structlog
 from sqfd.model import Bars, Flow, Market
 
 T = TypeVar("T")

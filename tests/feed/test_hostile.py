@@ -144,7 +144,12 @@ async def neighbour(transport: Name) -> AsyncIterator[list[bytes]]:
     got: list[bytes] = []
     async with server(behave) as url:
         connection = await connect(
-            url, lambda data, text: got.append(data), transport=transport, max_bytes=LIMIT_BYTES, timeout_s=5
+            url,
+            lambda data, text, last=True: got.append(data),
+            lambda: None,
+            transport=transport,
+            max_bytes=LIMIT_BYTES,
+            timeout_s=5,
         )
         yield got
         assert not connection.closed.done()
@@ -172,7 +177,13 @@ def forget_peak() -> int:
 
 async def ended(url: str, transport: Name, deflate: bool) -> Closed:
     connection = await connect(
-        url, lambda data, text: None, transport=transport, max_bytes=LIMIT_BYTES, timeout_s=5, deflate=deflate
+        url,
+        lambda data, text, last=True: None,
+        lambda: None,
+        transport=transport,
+        max_bytes=LIMIT_BYTES,
+        timeout_s=5,
+        deflate=deflate,
     )
     async with asyncio.timeout(20):
         return await connection.closed
@@ -207,7 +218,14 @@ async def test_a_handshake_that_goes_on_for_ever_is_given_up(name: Name, line: b
 
     async with server(behave, handshake=False) as url, asyncio.timeout(20):
         with pytest.raises(ConnectFailed):
-            await connect(url, lambda data, text: None, transport=name, max_bytes=LIMIT_BYTES, timeout_s=0.5)
+            await connect(
+                url,
+                lambda data, text, last=True: None,
+                lambda: None,
+                transport=name,
+                max_bytes=LIMIT_BYTES,
+                timeout_s=0.5,
+            )
 
 
 @pytest.mark.parametrize("name", ["picows", "websockets"])

@@ -8,6 +8,8 @@ import json
 from collections import Counter
 
 import numpy as np
+import pytest
+from structlog.testing import capture_logs
 
 from sqfd.clock import ManualClock
 from sqfd.influx.client import Answer, QueryError
@@ -116,6 +118,22 @@ async def test_the_cursor_waits_for_the_acknowledgement(tmp_path):
     assert all(0.1 * 2**n * 0.999 <= wait <= 30 for n, wait in enumerate(waits[:8]))
     assert max(waits) <= 30
     assert shipper.state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (0, {"event": "InfluxDB takes writes", "failures": 1}),
+        (T0, {"event": "InfluxDB takes writes again", "failures": 1, "behind_s": 1}),
+    ],
+)
+async def test_a_first_start_is_not_again(tmp_path, place, said):
+    """Where InfluxDB comes after sqfd, "again" and how far behind are said only of what it has taken before."""
+    ledger = Ledger(bars((0, T0)))
+    ledger.place = place
+    with capture_logs() as logs:
+        await shipped(ledger, Scripted(Answer(Failure.REFUSED, "")), tmp_path, lambda s: s.cursor == T0 + 1)
+    assert [entry for entry in logs if entry["log_level"] == "info"] == [{**said, "log_level": "info"}]
 
 
 async def test_bars_that_influxdb_must_not_get_are_kept_aside(tmp_path):
