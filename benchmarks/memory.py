@@ -5,7 +5,9 @@ watches. Its rings are full from the first second: the simulation writes the day
 fills within half an hour of market time (bars that can still be revised, memories of trades seen); the slope is that of the
 time after it. Every few seconds health, metrics, an hour of history and the page's own data are asked for.
 
-    python -m benchmarks.memory [--minutes 60] [--speed 20]
+By itself it looks at a quarter of an hour; `--minutes 61 --speed 12` is the hour of the limit, in five minutes, and tells the slope.
+
+    python -m benchmarks.memory [--minutes 15] [--speed 15]
 """
 
 from __future__ import annotations
@@ -105,8 +107,8 @@ def slope_mb_h(samples: list[tuple[int, dict[str, float]]]) -> float | None:
 def main() -> None:
     """Run once and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--minutes", type=float, default=60.0, help="Market time.")
-    parser.add_argument("--speed", type=float, default=20.0, help="Market seconds a second.")
+    parser.add_argument("--minutes", type=float, default=15.0, help="Market time.")
+    parser.add_argument("--speed", type=float, default=15.0, help="Market seconds a second.")
     options = parser.parse_args()
     offered = [name for name in exchanges.IDS if listed(exchanges.get(name), SYMBOLS)]
     with tempfile.TemporaryDirectory(prefix="sqfd-memory-") as folder:

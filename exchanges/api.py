@@ -472,6 +472,8 @@ class OpenInterest(msgspec.Struct, frozen=True):
     """In base coins; None where the exchange says only what it is worth (divide `usd` by the price)."""
     usd: float | None = None
     """In US dollars; None where the exchange says only coins. One of the two is always given."""
+    funding: float | None = None
+    """Rate of one funding interval of its exchange as a fraction, positive where longs pay; None where it does not say."""
 
 
 # --- what is allowed ----------------------------------------------------------------------------------------------------
@@ -544,6 +546,8 @@ class Exchange(ABC):
     recovery_note: ClassVar[str] = ""
     has_liquidations: ClassVar[bool] = False
     has_open_interest: ClassVar[bool] = False
+    has_funding: ClassVar[bool] = False
+    """Whether the answers about open interest also say the funding rate (of perpetuals, if not of every one)."""
     notes: ClassVar[tuple[str, ...]] = ()
     """What a trader should know of its data, and how disputed readings were decided: one short sentence each."""
 

@@ -44,7 +44,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import lax
+from exchanges.numbers import lax, rate
 
 TRADES, LIQUIDATIONS = "trades:t", "status:liq:global"
 """Topics: the channel and, after a colon, its symbol or key."""
@@ -255,7 +255,7 @@ def _ask(topic: str) -> Frame:
 _listing = lax(tuple[list[str], list[str], list[tuple[str, str]]])
 _history = lax(list[Row])
 _deriv = msgspec.json.Decoder(list[list[float | str | None]])
-_OPEN_INTEREST = 18
+_FUNDING, _OPEN_INTEREST = 12, 18
 
 
 class Bitfinex(Exchange):
@@ -280,6 +280,7 @@ class Bitfinex(Exchange):
     recovery_note: ClassVar[str] = "by time, all history; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "The array of trades sent on subscribing is history and not counted; another collector counts it.",
         "Only te counts; tu is the same trade again. fte and ftu are funding.",
@@ -362,7 +363,7 @@ class Bitfinex(Exchange):
                     continue
                 key, when, amount = row[0], row[1], row[_OPEN_INTEREST]
                 if key in wanted and isinstance(when, float) and isinstance(amount, float):
-                    items.append(OpenInterest(wanted[str(key)], int(when), amount))
+                    items.append(OpenInterest(wanted[str(key)], int(when), amount, None, rate(row[_FUNDING])))
             return Page(items)
 
         return (Call(Request(self.url("rest") + "/status/deriv?keys=ALL"), read),) if wanted else ()

@@ -45,7 +45,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import iso, iso_ms, lax
+from exchanges.numbers import iso, iso_ms, lax, rate
 
 TOPICS_PER_FRAME = 20
 PAGE_ROWS = 1000
@@ -238,6 +238,7 @@ class Listed(msgspec.Struct):
     multiplier: float | None = None
     underlyingToPositionMultiplier: float | None = None
     openInterest: float | None = None
+    fundingRate: float | str | None = None
     lastPrice: float | None = None
     timestamp: str | None = None
 
@@ -273,6 +274,7 @@ class Bitmex(Exchange):
     recovery_note: ClassVar[str] = "by time, all history; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "The image (partial) is the last trade before the subscription and not counted; another collector counts it.",
         "Prints without a side (settlement, referential) are no trades; two collectors count them.",
@@ -373,9 +375,9 @@ def _interest(instrument: Instrument, row: Listed, xbt: float | None) -> OpenInt
     if row.openInterest is None:
         return None
     ts_ms = iso_ms(row.timestamp) if row.timestamp else None
-    amount = row.openInterest * instrument.contract_size
+    amount, funding = row.openInterest * instrument.contract_size, rate(row.fundingRate)
     if instrument.inverse:
-        return OpenInterest(instrument, ts_ms, amount / row.lastPrice) if row.lastPrice else None
+        return OpenInterest(instrument, ts_ms, amount / row.lastPrice, None, funding) if row.lastPrice else None
     if not instrument.quanto:
-        return OpenInterest(instrument, ts_ms, amount)
-    return OpenInterest(instrument, ts_ms, amount * xbt) if xbt else None
+        return OpenInterest(instrument, ts_ms, amount, None, funding)
+    return OpenInterest(instrument, ts_ms, amount * xbt, None, funding) if xbt else None

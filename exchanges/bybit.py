@@ -43,7 +43,7 @@ from exchanges.api import (
     rows,
     split_pair,
 )
-from exchanges.numbers import lax
+from exchanges.numbers import lax, rate
 
 Side = Literal["Buy", "Sell"]
 
@@ -179,11 +179,12 @@ class Past(msgspec.Struct):
 
 
 class Ticker(msgspec.Struct):
-    """The open interest in a row of tickers: contracts' own unit, and its worth in the other."""
+    """The open interest in a row of tickers: contracts' own unit, and its worth in the other; funding is empty where dated."""
 
     symbol: str
     openInterest: float = 0.0
     openInterestValue: float = 0.0
+    fundingRate: float | str | None = None
 
 
 class Result(msgspec.Struct):
@@ -245,6 +246,7 @@ class Bybit(Exchange):
     recovery_note: ClassVar[str] = "newest 1000 trades of a contract, newest 60 of a spot pair"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "The side of a liquidation is that of the position, so it is turned round: a long that ends is a sell.",
         "BTCUSDT is the perpetual and BTCUSDT-SPOT the spot pair.",
@@ -346,7 +348,7 @@ class Bybit(Exchange):
                     base, usd = row.openInterest, row.openInterestValue
                     if instrument.inverse:
                         base, usd = usd, base
-                    items.append(OpenInterest(instrument, time_ms, base, usd))
+                    items.append(OpenInterest(instrument, time_ms, base, usd, rate(row.fundingRate)))
             return Page(items)
 
         return Call(self._request("tickers", f"category={category}"), read)

@@ -41,7 +41,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import iso_ms, lax
+from exchanges.numbers import iso_ms, lax, rate
 
 MATCHES, MARKET_TRADES, HEARTBEATS = "matches", "market_trades", "heartbeats"
 TOPICS_PER_FRAME = 100
@@ -281,6 +281,7 @@ class Contract(msgspec.Struct):
     """What a perpetual's product says of its contract."""
 
     open_interest: float = 0.0
+    funding_rate: float | str | None = None
 
 
 class FutureDetails(msgspec.Struct):
@@ -360,6 +361,7 @@ class Coinbase(Exchange):
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "spot by id, all history; perpetuals: newest 100 of a period"
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Both feeds name the maker's side, so it is turned round: some collectors show buys as sells.",
         "The last trade before a subscription is history and never enters a bar.",
@@ -474,4 +476,5 @@ def _interest(products: Iterable[Product], wanted: Mapping[str, Instrument]) -> 
     for product in products:
         details = product.future_product_details
         if product.product_id in wanted and details is not None and details.perpetual_details is not None:
-            yield OpenInterest(wanted[product.product_id], None, details.perpetual_details.open_interest)
+            said = details.perpetual_details
+            yield OpenInterest(wanted[product.product_id], None, said.open_interest, None, rate(said.funding_rate))

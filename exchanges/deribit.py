@@ -43,7 +43,7 @@ from exchanges.api import (
     chunks,
     rows,
 )
-from exchanges.numbers import lax
+from exchanges.numbers import lax, rate
 
 TRADES, SUFFIX = "trades.", ".100ms"
 TOPICS_PER_FRAME = 500
@@ -192,10 +192,11 @@ class Listed(msgspec.Struct):
 
 
 class Summary(msgspec.Struct):
-    """A row of get_book_summary_by_currency: dollars of inverse contracts, base coins of linear ones."""
+    """A row of get_book_summary_by_currency: dollars of inverse contracts, base coins of linear ones; funding of 8 h."""
 
     instrument_name: str
     open_interest: float | None = None
+    funding_8h: float | str | None = None
     creation_timestamp: int | None = None
 
 
@@ -238,6 +239,7 @@ class Deribit(Exchange):
     recovery_note: ClassVar[str] = "by sequence number, with liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "amount is dollars on inverse contracts, not contracts: one peer asserts ten times the size.",
         "A liquidation is a flag on its trade and counts once in volume; another collector gives the print twice.",
@@ -338,7 +340,7 @@ class Deribit(Exchange):
                 instrument = wanted.get(row.instrument_name)
                 if instrument is not None and row.open_interest is not None:
                     base, usd = (None, row.open_interest) if instrument.inverse else (row.open_interest, None)
-                    items.append(OpenInterest(instrument, row.creation_timestamp, base, usd))
+                    items.append(OpenInterest(instrument, row.creation_timestamp, base, usd, rate(row.funding_8h)))
             return Page(items)
 
         return Call(self._request("get_book_summary_by_currency", f"currency={currency}&kind=future"), read)

@@ -43,7 +43,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import iso, iso_ms, lax
+from exchanges.numbers import iso, iso_ms, lax, rate
 
 CHANNEL = "v4_trades"
 PAGE_ROWS = 1000
@@ -165,6 +165,7 @@ class Market(msgspec.Struct):
     ticker: str
     status: str
     openInterest: float | None = None
+    nextFundingRate: float | str | None = None
 
 
 class Markets(msgspec.Struct):
@@ -201,6 +202,7 @@ class Dydx(Exchange):
     recovery_note: ClassVar[str] = "by block, all history, with liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Trade times are block times, about one a second: many trades share a millisecond.",
         "Auto-deleveraging (type DELEVERAGED) happens outside of the book and is left out, as on other exchanges.",
@@ -274,7 +276,7 @@ class Dydx(Exchange):
             found = _markets.decode(body).markets.values()
             return Page(
                 [
-                    OpenInterest(wanted[row.ticker], None, row.openInterest)
+                    OpenInterest(wanted[row.ticker], None, row.openInterest, None, rate(row.nextFundingRate))
                     for row in found
                     if row.ticker in wanted and row.openInterest is not None
                 ]

@@ -44,7 +44,7 @@ from exchanges.api import (
     chunks,
     rows,
 )
-from exchanges.numbers import lax
+from exchanges.numbers import lax, rate
 
 SPOT, FUTURES, LIQUIDATIONS = "spot.trades", "futures.trades", "futures.public_liquidates"
 TOPICS_PER_FRAME = 100
@@ -262,6 +262,7 @@ class Ticker(msgspec.Struct):
 
     contract: str
     total_size: float
+    funding_rate: float | str | None = None
 
 
 Listed = TypeVar("Listed")
@@ -297,6 +298,7 @@ class Gateio(Exchange):
     recovery_note: ClassVar[str] = "by time and id; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Prints marked internal (insurance fund, deleveraging) are left out; some collectors count them.",
         "Trades are timed by their milliseconds; old frames without them by their whole seconds.",
@@ -410,7 +412,7 @@ class Gateio(Exchange):
                 if (instrument := wanted.get(row.contract)) is not None:
                     amount = row.total_size * instrument.contract_size
                     base, usd = (None, amount) if instrument.inverse else (amount, None)
-                    items.append(OpenInterest(instrument, None, base, usd))
+                    items.append(OpenInterest(instrument, None, base, usd, rate(row.funding_rate)))
             return Page(items)
 
         return Call(Request(self._url(f"futures/{settle}/tickers")), read)

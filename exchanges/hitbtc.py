@@ -43,7 +43,7 @@ from exchanges.api import (
     split_pair,
 )
 from exchanges.image import past
-from exchanges.numbers import iso_ms, lax
+from exchanges.numbers import iso_ms, lax, rate
 
 Side = Literal["buy", "sell"]
 
@@ -220,6 +220,7 @@ class Info(msgspec.Struct):
     """The open interest in a value of futures/info: base coins."""
 
     open_interest: float
+    funding_rate: float | str | None = None
     timestamp: str | None = None
 
 
@@ -246,6 +247,7 @@ class Hitbtc(Exchange):
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by id"
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Very quiet: minutes without a trade are normal, even on large markets.",
         "The trades that come with a subscription are history and never enter a bar (some collectors count them).",
@@ -314,11 +316,12 @@ class Hitbtc(Exchange):
 
         def read(body: bytes) -> Page[OpenInterest]:
             return Page(
-                [
-                    OpenInterest(wanted[symbol], iso_ms(row.timestamp) if row.timestamp else None, row.open_interest)
-                    for symbol, row in _info.decode(body).items()
-                    if symbol in wanted
-                ]
+                [_open_interest(wanted[symbol], row) for symbol, row in _info.decode(body).items() if symbol in wanted]
             )
 
         return (Call(Request(self.url("rest") + "/public/futures/info"), read),) if wanted else ()
+
+
+def _open_interest(instrument: Instrument, row: Info) -> OpenInterest:
+    ts_ms = iso_ms(row.timestamp) if row.timestamp else None
+    return OpenInterest(instrument, ts_ms, row.open_interest, None, rate(row.funding_rate))

@@ -41,7 +41,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import lax
+from exchanges.numbers import lax, rate
 
 TRADES = "trades:"
 INFO_WEIGHT = 20
@@ -185,6 +185,7 @@ class Context(msgspec.Struct):
 
     openInterest: float
     markPx: float | None = None
+    funding: float | str | None = None
 
 
 _universe = lax(Universe)
@@ -216,6 +217,7 @@ class Hyperliquid(Exchange):
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "the newest few trades of a coin"
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "The first push of each subscription repeats about 30 past trades without saying so: it is not counted as live.",
         "Liquidations are traded like any order and cannot be told apart: they are in the volume, not in lbuy and lsell.",
@@ -263,10 +265,16 @@ class Hyperliquid(Exchange):
                 raise BadMessage(f"{len(listed.universe)} assets but {len(contexts)} contexts")
             return Page(
                 [
-                    OpenInterest(instrument, None, row.openInterest, row.markPx and row.openInterest * row.markPx)
+                    _open_interest(instrument, row)
                     for asset, row in zip(listed.universe, contexts, strict=True)
                     if (instrument := wanted.get(asset.name)) is not None
                 ]
             )
 
         return (Call(self._info(type="metaAndAssetCtxs"), read),) if wanted else ()
+
+
+def _open_interest(instrument: Instrument, row: Context) -> OpenInterest:
+    """Coins, what they are worth, and the rate of an hour."""
+    usd = row.markPx and row.openInterest * row.markPx
+    return OpenInterest(instrument, None, row.openInterest, usd, rate(row.funding))

@@ -41,7 +41,7 @@ from exchanges.api import (
     base_asset,
     by_channel,
 )
-from exchanges.numbers import lax
+from exchanges.numbers import lax, rate
 
 SPOT, FUTURES = "/market/match:", "/contractMarket/execution:"
 TOPICS_PER_FRAME = 100
@@ -176,6 +176,7 @@ class Contract(msgspec.Struct):
     status: str = "Open"
     expireDate: int | None = None
     openInterest: float | None = None
+    fundingFeeRate: float | str | None = None
 
 
 class Server(msgspec.Struct):
@@ -248,6 +249,7 @@ class Kucoin(Exchange):
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "newest 100 trades"
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "After a gap only the newest 100 trades of a market can be asked for: on busy markets that is seconds.",
     )
@@ -342,7 +344,7 @@ class Kucoin(Exchange):
         def read(body: bytes) -> Page[OpenInterest]:
             return Page(
                 [
-                    _open_interest(wanted[row.symbol], row.openInterest)
+                    _open_interest(wanted[row.symbol], row.openInterest, rate(row.fundingFeeRate))
                     for row in _contracts.decode(_unwrap(body))
                     if row.symbol in wanted and row.openInterest is not None
                 ]
@@ -351,8 +353,7 @@ class Kucoin(Exchange):
         return (Call(Request(self._rest("futures") + "/api/v1/contracts/active"), read),) if wanted else ()
 
 
-def _open_interest(instrument: Instrument, contracts: float) -> OpenInterest:
+def _open_interest(instrument: Instrument, contracts: float, funding: float | None) -> OpenInterest:
     amount = contracts * instrument.contract_size
-    return (
-        OpenInterest(instrument, None, None, amount) if instrument.inverse else OpenInterest(instrument, None, amount)
-    )
+    base, usd = (None, amount) if instrument.inverse else (amount, None)
+    return OpenInterest(instrument, None, base, usd, funding)

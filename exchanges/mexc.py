@@ -45,7 +45,7 @@ from exchanges.api import (
     split_pair,
 )
 from exchanges.mexc_protobuf import Wrapper
-from exchanges.numbers import SMALL_BYTES, decimal, lax
+from exchanges.numbers import SMALL_BYTES, decimal, lax, rate
 
 DEALS = "spot@public.aggre.deals.v3.api.pb@10ms@"
 CONTRACT_DEALS = "sub.deal:"
@@ -243,6 +243,7 @@ class Ticker(msgspec.Struct):
 
     symbol: str
     holdVol: float | None = None
+    fundingRate: float | str | None = None
     timestamp: int | None = None
 
 
@@ -306,6 +307,7 @@ class Mexc(Exchange):
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "spot by time; of futures only the newest 100 trades; none has an id"
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Trades have no ids that its history knows too: repeated ones are told by time, price, size and side.",
     )
@@ -398,7 +400,7 @@ class Mexc(Exchange):
         def read(body: bytes) -> Page[OpenInterest]:
             return Page(
                 [
-                    _open_interest(wanted[row.symbol], row.holdVol, row.timestamp)
+                    _open_interest(wanted[row.symbol], row.holdVol, row)
                     for row in _tickers.decode(_unwrap(body))
                     if row.symbol in wanted and row.holdVol is not None
                 ]
@@ -424,8 +426,8 @@ def _recovered(gap: Gap, found: Sequence[Any], values: Callable[[Any], tuple[int
     return sorted(trades, key=lambda trade: trade.ts_ms)
 
 
-def _open_interest(instrument: Instrument, contracts: float, ts_ms: int | None) -> OpenInterest:
-    amount = contracts * instrument.contract_size
+def _open_interest(instrument: Instrument, contracts: float, row: Ticker) -> OpenInterest:
+    amount, funding = contracts * instrument.contract_size, rate(row.fundingRate)
     if instrument.inverse:
-        return OpenInterest(instrument, ts_ms, None, amount)
-    return OpenInterest(instrument, ts_ms, amount)
+        return OpenInterest(instrument, row.timestamp, None, amount, funding)
+    return OpenInterest(instrument, row.timestamp, amount, None, funding)

@@ -22,6 +22,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 INFLATED_MAX_BYTES = 512 * 1024
 """A frame may not grow beyond this when unpacked (a zip bomb costs no more)."""
+RATE_MAX = 1.0
+"""No interval costs more than what is held: a greater number is in another unit."""
 VALUES_MAX = 12_000
 """Values in one message. A thousand trades have fewer; a message of nothing else costs its thirtyfold in memory."""
 SMALL_BYTES = 32 * 1024
@@ -34,6 +36,19 @@ def lax(shape: type[T]) -> msgspec.json.Decoder[T]:
     Values stay strict otherwise: `1_0`, ` 12 ` and full-width digits, which Python's own `float` takes, are refused.
     """
     return msgspec.json.Decoder(shape, strict=False)
+
+
+def rate(value: float | str | None) -> float | None:
+    """A rate that comes along with something else: None where it is left empty (dated contracts) or is no number.
+
+    >>> rate("-0.0001"), rate(1e-5), rate(""), rate("nan"), rate(None)
+    (-0.0001, 1e-05, None, None, None)
+    """
+    try:
+        found = float(value) if value else 0.0 if value == 0 else None
+    except ValueError:
+        return None
+    return found if found is not None and abs(found) <= RATE_MAX else None
 
 
 _DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")

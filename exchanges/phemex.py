@@ -45,7 +45,7 @@ from exchanges.api import (
     split_pair,
 )
 from exchanges.image import past
-from exchanges.numbers import lax
+from exchanges.numbers import lax, rate
 
 INTEGERS, TEXTS = "trade:", "trade_p:"
 TOPICS_PER_FRAME = 20
@@ -215,6 +215,7 @@ class Ticker(msgspec.Struct):
 
     symbol: str
     openInterestRv: float | None = None
+    fundingRateRr: float | str | None = None
     markPriceRp: float | None = None
     openInterest: float | None = None
     timestamp: int | None = None
@@ -265,6 +266,7 @@ class Phemex(Exchange):
     recovery: ClassVar[Recovery] = "recent"
     recovery_note: ClassVar[str] = "newest 1000 trades, told apart by time, price, size and side as there are no ids"
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Contracts settled in dollars (LINKUSD, XMRUSD…) have a contract size; some collectors report contracts as coins.",
         "Older markets send integers: price and quantity are scaled by the listing's decimal places (one collector leaves the quantity).",
@@ -400,7 +402,7 @@ def _open_interest(instrument: Instrument, row: Ticker) -> OpenInterest | None:
     ts_ms = row.timestamp and row.timestamp // NS_PER_MS
     if row.openInterestRv is not None:
         usd = None if row.markPriceRp is None else row.openInterestRv * row.markPriceRp
-        return OpenInterest(instrument, ts_ms, row.openInterestRv, usd)
+        return OpenInterest(instrument, ts_ms, row.openInterestRv, usd, rate(row.fundingRateRr))
     if row.openInterest is None:
         return None
     amount = row.openInterest * instrument.contract_size

@@ -16,7 +16,7 @@ from sqfd.clock import Clock
 from sqfd.config import Config
 from sqfd.feed.catalog import Catalog, choose
 from sqfd.feed.intake import Intake
-from sqfd.feed.interest import Interest, InterestBook
+from sqfd.feed.interest import Interest, InterestBook, InterestSum
 from sqfd.feed.limits import FILE_NAME as LIMITS_FILE
 from sqfd.feed.record import Recorder
 from sqfd.feed.settings import Wanted
@@ -28,7 +28,7 @@ from sqfd.wiring import Outside, exchanges_of, symbols_of
 
 INTEREST_ROUNDS = 10
 """Open interest that was not confirmed for so many intervals is no longer counted."""
-TellInterest = Callable[[str, Mapping[str, tuple[float, float]], int], None]
+TellInterest = Callable[[str, Mapping[str, InterestSum], int], None]
 """(symbol, exchange → (base coins, dollars), second)."""
 Register = Callable[[Sequence[Market]], Awaitable[None]]
 """Tells the journal the names of all markets, in the order of their indices."""
@@ -167,7 +167,7 @@ class Collector:
         for symbol in dict.fromkeys(markets[one.market].base for one in found):
             sums = self._interest.sums(symbol, now_ms)
             if sums and symbol in self.symbols:
-                self.seconds.flow.set_open_interest(symbol, sum(usd for _, usd in sums.values()))
+                self.seconds.flow.set_open_interest(symbol, sum(one.usd for one in sums.values()))
             self._tell_interest(symbol, sums, int(now_ms // 1000))
 
     # --- once a second

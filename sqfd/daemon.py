@@ -31,6 +31,7 @@ from sqfd.collector import Collector
 from sqfd.config import LIVE, Config, changes
 from sqfd.engine import Engine
 from sqfd.feed.intake import Counts
+from sqfd.feed.interest import InterestSum
 from sqfd.heap import give_back
 from sqfd.http.api import Server
 from sqfd.http.health import Health
@@ -270,6 +271,7 @@ class Daemon:
         self._notifier.alive(self._told)
         if closed.tick % MINUTE_S == 0:
             self._log.info("minute", second=closed.tick - 1, **self._minute())
+            give_back()
         for signal in signals:
             self._say_signal(signal)
 
@@ -285,7 +287,7 @@ class Daemon:
         )
         self._on_signal(signal)
 
-    def _tell_interest(self, symbol: str, sums: Mapping[str, tuple[float, float]], second: int) -> None:
+    def _tell_interest(self, symbol: str, sums: Mapping[str, InterestSum], second: int) -> None:
         if self._sinks is not None:
             self._sinks.tell_interest(symbol, sums, second)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Literal, TextIO
 
-import structlog
+from sqfd.lean import structlog
 
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "exception": 40, "critical": 50}
@@ -63,7 +63,6 @@ def configure(level: str, form: Form, stream: TextIO | None = None, env: Mapping
         processors=stages,
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=lambda name="sqfd": _Named(name, out),
-        cache_logger_on_first_use=True,
     )
 
 

@@ -12,6 +12,7 @@ from sqfd.alerts.sender import Alerts
 from sqfd.bars.seconds import Closed
 from sqfd.clock import Clock
 from sqfd.config import Config
+from sqfd.feed.interest import InterestSum
 from sqfd.http.aggr import Elsewhere
 from sqfd.influx.client import Client
 from sqfd.influx.history import History
@@ -115,7 +116,7 @@ class Sinks:
         self.shipper.offer(STRATEGY_RP, lines)
         self.shipper.offer(BARS_RP, [_point(signal) for signal in signals])
 
-    def tell_interest(self, symbol: str, sums: Mapping[str, tuple[float, float]], second: int) -> None:
+    def tell_interest(self, symbol: str, sums: Mapping[str, InterestSum], second: int) -> None:
         """Open interest of a symbol by exchange, to InfluxDB."""
         if self.shipper is not None:
             self.shipper.offer(BARS_RP, interest_lines(symbol, sums, second))

@@ -13,6 +13,7 @@ from sqfd.bars.ring import HEADROOM_S
 from sqfd.clock import Clock
 from sqfd.config import Config
 from sqfd.engine import Engine
+from sqfd.feed.interest import InterestSum
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Connector, connect
@@ -120,20 +121,21 @@ def exchanges_of(config: Config) -> dict[str, Exchange]:
     return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}
 
 
-def interest_lines(symbol: str, sums: Mapping[str, tuple[float, float]], second: int) -> list[str]:
-    """Open interest of a symbol as InfluxDB has it: by exchange, and all together."""
-    base, usd = (sum(values) for values in zip(*sums.values(), strict=True)) if sums else (0.0, 0.0)
-    rows = [(exchange, "exchange", *values) for exchange, values in sums.items()]
+def interest_lines(symbol: str, sums: Mapping[str, InterestSum], second: int) -> list[str]:
+    """Open interest of a symbol as InfluxDB has it: by exchange, with its funding rate, and all together, without one."""
+    rows = [(exchange, "exchange", one) for exchange, one in sums.items()]
     if sums:
-        rows.append(("ALL", "total", base, usd))
+        whole = InterestSum(sum(one.base for one in sums.values()), sum(one.usd for one in sums.values()))
+        rows.append(("ALL", "total", whole))
     return [
         open_interest_line(
             second,
             symbol=symbol,
             exchange=exchange,
             aggregate_type=kind,
-            open_interest=coins,
-            open_interest_usd=dollars,
+            open_interest=one.base,
+            open_interest_usd=one.usd,
+            funding_rate=one.funding,
         )
-        for exchange, kind, coins, dollars in rows
+        for exchange, kind, one in rows
     ]

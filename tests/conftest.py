@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
+
+from sqfd import log
 
 # The suite is a gate: the same examples each time. `make fuzz` looks for new ones.
 settings.register_profile("quick", max_examples=40, deadline=None, derandomize=True)
@@ -22,3 +26,11 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no real captures at {SHARED}: put the folder beside the checkout to run this test")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def log_of_its_own() -> Iterator[None]:
+    """A command that ran in the test's process configured the log for a stream that is closed by now."""
+    yield
+    structlog.reset_defaults()
+    log.set_level("info")

@@ -35,6 +35,10 @@ History = Callable[[Instrument, int, int], Sequence[Trade]]
 """(instrument, from_ms, to_ms) → the trades of [from_ms, to_ms), oldest first."""
 
 
+FUNDING_RATE = -0.000125
+"""What every perpetual says, where its exchange says one along with open interest."""
+
+
 class SimulatedConnection(ABC):
     """One client connection as the exchange sees it. Frames that it returns are to be sent in order."""
 

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, text
 
 TRADES, LIQUIDATIONS = "trades:t", "status:liq:global"
 """Topics: channel and, after a colon, symbol or key."""
 OPEN_COINS = 250_000.0
 """Open interest of every perpetual, in base coins."""
-_DERIV_COLUMNS, _OPEN_INTEREST = 23, 18
+_DERIV_COLUMNS, _FUNDING, _OPEN_INTEREST = 23, 12, 18
 
 
 class Connection(SimulatedConnection):
@@ -91,7 +91,7 @@ def _forced(forced: Liquidation, match: int) -> list[Any]:
 
 def _deriv(instrument: Instrument, now_ms: int) -> list[Any]:
     row: list[Any] = [f"t{instrument.symbol}", now_ms] + [None] * (_DERIV_COLUMNS - 2)
-    row[_OPEN_INTEREST] = OPEN_COINS
+    row[_OPEN_INTEREST], row[_FUNDING] = OPEN_COINS, FUNDING_RATE
     return row
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
 from exchanges.numbers import iso, iso_ms
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 XBT_SATOSHIS = 1e8
 OPEN_CONTRACTS = 250_000.0
@@ -106,6 +106,7 @@ def _listed(instrument: Instrument, now_ms: int) -> dict[str, Any]:
         "isInverse": instrument.inverse,
         "isQuanto": instrument.quanto,
         "openInterest": OPEN_CONTRACTS,
+        "fundingRate": FUNDING_RATE if instrument.kind == "perp" else None,
         "lastPrice": _PRICE,
         "timestamp": iso(now_ms),
     } | worth

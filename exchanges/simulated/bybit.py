@@ -8,7 +8,15 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, base_name, by_instrument, text
+from exchanges.simulated.api import (
+    FUNDING_RATE,
+    History,
+    SimulatedConnection,
+    SimulatedExchange,
+    base_name,
+    by_instrument,
+    text,
+)
 
 TRADES, LIQUIDATIONS = "publicTrade.", "allLiquidation."
 HISTORY_ROWS = {"spot": 60, "linear": 1000, "inverse": 1000}
@@ -137,4 +145,6 @@ def _listed(instrument: Instrument) -> dict[str, Any]:
 
 def _ticker(instrument: Instrument) -> dict[str, Any]:
     value = OPEN_CONTRACTS / _PRICE if instrument.inverse else OPEN_CONTRACTS * _PRICE
-    return {"symbol": instrument.symbol, "openInterest": repr(OPEN_CONTRACTS), "openInterestValue": repr(value)}
+    return {"symbol": instrument.symbol, "openInterest": repr(OPEN_CONTRACTS), "openInterestValue": repr(value)} | {
+        "fundingRate": repr(FUNDING_RATE) if instrument.kind == "perp" else ""
+    }

@@ -10,6 +10,7 @@ import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
 from exchanges.simulated.api import (
+    FUNDING_RATE,
     History,
     SimulatedConnection,
     SimulatedExchange,
@@ -180,5 +181,8 @@ def _product(instrument: Instrument) -> dict[str, Any]:
     }
     if instrument.kind == "spot":
         return row
-    details = {"venue": "INTX", "perpetual_details": {"open_interest": repr(OPEN_COINS)}}
+    details = {
+        "venue": "INTX",
+        "perpetual_details": {"open_interest": repr(OPEN_COINS), "funding_rate": repr(FUNDING_RATE)},
+    }
     return row | {"future_product_details": details}

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 TRADES, SUFFIX = "trades.", ".100ms"
 OPEN_INTEREST = 250_000.0
@@ -146,4 +146,4 @@ def _summary(instrument: Instrument, now_ms: int) -> dict[str, Any]:
         "instrument_name": instrument.symbol,
         "open_interest": OPEN_INTEREST,
         "creation_timestamp": now_ms,
-    }
+    } | ({"funding_8h": FUNDING_RATE} if instrument.kind == "perp" else {})

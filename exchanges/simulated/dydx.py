@@ -10,7 +10,7 @@ import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
 from exchanges.numbers import iso, iso_ms
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 CHANNEL = "v4_trades"
 OPEN_COINS = 250_000.0
@@ -83,6 +83,7 @@ def _market(instrument: Instrument) -> dict[str, Any]:
         "ticker": instrument.symbol,
         "status": "ACTIVE" if instrument.active else "FINAL_SETTLEMENT",
         "openInterest": repr(OPEN_COINS),
+        "nextFundingRate": repr(FUNDING_RATE),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 SPOT, FUTURES, LIQUIDATIONS = "spot.trades", "futures.trades", "futures.public_liquidates"
 OPEN_CONTRACTS = 250_000.0
@@ -122,7 +122,10 @@ class Simulated(SimulatedExchange):
         if path.endswith("/contracts"):
             return 200, msgspec.json.encode([_contract(i) for i in self.listed(endpoint)])
         if path.endswith("/tickers"):
-            rows = [{"contract": i.symbol, "total_size": repr(OPEN_CONTRACTS)} for i in self.listed(endpoint)]
+            rows = [
+                {"contract": i.symbol, "total_size": repr(OPEN_CONTRACTS), "funding_rate": repr(FUNDING_RATE)}
+                for i in self.listed(endpoint)
+            ]
             return 200, msgspec.json.encode(rows)
         instrument = self.instruments.get((endpoint, query.get("currency_pair") or query.get("contract", "")))
         if instrument is None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 CHANNEL = "trades"
 PERPETUAL = "perpetual"
@@ -66,7 +66,7 @@ class Simulated(SimulatedExchange):
         if path.endswith("/public/symbol"):
             return 200, msgspec.json.encode({i.symbol: _listed(i) for i in listed})
         if path.endswith("/futures/info"):
-            row = {"open_interest": repr(OPEN_COINS), "timestamp": _iso(now_ms)}
+            row = {"open_interest": repr(OPEN_COINS), "funding_rate": repr(FUNDING_RATE), "timestamp": _iso(now_ms)}
             return 200, msgspec.json.encode({i.symbol: row for i in listed if i.kind != "spot"})
         instrument = self.instruments.get(("public", path.rpartition("/")[2]))
         if instrument is None:

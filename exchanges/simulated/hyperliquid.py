@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 TRADES = "trades:"
 OPEN_COINS = 2500.0
@@ -87,7 +87,7 @@ class Simulated(SimulatedExchange):
         if asked["type"] == "meta":
             return 200, msgspec.json.encode(universe)
         if asked["type"] == "metaAndAssetCtxs":
-            context = {"openInterest": repr(OPEN_COINS), "markPx": repr(MARK_PRICE)}
+            context = {"openInterest": repr(OPEN_COINS), "markPx": repr(MARK_PRICE), "funding": repr(FUNDING_RATE)}
             return 200, msgspec.json.encode([universe, [context] * len(listed)])
         if asked["type"] == "recentTrades" and ("perp", asked["coin"]) in self.instruments:
             trades = history(self.instruments["perp", asked["coin"]], now_ms - HOUR_MS, now_ms)[-RECENT:]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, text
 
 SPOT, FUTURES = "/market/match:", "/contractMarket/execution:"
 NS_PER_MS = 1_000_000
@@ -121,4 +121,5 @@ def _contract(instrument: Instrument) -> dict[str, Any]:
         "status": "Open" if instrument.active else "Paused",
         "expireDate": None if instrument.kind == "perp" else 1_900_000_000_000,
         "openInterest": repr(OPEN_CONTRACTS),
+        "fundingFeeRate": FUNDING_RATE if instrument.kind == "perp" else None,
     }

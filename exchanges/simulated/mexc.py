@@ -9,7 +9,7 @@ import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
 from exchanges.mexc_protobuf import Wrapper
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 DEALS = "spot@public.aggre.deals.v3.api.pb@10ms@"
 CONTRACT_DEALS = "sub.deal:"
@@ -121,7 +121,12 @@ class Simulated(SimulatedExchange):
         if path == "/api/v1/contract/detail":
             return _ok([_detail(i) for i in listed])
         if path == "/api/v1/contract/ticker":
-            return _ok([{"symbol": i.symbol, "holdVol": OPEN_CONTRACTS, "timestamp": now_ms} for i in listed])
+            return _ok(
+                [
+                    {"symbol": i.symbol, "holdVol": OPEN_CONTRACTS, "fundingRate": FUNDING_RATE, "timestamp": now_ms}
+                    for i in listed
+                ]
+            )
         instrument = self.instruments.get(("futures", path.removeprefix("/api/v1/contract/deals/")))
         if instrument is None:
             return 200, msgspec.json.encode({"success": False, "code": 1001, "message": "Contract does not exist!"})

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 INTEGERS, TEXTS = "trade:", "trade_p:"
 NS_PER_MS = 1_000_000
@@ -96,7 +96,11 @@ class Simulated(SimulatedExchange):
         if path in ("/md/v1/ticker/24hr/all", "/md/v3/ticker/24hr/all"):
             older = "/v1/" in path
             listed = [i for i in self.listed("market") if i.kind != "spot" and bool(i.price_scale) == older]
-            said = {"openInterest": OPEN} if older else {"openInterestRv": repr(OPEN), "markPriceRp": "100.0"}
+            said = (
+                {"openInterest": OPEN}
+                if older
+                else {"openInterestRv": repr(OPEN), "markPriceRp": "100.0", "fundingRateRr": repr(FUNDING_RATE)}
+            )
             return _ok([said | {"symbol": i.symbol, "timestamp": now_ms * NS_PER_MS} for i in listed])
         instrument = self.instruments.get(("market", query.get("symbol", "")))
         if instrument is None or path != ("/md/trade" if instrument.price_scale else "/md/v2/trade"):

@@ -9,11 +9,11 @@ from typing import Any
 
 import aiohttp
 import msgspec
-import structlog
 
 from sqfd.alerts.settings import HEALTH_FIELDS, SIGNAL_FIELDS, AlertSettings
 from sqfd.clock import Clock
 from sqfd.feed.transport import retry_after_s
+from sqfd.lean import structlog
 from sqfd.signals.signal import Signal
 
 MAX_WAITING = 100

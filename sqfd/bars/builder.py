@@ -172,7 +172,8 @@ class Builder:
         self._newest: list[Newest] = []
         self._open: dict[int, dict[int, Bar]] = {}
         self._revised: dict[tuple[int, int], Bar] = {}
-        self._closed = Recent(revisable_s)
+        self.closed = Recent(revisable_s)
+        """The bars that can still be revised."""
 
     def add_markets(self, count: int) -> range:
         """Make room for `count` more markets and return their indices."""
@@ -248,7 +249,7 @@ class Builder:
         self.late += 1
         bar = self._revised.get((second, market))
         if bar is None:
-            bar = self._revised[second, market] = _recall(*self._closed.find(second, market))
+            bar = self._revised[second, market] = _recall(*self.closed.find(second, market))
         return bar
 
     @property
@@ -273,6 +274,7 @@ class Builder:
         made = np.array([row[:12] for row in rows], BAR)
         times = np.array([row[12:] for row in rows], np.int64).reshape(-1, 2)
         for at in range(len(revised)):
-            self._closed.amend(made[at], times[at : at + 1])
-        self._closed.put(second, made[len(revised) :], times[len(revised) :])
+            self.closed.amend(made[at], times[at : at + 1])
+        new = made[len(revised) :]
+        self.closed.put(second, new.copy() if revised else new, times[len(revised) :])  # a view keeps the revisions too
         return ClosedSecond(second + 1, made, whole)

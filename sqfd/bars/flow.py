@@ -31,8 +31,9 @@ class FlowBuilder:
         self.revisable_s = revisable_s
         self._symbol: NDArray[np.int64] = np.zeros(0, np.int64)
         self._spot: NDArray[np.bool_] = np.zeros(0, np.bool_)
-        self._recent = Recent(revisable_s)
-        self._index = Index(len(self.symbols), self._recent)
+        self.recent = Recent(revisable_s)
+        """The bars that the rows of the last seconds were made from."""
+        self._index = Index(len(self.symbols), self.recent)
         self._minutes: _Floats = np.zeros((WEIGHT_MINUTES, 0))
         self._weights: _Floats = np.zeros(0)
         self._minute = -1
@@ -122,7 +123,7 @@ class FlowBuilder:
         rows["price"] = rows["high"] = rows["low"] = self._index.price
         rows["open_interest"] = self._open_interest
         self._rows[slots] = rows
-        self._recent.forget(seconds.tolist())
+        self.recent.forget(seconds.tolist())
         self._whole[slots] = False
         self._shares[seconds // 60 % len(self._shares)] = self._known_shares()
         self._index.carry(seconds, self._weights)
@@ -147,7 +148,7 @@ class FlowBuilder:
     def _row(self, second: int, bars: Bars, whole: NDArray[np.bool_]) -> Flow:
         market = bars["market"]
         cents = _cents(bars)
-        self._recent.put(second, bars)
+        self.recent.put(second, bars)
         self._minutes[self._minute % WEIGHT_MINUTES, market] += (cents[:, 0] + cents[:, 1]) / CENTS
         rows = np.zeros(len(self.symbols), FLOW)
         rows["symbol"] = np.arange(len(self.symbols))
@@ -190,8 +191,8 @@ class FlowBuilder:
             slot = bar_second % self.revisable_s
             if symbol < 0 or second - bar_second >= self.revisable_s or self._rows[slot, 0]["second"] != bar_second:
                 continue
-            difference = cents[index] - _cents(self._recent.find(bar_second, market)[0]).sum(axis=0)
-            self._recent.amend(bar)
+            difference = cents[index] - _cents(self.recent.find(bar_second, market)[0]).sum(axis=0)
+            self.recent.amend(bar)
             self._minutes[(bar_second // 60) % WEIGHT_MINUTES, market] += (difference[0] + difference[1]) / CENTS
             self._fill_amounts(self._rows[slot], np.array([market], np.int32), difference[None, :])
             self._index.amend(bar)

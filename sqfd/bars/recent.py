@@ -6,7 +6,7 @@ half an hour where dense tables took 30.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,13 @@ class Recent:
         """A second is closed, with these bars by market. The arrays are kept, and never written to."""
         slot = second % self.revisable_s
         self._second[slot], self._bars[slot], self._times[slot] = second, bars, times
+
+    def share(self, other: Recent, seconds: Iterable[int]) -> None:
+        """Keep the other's arrays of these seconds, which say the same, instead of equal ones of its own."""
+        for second in seconds:
+            slot = second % self.revisable_s
+            if self._second[slot] == second == other._second[slot]:
+                self._bars[slot] = other._bars[slot]
 
     def forget(self, seconds: Sequence[int]) -> None:
         """Nothing is known of these seconds."""

@@ -71,7 +71,10 @@ class Seconds:
         """Close the oldest open second now."""
         assert self.builder.next_second is not None
         second = self.builder.close(whole(self.builder.next_second))
-        return Closed(second, self.flow.close(second))
+        flow = self.flow.close(second)
+        if len(second.bars) and second.bars["second"][0] < second.second:  # both amended: one copy is enough
+            self.flow.recent.share(self.builder.closed, {second.second, *second.bars["second"].tolist()})
+        return Closed(second, flow)
 
     def next_due_ms(self) -> float | None:
         """The steady time at which the next second is over; None before the first trade."""

@@ -60,6 +60,7 @@ def described(exchange: Exchange) -> dict[str, Any]:
         "markets": [instrument.market for instrument in exchange.usual_markets("BTC")],
         "liquidations": exchange.has_liquidations,
         "open_interest": exchange.has_open_interest,
+        "funding": exchange.has_funding,
         "recovery": exchange.recovery,
         "recovery_note": exchange.recovery_note,
         "limits": {
@@ -86,8 +87,9 @@ def described(exchange: Exchange) -> dict[str, Any]:
 def cells(one: dict[str, Any]) -> list[str]:
     """An exchange as a row of the overview."""
     offers = [kind in one["kinds"] for kind in ("spot", "perp", "future")]
-    offers += [one["liquidations"], one["open_interest"]]
-    return [one["exchange"], *("yes" if offered else "" for offered in offers), one["recovery"]]
+    offers.append(one["liquidations"])
+    interest = "yes, funding" if one["funding"] else "yes" if one["open_interest"] else ""
+    return [one["exchange"], *("yes" if offered else "" for offered in offers), interest, one["recovery"]]
 
 
 def facts(one: dict[str, Any]) -> list[str]:

@@ -26,6 +26,17 @@ class Interest(NamedTuple):
     base: float
     """Base coins."""
     usd: float
+    funding: float | None = None
+    """Rate of the market's funding interval as a fraction; None where its exchange does not say."""
+
+
+class InterestSum(NamedTuple):
+    """Open interest of a symbol's markets on one exchange, or of all."""
+
+    base: float
+    usd: float
+    funding: float | None = None
+    """Mean of the markets that say one, weighed by their open interest."""
 
 
 class InterestPoller:
@@ -86,7 +97,8 @@ class InterestPoller:
         price = newest.price
         usd = found.usd if found.usd is not None else (found.base or 0.0) * price
         base = found.base if found.base is not None else usd / price
-        return Interest(market, found.ts_ms if found.ts_ms is not None else self._clock.now_ms(), base, usd)
+        ts_ms = found.ts_ms if found.ts_ms is not None else self._clock.now_ms()
+        return Interest(market, ts_ms, base, usd, found.funding)
 
 
 class InterestBook:
@@ -101,11 +113,18 @@ class InterestBook:
         """Newest of a market."""
         self._known[found.market] = symbol, exchange, found
 
-    def sums(self, symbol: str, now_ms: float) -> dict[str, tuple[float, float]]:
-        """Exchange → (base coins, dollars) of a symbol."""
-        totals: dict[str, tuple[float, float]] = {}
+    def sums(self, symbol: str, now_ms: float) -> dict[str, InterestSum]:
+        """Exchange → open interest and funding of a symbol."""
+        by_exchange: dict[str, list[Interest]] = {}
         for known, exchange, found in self._known.values():
             if known == symbol and found.ts_ms >= now_ms - self._keep_ms:
-                base, usd = totals.get(exchange, (0.0, 0.0))
-                totals[exchange] = base + found.base, usd + found.usd
-        return totals
+                by_exchange.setdefault(exchange, []).append(found)
+        return {exchange: _sum(found) for exchange, found in by_exchange.items()}
+
+
+def _sum(found: Sequence[Interest]) -> InterestSum:
+    """Of markets on one exchange: another's intervals may be of another length, so rates are never mixed with those."""
+    said = [(one.usd, one.funding) for one in found if one.funding is not None and one.usd > 0]
+    weight = sum(usd for usd, _ in said)
+    funding = sum(usd * rate for usd, rate in said) / weight if said else None
+    return InterestSum(sum(one.base for one in found), sum(one.usd for one in found), funding)

@@ -109,10 +109,18 @@ def signal_line(second: int, tags: Mapping[str, str], fields: Mapping[str, float
 
 
 def open_interest_line(
-    second: int, *, symbol: str, exchange: str, aggregate_type: str, open_interest: float, open_interest_usd: float
+    second: int,
+    *,
+    symbol: str,
+    exchange: str,
+    aggregate_type: str,
+    open_interest: float,
+    open_interest_usd: float,
+    funding_rate: float | None = None,
 ) -> str:
-    """Open interest in base coin and in dollars."""
+    """Open interest in base coin and in dollars; the funding rate of one interval as a fraction, where the exchange says it."""
     tags = {"symbol": symbol, "exchange": exchange, "aggregate_type": aggregate_type}
-    return point(
-        "open_interest", tags, {"open_interest": open_interest, "open_interest_usd": open_interest_usd}, second
-    )
+    fields: dict[str, float | str] = {"open_interest": open_interest, "open_interest_usd": open_interest_usd}
+    if funding_rate is not None:
+        fields["funding_rate"] = funding_rate
+    return point("open_interest", tags, fields, second)

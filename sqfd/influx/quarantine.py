@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import structlog
+from sqfd.lean import structlog
 
 MAX_BYTES = 10_000_000
 FILE_NAME = "influx-quarantine.jsonl"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from sqfd.clock import Clock
@@ -15,6 +14,7 @@ from sqfd.influx.client import Client, QueryError
 from sqfd.influx.rollups import Revised
 from sqfd.influx.schema import rollup_queries
 from sqfd.influx.settings import InfluxSettings
+from sqfd.lean import structlog
 
 FILE_NAME = "influx-rollups.json"
 BEYOND_RETENTION = "points beyond retention policy"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from sqfd.clock import Clock
@@ -25,6 +24,7 @@ from sqfd.influx.remake import Remaker
 from sqfd.influx.schema import BARS_RP, compare, create, inspect, wanted
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.verdict import Failure, Verdict, judge, needs_schema
+from sqfd.lean import structlog
 from sqfd.model import Bars
 
 SINK = "influx"

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import structlog
 
 from sqfd.clock import Clock
 from sqfd.influx.client import Client, QueryError
 from sqfd.influx.history import History
 from sqfd.influx.settings import InfluxSettings
+from sqfd.lean import structlog
 from sqfd.model import Bars
 
 EVERY_S = 60.0

@@ -21,13 +21,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from sqfd.journal.calls import StoreCalls
 from sqfd.journal.records import DAY_S, Batch, GapRecord, JournaledSignal
 from sqfd.journal.schema import is_damage
 from sqfd.journal.store import JournalStore
+from sqfd.lean import structlog
 from sqfd.model import Bars, Flow, Market
 
 RETRY_S = 0.5

@@ -100,6 +100,7 @@ def connect(path: Path, *, bulk: bool = False) -> sqlite3.Connection:
         db.execute(f"PRAGMA synchronous = {'NORMAL' if bulk else 'FULL'}")
         db.execute("PRAGMA journal_size_limit = 4194304")
         db.execute("PRAGMA temp_store = MEMORY")
+        db.execute("PRAGMA cache_size = -1024")  # KiB; appends touch the ends of trees, and history is read once
         _check(db)
         migrate(db)
     except BaseException:

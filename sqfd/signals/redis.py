@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
-import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -26,6 +25,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from sqfd.clock import Clock
 from sqfd.journal.records import JournaledSignal
+from sqfd.lean import structlog
 from sqfd.signals.envelope import with_envelope
 from sqfd.signals.settings import RedisSettings
 

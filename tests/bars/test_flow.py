@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchanges.api import Instrument, Trade
-from sqfd.bars.builder import Builder
-from sqfd.bars.flow import FlowBuilder
+from sqfd.bars.seconds import Seconds
 from sqfd.model import FLOW, FLOW_VALUES, NO_PRICE, Market
 
 MARKETS = [
@@ -29,9 +28,9 @@ class Stage:
     """Builder and flow builder, with the newest row of each (second, symbol) kept."""
 
     def __init__(self) -> None:
-        self.builder, self.flow = Builder(120), FlowBuilder(["BTC", "ETH"], 120)
-        self.builder.add_markets(len(MARKETS))
-        self.flow.add_markets(MARKETS)
+        self.seconds = Seconds(["BTC", "ETH"], revisable_s=120)
+        self.builder, self.flow = self.seconds.builder, self.seconds.flow
+        self.seconds.add_markets(MARKETS)
         self.builder.start(SECOND)
         self.newest: dict[tuple[int, int], dict[str, int]] = {}
 
@@ -41,7 +40,7 @@ class Stage:
         assert self.builder.trade(market, Trade(instrument, (SECOND + second) * 1000, price, size, buy))
 
     def close(self, whole: np.ndarray = WHOLE) -> dict[str, int]:
-        rows = self.flow.close(self.builder.close(whole))
+        rows = self.seconds.close(lambda _: whole).flow
         for row in rows:
             self.newest[int(row["second"]), int(row["symbol"])] = {name: int(row[name]) for name in FLOW_VALUES}
         return {name: int(rows[-2][name]) for name in FLOW_VALUES}
@@ -224,3 +223,18 @@ def test_seconds_in_which_sqfd_was_down_can_be_recovered() -> None:
     stage.close()
     assert stage.newest[SECOND - 29, 0]["coverage_ppm"] > 0
     assert stage.newest[SECOND - 29, 0]["price"] == 4_000_000_000
+
+
+def test_bars_that_were_revised_are_kept_once() -> None:
+    """Builder and flow hold the same array of each second, which holds no bars of other seconds, however they were revised."""
+    stage = Stage()
+    for second in range(5):
+        for market in range(3):
+            stage.trade(market, second, 100.0, 1.0, True)
+            stage.trade(market, max(0, second - 2), 101.0, 1.0, True)
+        stage.close()
+    for second in range(SECOND, SECOND + 5):
+        bars = stage.builder.closed.of(second)
+        assert len(bars) == 3
+        assert bars is stage.flow.recent.of(second)
+        assert bars.base is None

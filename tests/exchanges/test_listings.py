@@ -10,6 +10,7 @@ import pytest
 
 import exchanges
 from exchanges.api import BadMessage, Call, Instrument
+from exchanges.simulated.api import FUNDING_RATE
 from tests.exchanges.support import ONLY_ACTIVE, Rest, instruments, simulated
 
 
@@ -142,6 +143,33 @@ def test_open_interest_is_given_for_derivatives_only(exchange_id: str) -> None:
     assert {row.instrument.market for row in found} == derivatives
     assert all((row.base or 0) > 0 or (row.usd or 0) > 0 for row in found)
     assert len(rest.asked) <= len(derivatives)
+
+
+@pytest.mark.parametrize("exchange_id", exchanges.IDS)
+def test_funding_comes_with_open_interest_where_offered(exchange_id: str) -> None:
+    """Perpetuals have the rate that the exchange says, dated contracts and spot none; an exchange that says none gives None."""
+    server = simulated(exchange_id)
+    of, rest = instruments(server.exchange), Rest(server)
+    said = {row.instrument.market: row.funding for call in server.exchange.open_interest(of) for row in rest.ask(call)}
+    perps = {i.market for i in of if i.kind == "perp"}
+    assert all(said[market] is None for market in said.keys() - perps)
+    told = {market for market in perps if said.get(market) is not None}
+    assert bool(told) == server.exchange.has_funding
+    assert all(said[market] == FUNDING_RATE for market in told)
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [("0.0001", 1e-4), (-1e-5, -1e-5), (0, 0.0), ("0", 0.0), ("", None), (None, None), ("-", None), (4041, None)],
+)
+def test_a_rate_that_cannot_be_read_costs_only_itself(said: float | str | None, read: float | None) -> None:
+    """Empty, unreadable or in another unit: no funding, and the open interest beside it is read all the same."""
+    exchange = exchanges.get("BYBIT")
+    (call,) = exchange.open_interest([exchange.assume("BTCUSDT", "perp")])
+    row = {"symbol": "BTCUSDT", "openInterest": "5", "openInterestValue": "500", "fundingRate": said}
+    body = {"retCode": 0, "result": {"list": [row]}, "time": 1_800_000_000_000}
+    (found,) = call.read(msgspec.json.encode(body)).items
+    assert (found.base, found.funding) == (5.0, read)
 
 
 def test_binance_open_interest_of_coin_margined_contracts_is_dollars() -> None:

@@ -66,6 +66,23 @@ def test_sums_leave_out_what_is_old() -> None:
     book.put("BTC", "BYBIT", Interest(0, T0, 1.0, 100.0))
     book.put("BTC", "BYBIT", Interest(1, T0 + 500e3, 2.0, 200.0))
     book.put("BTC", "OKEX", Interest(2, T0 + 500e3, 3.0, 300.0))
-    assert book.sums("BTC", T0 + 500e3) == {"BYBIT": (3.0, 300.0), "OKEX": (3.0, 300.0)}
-    assert book.sums("BTC", T0 + 700e3) == {"BYBIT": (2.0, 200.0), "OKEX": (3.0, 300.0)}
+    assert book.sums("BTC", T0 + 500e3) == {"BYBIT": (3.0, 300.0, None), "OKEX": (3.0, 300.0, None)}
+    assert book.sums("BTC", T0 + 700e3) == {"BYBIT": (2.0, 200.0, None), "OKEX": (3.0, 300.0, None)}
     assert book.sums("ETH", T0) == {}
+
+
+def test_funding_is_a_mean_by_open_interest_of_those_that_say_it() -> None:
+    """One with three times the money counts three times; one that does not say is left out, and none at all gives None."""
+    book = InterestBook(keep_ms=600e3)
+    book.put("BTC", "BYBIT", Interest(0, T0, 1.0, 100.0, 0.0004))
+    book.put("BTC", "BYBIT", Interest(1, T0, 3.0, 300.0, 0.0))
+    book.put("BTC", "BYBIT", Interest(2, T0, 9.0, 900.0))
+    book.put("BTC", "OKEX", Interest(3, T0, 1.0, 100.0))
+    assert {exchange: one.funding for exchange, one in book.sums("BTC", T0).items()} == {"BYBIT": 0.0001, "OKEX": None}
+
+
+def test_the_rate_of_an_answer_goes_on() -> None:
+    """What the exchange said is told with the market's open interest."""
+    perp = exchanges.get("BYBIT").assume("BTCUSDT", "perp")
+    told, _ = run(polled(OpenInterest(perp, T0, 5.0, 500.0, -0.0001)))
+    assert told == [Interest(0, T0, 5.0, 500.0, -0.0001)]

@@ -6,6 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from exchanges.simulated.api import FUNDING_RATE
 from exchanges.simulated.bybit import OPEN_CONTRACTS
 from tests.real.servers import Influx
 from tests.real.test_feeds import running
@@ -40,6 +43,8 @@ async def test_open_interest_is_polled_and_stored(tmp_path: Path, influxd: Influ
     assert linear
     assert rows[-1]["open_interest"] >= OPEN_CONTRACTS * len(linear)
     assert rows[-1]["open_interest_usd"] > 0.0
+    assert [row["funding_rate"] for row in rows] == pytest.approx([FUNDING_RATE] * len(rows))
+    assert all(row.get("funding_rate") is None for row in total), "intervals of exchanges are of different length"
     assert usd > 0.0, "it is offered to the strategy, too"
     assert {row["exchange"] for row in total} == {"ALL"}
     assert total[0]["open_interest_usd"] == rows[0]["open_interest_usd"]

@@ -8,6 +8,7 @@ from statistics import median
 import pytest
 
 from sqfd.feed.transport import Closed
+from sqfd.model import market_of
 from tests.simulation.loop import START_MS, Deadlock, VirtualClock, run
 from tests.simulation.plan import simulate
 from tests.simulation.venue import CUTS, Cut
@@ -204,7 +205,9 @@ def test_a_day_of_refusal_breaks_no_limit_and_ends_in_trades() -> None:
         world = World(6, ["COINBASE"], base_hz=0.0, recover=False)
         venue = world.venues["COINBASE"]
         venue.refuse_status = 503
-        world.supervisor.add(world.instruments, world.seconds.add_markets([]) or range(len(world.instruments)))
+        world.supervisor.add(
+            world.instruments, world.seconds.add_markets([market_of(one) for one in world.instruments])
+        )
         feeds = asyncio.create_task(world.supervisor.run())
         await asyncio.sleep(24 * 3600)
         venue.refuse_status = None
