@@ -17,6 +17,7 @@ from sqfd.clock import Clock
 from sqfd.feed.backoff import RateLimit
 from sqfd.feed.coverage import State
 from sqfd.feed.dedup import Gapless
+from sqfd.feed.ended import Ended
 from sqfd.feed.holes import Hole
 from sqfd.feed.intake import Intake, MarketFeed
 from sqfd.feed.rest import Rest, RestFailed
@@ -35,6 +36,8 @@ TRADES = 300_000
 """Trades of one hole that are asked for at most."""
 AT_ONCE = 2000
 """Trades that are merged before other tasks may run."""
+TELL_S = 60.0
+"""Holes of one endpoint that end within this long are told in one line, or sooner where no other is being filled."""
 
 
 class Answer(NamedTuple):
@@ -60,10 +63,20 @@ class Recovery:
         self._limit = RateLimit(Rate(limit.count * SHARE, limit.seconds))
         self.counts: Counter[str] = Counter()
         """`recovered`, `partial`, `lost`: holes by how they ended; `trades`: put in; `questions`: pages asked for."""
+        self._ended: dict[str, Ended] = {}
+        """By endpoint."""
 
     async def run(self) -> None:
         """Until cancelled."""
+        try:
+            await self._fill_all()
+        finally:
+            for endpoint in list(self._ended):
+                self._tell(endpoint)
+
+    async def _fill_all(self) -> None:
         while True:
+            self._tell_ended()
             if (found := self._next()) is None:
                 await self._clock.sleep(LOOK_S)
                 continue
@@ -209,14 +222,24 @@ class Recovery:
     def _resolve(self, feed: MarketFeed, hole: Hole, state: State, missed: int | None = None, note: str = "") -> None:
         feed.resolve(hole, state, missed, note)
         self.counts[state] += 1
-        tell = self._log.info if state == "recovered" else self._log.warning
-        tell(
-            f"gap {state}",
-            market=feed.instrument.market,
-            gap_s=round(sum((i.until_ms or i.from_ms) - i.from_ms for i in hole.intervals) / 1e3, 1),
-            trades=hole.filled,
-            **({"reason": note} if note else {}),
-        )
+        endpoint = feed.instrument.endpoint
+        ended = self._ended.setdefault(endpoint, Ended(self._clock.now_ms()))
+        ended.add(feed.instrument.market, hole, state, note)
+
+    def _tell_ended(self) -> None:
+        """A line per endpoint when all its holes are at an end, or after TELL_S."""
+        if not self._ended:
+            return
+        now_ms = self._clock.now_ms()
+        at_work = {feed.instrument.endpoint for feed in self._feeds() if any(hole.closed for hole in feed.watch.holes)}
+        for endpoint, ended in list(self._ended.items()):
+            if endpoint not in at_work or now_ms - ended.since_ms >= TELL_S * 1e3:
+                self._tell(endpoint)
+
+    def _tell(self, endpoint: str) -> None:
+        ended = self._ended.pop(endpoint)
+        tell = self._log.info if set(ended.states) <= {"recovered"} else self._log.warning
+        tell("gap closed", endpoint=endpoint, **ended.told())
 
 
 def ordered(pages: Sequence[Sequence[Trade]]) -> list[Trade]:

@@ -249,3 +249,67 @@ def test_an_image_from_beyond_the_hole_counts_nothing_twice() -> None:
     stage = run(main())
     assert stage.story == [("recovered", 1, 0, "")]
     assert stage.intake.totals().aggregated == 6
+
+
+def test_an_image_waits_for_the_answer_that_failed_at_first() -> None:
+    """Of two trades of one millisecond the answer has the first and an image only the second: they keep their order.
+
+    A simulated feed (seed 80) had them change places: the image was put in at once, the answer's when asked again.
+    """
+
+    async def main() -> Stage:
+        answers: list[list[Trade]] = []
+
+        def later(call: Call[Trade]) -> Page[Trade]:
+            if not answers:
+                answers.append([stage.trade(100, 2), stage.trade(3000, 4, 150.0), stage.trade(3000, 5, 200.0)])
+                raise RestFailed("HTTP status 503", 503)
+            return Page(answers[0])
+
+        stage = begun(Stage("BYBIT", later))
+        stage.cut(200, 9000)
+        (hole,) = stage.feed.watch.holes
+        hole.show([stage.trade(3000, 5, 200.0)])
+        stage.live(9100, 6)
+        await stage.serve(60)
+        return stage
+
+    stage = run(main())
+    assert stage.story == [("recovered", 2, 0, "")]
+    bar = stage.builder.bar(0, T0 // 1000 + 3)
+    assert bar is not None
+    assert (bar.open, bar.close) == (150.0, 200.0)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_what_ends_together_is_told_in_one_line(count: int) -> None:
+    """After a cut of several markets: one line with their number and what became of them; of a single one its name."""
+
+    async def main() -> Stage:
+        stage = begun(Stage("BINANCE", lambda call: Page([])))
+        stage.cut(200, 9000)
+        stage.live(9100, 3)
+        endpoint = stage.exchange.endpoint(stage.instrument.endpoint)
+        for number, name in enumerate(["ETHUSDT", "XRPUSDT", "ADAUSDT", "SOLUSDT"][: count - 1], 1):
+            stage.builder.add_markets(1)
+            instrument = stage.exchange.assume(name, "spot")
+            feed = stage.intake.add(number, instrument, endpoint)
+            feed.regain(float(T0))
+            missing = 7 if number == 1 else 2
+            stage.intake.take(stage.source, [Trade(instrument, T0, 1.0, 1.0, True, 1)], float(T0))
+            feed.lose(float(T0 + 200), "lost")
+            feed.regain(float(T0 + 9000))
+            stage.intake.take(stage.source, [Trade(instrument, T0 + 9100, 1.0, 1.0, True, missing)], float(T0 + 9100))
+        await stage.serve(1500)
+        return stage
+
+    stage = run(main())
+    lines = [line for line in stage.log.entries if line["event"] == "gap closed"]
+    if count == 1:
+        (line,) = lines
+        assert (line["market"], line["recovered"], line["log_level"]) == ("BINANCE:btcusdt", 1, "info")
+        return
+    first, last = lines
+    assert (first["markets"], first["recovered"], first["log_level"]) == (4, 4, "info")
+    assert (last["market"], last["lost"], last["log_level"]) == ("BINANCE:ethusdt", 1, "warning")
+    assert last["reason"] == "BINANCE does not have 5 of the missing trades"
