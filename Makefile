@@ -43,7 +43,7 @@ test: dev servers  ## everything but soaks and fuzzing; the daemons of tests/rea
 MINUTES ?= 30
 soak: dev servers  ## rounds of faults for MINUTES: the daemon between real servers; a failing round is named
 	$(BIN)/python -m tests.real.installation --minutes $(MINUTES)
-	SQFD_SOAK=1 $(BIN)/python -m pytest -q tests/real/test_restart.py
+	SQFD_SOAK=1 $(BIN)/python -m pytest -q -rP tests/real/test_rollups.py
 
 SEEDS ?= 0:60
 HOURS ?= 1

@@ -42,13 +42,15 @@ class DaemonProcess:
         self.until(before + 1)
 
     def until(self, tick: int) -> int:
-        """Wait until the journal has `tick`; gives the newest that it has."""
+        """Wait until the journal has `tick`, as long as seconds are closed; gives the newest that it has."""
         assert self.process is not None
-        deadline = time.monotonic() + LIMIT_S
-        while (newest := self.last_tick()) < tick:
+        newest, deadline = self.last_tick(), time.monotonic() + LIMIT_S
+        while newest < tick:
             assert self.process.poll() is None, "the daemon ended"
             assert time.monotonic() < deadline, f"no second was closed for {LIMIT_S:.0f} s"
             time.sleep(0.02)
+            if (now := self.last_tick()) > newest:
+                newest, deadline = now, time.monotonic() + LIMIT_S
         return newest
 
     def last_tick(self) -> int:

@@ -1,11 +1,9 @@
-"""The whole daemon, killed with -9 and started again on one market: its signals go on as those of an undisturbed twin."""
+"""The whole daemon, killed with -9 and started again on one market: its signals are those of an engine in one piece."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,42 +113,3 @@ def test_signals_go_on_after_kill_9(market: tuple[Ready, Path], tmp_path: Path) 
     assert signals == expected
     assert len(pauses) == 3, "the day before, and twice a life that was cut off"
     assert sum(seconds_of(line) >= lives[1][0] for _, line in signals) >= 2, "too few signals after a restart to tell"
-
-
-@pytest.mark.skipif("SQFD_SOAK" not in os.environ, reason="takes a minute or two: `make soak`")
-def test_signals_are_those_of_an_undisturbed_daemon(tmp_path: Path) -> None:
-    """Two daemons on one market, one killed three times: the same entries and exits in the same order, save while it was down."""
-    states = tmp_path / "killed", tmp_path / "twin"
-    with SimulatedExchanges(EXCHANGES, SYMBOLS, seed=3, speed=5.0, journal=states[0]) as served:
-        shutil.copytree(states[0], states[1])
-        path = configured(tmp_path, served, "[strategy]\nmin_coverage = 0.5\n")
-        killed, twin = (DaemonProcess(path, state, served) for state in states)
-        began, rng = killed.last_tick() + 1, random.Random(7)
-        try:
-            twin.start()
-            for _ in range(3):
-                killed.start()
-                killed.until(killed.last_tick() + rng.randint(60, 240))
-                killed.kill()
-            killed.start()
-            killed.until(began + 1_500)
-            assert (killed.stop(), twin.stop()) == (0, 0)
-        finally:
-            killed.end()
-            twin.end()
-    stores = [JournalStore(state, read_only=True) for state in states]
-    pauses = stores[0].pauses(began)
-    lived, whole = (
-        [
-            (one["symbol"], one["action"])
-            for one in map(json.loads, (line for _, line in told(store)))
-            if not _within(one["second"], pauses)
-        ]
-        for store in stores
-    )
-    assert lived == whole
-    assert ("BTCUSDT", "CLOSE") in lived, "the positions did not end"
-
-
-def _within(second: int, pauses: list[tuple[int, int]]) -> bool:
-    return any(first <= second < last for first, last in pauses)
