@@ -17,10 +17,10 @@ NOW = START + 40 * 3_600 + 1_234
 
 def test_a_day_of_history() -> None:
     """28 h of three symbols end at `now` without a hole, and take a few seconds at most (1.5 s where it was written)."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     made = world([exchanges.get("BINANCE")], ["BTC", "ETH", "SOL"], 2, NOW)
     history = made.history(NOW)
-    assert time.perf_counter() - begin < 6.0
+    assert time.process_time() - begin < 6.0
     assert history.flow.dtype == FLOW
     assert history.bars.dtype == BAR
     for symbol in range(3):
