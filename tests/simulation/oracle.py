@@ -210,7 +210,8 @@ class Oracle:
         assert not twice or redis.counts["entries forgotten"], f"twice in the stream: {twice}"
         for channel, lines in redis.published.items():
             told = [msgspec.json.decode(line)["signal_id"] for line in lines]
-            assert len(told) == len(set(told)), f"twice on {channel}"
+            # What Redis forgot with its last second is announced again, where the journal lost the note of it as well.
+            assert len(told) == len(set(told)) or redis.counts["entries forgotten"], f"twice on {channel}"
             assert set(told) <= set(ids), f"on {channel} but not in the stream"
         for entry in redis.every:
             assert entry.signal_id in given, f"{entry.signal_id} is of no closed second"
