@@ -34,7 +34,10 @@ def run(path: Path | None, state: Path | None, record: Path | None) -> None:
     flags = {"journal.state": str(state)} if state else None
     loaded = load(path, flags=flags)
     # Only now what takes longer to import: a wrong key is told at once.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # until the loop takes over
+    # Signals wait for the loop: one that raised while the loop itself starts would leave it neither started nor closable.
+    held: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: held.append(number))
     from sqfd import log
     from sqfd.cli.running import run_until_stopped
     from sqfd.daemon import Daemon
@@ -47,4 +50,4 @@ def run(path: Path | None, state: Path | None, record: Path | None) -> None:
     folder = state_folder(config)
     logger.info("starting", state=str(folder), instance=config.instance)
     make, reload = (lambda: Daemon(config, folder, record=record)), (lambda: load(path, flags=flags).config)
-    sys.exit(run_until_stopped(make, reload=reload))
+    sys.exit(run_until_stopped(make, reload=reload, held=held))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import click
 import uvloop
@@ -18,23 +17,27 @@ from sqfd.config import Config
 from sqfd.daemon import Daemon
 from sqfd.ending import StopOverdue
 from sqfd.feed.catalog import UnknownMarket
-from sqfd.heap import share_one
+from sqfd.heap import settle, share_one
 from sqfd.journal import JournalBusy, JournalTooNew
 
 Beside = Callable[[Daemon], Awaitable[None]]
 
 
 def run_until_stopped(
-    make: Callable[[], Daemon], beside: Beside | None = None, reload: Callable[[], Config] | None = None
+    make: Callable[[], Daemon],
+    beside: Beside | None = None,
+    reload: Callable[[], Config] | None = None,
+    held: Sequence[int] = (),
 ) -> int:
     """Run the daemon that `make` gives until SIGTERM or SIGINT; give the exit code. SIGHUP reads the configuration again.
 
-    `beside` runs next to it and ends with it; where it ends first, the daemon is stopped.
+    `beside` runs next to it and ends with it; where it ends first, the daemon is stopped. `held` are the signals that came
+    before there was a loop to take them.
     """
     code = 0
     share_one()
     try:
-        uvloop.run(_run(make, beside, reload))
+        uvloop.run(_run(make, beside, reload, held))
     except* (UnknownMarket, JournalBusy, JournalTooNew, OSError, sqlite3.Error) as group:
         for error in _leaves(group):
             click.echo(f"sqfd: {one_line(error)}", err=True)
@@ -42,13 +45,17 @@ def run_until_stopped(
     return code
 
 
-async def _run(make: Callable[[], Daemon], beside: Beside | None, reload: Callable[[], Config] | None) -> None:
+async def _run(
+    make: Callable[[], Daemon], beside: Beside | None, reload: Callable[[], Config] | None, held: Sequence[int]
+) -> None:
     daemon = make()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
     if reload is not None:
         loop.add_signal_handler(signal.SIGHUP, daemon.reload, reload)
+    for early in held:
+        signal.raise_signal(early)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(_until_ended(daemon))
         if beside is not None:
@@ -56,17 +63,7 @@ async def _run(make: Callable[[], Daemon], beside: Beside | None, reload: Callab
             running.add_done_callback(lambda _: other.cancel())
         ready = group.create_task(daemon.ready.wait())
         running.add_done_callback(lambda _: ready.cancel())  # it may be stopped, or fail, before it is ready
-        ready.add_done_callback(lambda _: _settle())
-
-
-def _settle() -> None:
-    """What lives by now lives long: collections leave it out.
-
-    One follows at once, because CPython runs a full one only when a quarter of what the last one found has been added: after
-    a start that means 4 MB of garbage that is never collected.
-    """
-    gc.freeze()
-    gc.collect()
+        ready.add_done_callback(lambda _: settle())
 
 
 async def _until_ended(daemon: Daemon) -> None:

@@ -33,6 +33,20 @@ Collector.keep_listings = deaf
 sqfd.daemon.SAY_S, sqfd.daemon.GIVE_UP_S = 0.5, 2.0
 cli(sys.argv[1:])
 """
+HASTY = """
+import os, signal, socket, sys
+from sqfd.cli import cli
+
+pair = socket.socketpair
+
+def stopped_here(*given):
+    socket.socketpair = pair
+    os.kill(os.getpid(), signal.SIGTERM)
+    return pair(*given)
+
+socket.socketpair = stopped_here  # the loop makes a pair of them while it starts
+cli(sys.argv[1:])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +92,14 @@ def test_a_stop_at_any_point_of_the_start(served: Ready, tmp_path: Path, words: 
     run.until(words)
     code, said = run.stopped()
     assert code == 0, said
+
+
+def test_a_stop_while_the_loop_itself_starts(served: Ready, tmp_path: Path) -> None:
+    """It waits until the loop can take it, and ends the daemon with exit code 0."""
+    run = Run(configured(tmp_path, served, ["BTC"], "[log]\nlevel = 'info'"), tmp_path / "state", "-c", HASTY)
+    said, _ = run.process.communicate(timeout=LIMIT_S)
+    assert run.process.returncode == 0, said
+    assert "event=stopped" in said
 
 
 def test_readers_and_a_silent_influxdb_do_not_hold_up_the_end(served: Ready, tmp_path: Path) -> None:
