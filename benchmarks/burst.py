@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import subprocess
 import sys
@@ -24,9 +23,8 @@ import msgspec
 import orjson
 import uvloop
 
-import exchanges
 from benchmarks.harness import quantiles_ms, report
-from benchmarks.load import SYMBOLS, Plan
+from benchmarks.load import Plan, started
 
 BURST = 100.0
 QUIET_S = 3.0
@@ -42,30 +40,14 @@ def plan(rate_hz: float, seconds: float) -> Plan:
 
 async def measure(addresses: dict[str, str], given: Plan, folder: Path) -> dict[str, Any]:
     """The daemon under that load, to its end; what became of every trade and second."""
-    from sqfd import log
-    from sqfd.config import Config, SymbolsSettings
-    from sqfd.daemon import Daemon
-    from sqfd.feed.settings import FeedSettings
-    from sqfd.http.settings import HttpSettings
-
-    log.configure("error", "logfmt")
-    markets = tuple(exchanges.get(given.exchange).assume(symbol).market for symbol in SYMBOLS)
-    config = Config(
-        symbols=SymbolsSettings(symbols=("BTC", "ETH", "SOL", "BNB"), markets=markets),
-        feed=FeedSettings(addresses={given.exchange: addresses}, liquidations=False),
-        http=HttpSettings(enabled=False),
-    )
-    running = Daemon(config, folder)
-    task = asyncio.get_running_loop().create_task(running.run())
-    await running.ready.wait()
-    gc.freeze()  # as `sqfd run` does
+    running, task = await started(addresses, given, folder)
     late_s, ticks, memory, begun = [], running.ticks, _rss_mb(), time.process_time()
     until_s = time.monotonic() + given.burst_s + 2 * QUIET_S + END_S
     while time.monotonic() < until_s:
         await asyncio.sleep(0.005)
         if running.ticks > ticks:
             ticks = running.ticks
-            late_s.append(max(0.0, running.status().lag_s - config.feed.grace_s))
+            late_s.append(max(0.0, running.status().lag_s - running.config.feed.grace_s))
     counts, grown = running.counts(), _rss_mb() - memory
     result = {
         "trades": given.trades,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import ssl
 import subprocess
@@ -32,7 +31,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 import exchanges
 from benchmarks.harness import report
-from benchmarks.load import SYMBOLS, Plan, certificate, serve
+from benchmarks.load import SYMBOLS, Plan, certificate, serve, started
 
 PACED_S = 3.0
 CASES = {
@@ -168,23 +167,7 @@ def _result(trades: int, begun: tuple[float, float], delays_ms: list[float]) -> 
 
 async def daemon(addresses: dict[str, str], plan: Plan, folder: Path) -> dict[str, float]:
     """What the daemon needs, to the journal."""
-    from sqfd import log
-    from sqfd.config import Config, SymbolsSettings
-    from sqfd.daemon import Daemon
-    from sqfd.feed.settings import FeedSettings
-    from sqfd.http.settings import HttpSettings
-
-    log.configure("error", "logfmt")
-    markets = tuple(exchanges.get(plan.exchange).assume(symbol).market for symbol in SYMBOLS)
-    config = Config(
-        symbols=SymbolsSettings(symbols=("BTC", "ETH", "SOL", "BNB"), markets=markets),
-        feed=FeedSettings(addresses={plan.exchange: addresses}, liquidations=False),
-        http=HttpSettings(enabled=False),
-    )
-    running = Daemon(config, folder)
-    task = asyncio.get_running_loop().create_task(running.run())
-    await running.ready.wait()
-    gc.freeze()  # as `sqfd run` does
+    running, task = await started(addresses, plan, folder)
     feeds = running._collector.intake.markets.values()
     while not any(feed.aggregated for feed in feeds):  # noqa: ASYNC110  # nothing tells of the first trade
         await asyncio.sleep(0.001)

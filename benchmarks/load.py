@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -22,6 +23,9 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 import exchanges
 from exchanges import simulated
 from exchanges.api import Frame, Trade
+
+if TYPE_CHECKING:
+    from sqfd.daemon import Daemon
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
 TRADES_HZ = 20_000
@@ -54,6 +58,30 @@ class Plan(msgspec.Struct, frozen=True):
         """Trades that have left by then, where they are paced."""
         in_burst_s = min(max(0.0, after_s - self.quiet_s), self.burst_s)
         return self.rate_hz * (after_s + (self.burst - 1.0) * in_burst_s)
+
+
+async def started(addresses: dict[str, str], plan: Plan, folder: Path) -> tuple[Daemon, asyncio.Task[None]]:
+    """The daemon on that load, ready, as `sqfd run` has it then but without HTTP; the task ends after its `stop`."""
+    from sqfd import log
+    from sqfd.config import Config, SymbolsSettings
+    from sqfd.daemon import Daemon
+    from sqfd.feed.settings import FeedSettings
+    from sqfd.heap import settle, share_one
+    from sqfd.http.settings import HttpSettings
+
+    share_one()
+    log.configure("error", "logfmt")
+    markets = tuple(exchanges.get(plan.exchange).assume(symbol).market for symbol in SYMBOLS)
+    config = Config(
+        symbols=SymbolsSettings(symbols=("BTC", "ETH", "SOL", "BNB"), markets=markets),
+        feed=FeedSettings(addresses={plan.exchange: addresses}, liquidations=False),
+        http=HttpSettings(enabled=False),
+    )
+    running = Daemon(config, folder)
+    task = asyncio.get_running_loop().create_task(running.run())
+    await running.ready.wait()
+    settle()
+    return running, task
 
 
 def framed(frame: Frame) -> bytes:

@@ -1,20 +1,26 @@
-"""structlog without rich, which it loads where it is installed, for tracebacks in colours that nothing here prints: 3 MB."""
+"""Libraries without the libraries that they load where those are installed, for something that nothing here uses."""
 
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-if TYPE_CHECKING:
-    import structlog
-elif "structlog" in sys.modules or "rich" in sys.modules:
-    structlog = import_module("structlog")
-else:
-    sys.modules["rich"] = None  # what the import system takes for "not installed"
+
+@contextmanager
+def without(name: str) -> Iterator[None]:
+    """While it lasts, importing `name` fails as if it were not installed; one that is imported already stays."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # what the import system takes for "not installed"
     try:
-        structlog = import_module("structlog")
+        yield
     finally:
-        del sys.modules["rich"]
+        del sys.modules[name]
 
-__all__ = ["structlog"]
+
+with without("rich"):  # for tracebacks in colours: 3 MB
+    import structlog
+
+__all__ = ["structlog", "without"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
-import sys
 import warnings
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -16,15 +15,11 @@ import msgspec
 
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.verdict import Failure
+from sqfd.lean import without
 
-with warnings.catch_warnings():
+with warnings.catch_warnings(), without("pandas"):  # for a mode that is not used here: tens of megabytes
     warnings.filterwarnings("ignore", "Pandas/Numpy is not available", UserWarning)
-    # Where pandas is installed aioinflux imports it, for a mode that is not used here: tens of megabytes for nothing.
-    hidden = sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # None: "not to be imported", by the import system
     from aioinflux import InfluxDBClient
-
-    if hidden is None:
-        del sys.modules["pandas"]
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
