@@ -124,7 +124,8 @@ def test_later_prices_change_nothing_earlier(trips: list[Any], seed: int, cut: i
 
 def flat(price: float = 100.0, volume: float = 1e12) -> Prices:
     level = np.full((2, TICKS), price)
-    return Prices(T0, level, level, level, np.full((2, TICKS), volume), np.ones((2, TICKS), bool))
+    log = np.rint(np.log(level) * 1e9).astype(np.int64)
+    return Prices(T0, level, log, log, np.full((2, TICKS), volume), np.ones((2, TICKS), bool))
 
 
 def test_fees_slippage_and_funding_are_as_specified() -> None:
