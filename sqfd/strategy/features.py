@@ -186,7 +186,7 @@ class Features:
         left = right - window
         least = self.ring.first_tick - self.ring.base
         if int(left[0]) >= least:  # ticks ascend, and so does what they look back to
-            return flows.take(right, axis=1) - flows.take(left, axis=1)
+            return np.stack([flow.take(right) - flow.take(left) for flow in flows])
         return np.where(left >= least, flows[:, right] - flows[:, np.maximum(left, 0)], 0)
 
     def minute_at(self, ticks: Ints) -> Ints:
