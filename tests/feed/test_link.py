@@ -40,7 +40,7 @@ def test_a_socket_of_liquidations_takes_over_on_its_acknowledgement() -> None:
         assert frame is not None
         assert not link.carrying
         for answer in peer.receive(frame, 0):
-            link.on_frame(raw(answer), False)
+            link.on_frames([raw(answer)], False)
     assert link.carrying
 
 
@@ -52,7 +52,8 @@ def test_a_socket_of_liquidations_alone_lives_by_its_heartbeats() -> None:
     (ping,) = simulate(link._exchange).connection(session.endpoint.name).heartbeat(0)
     for _ in range(int(7200 / PING_S)):
         clock.set(clock.now_ms() + PING_S * 1e3)
-        link.on_frame(raw(ping), False)
+        link.on_frames([raw(ping)], False)
+        link.on_end()
         assert link._silence(clock.now_ms()) is None
     clock.set(clock.now_ms() + settings.silence_max_s * 1e3 + 1)
     assert link._silence(clock.now_ms()) == f"no frame for {settings.silence_max_s:.1f} s"
