@@ -123,7 +123,7 @@ def test_flow_is_the_same_from_rows_and_from_blobs(tmp_path, sealed):
     assert list(read.ticks) == [hour + 10, hour + 10, hour + 11, hour + 11, hour + 12, hour + 3500, hour + 3500]
     assert list(read.rows["second"]) == [t - d for t, d in zip(read.ticks, (5, 1, 5, 1, 1, 5, 1), strict=True)]
     assert read.rows.dtype == FLOW
-    assert read.rows["coverage_ppm"][-1] == (ticks[-1] % 97) * 1000 + len(FLOW_VALUES) - 1
+    assert read.rows[FLOW_VALUES[-1]][-1] == (ticks[-1] % 97) * 1000 + len(FLOW_VALUES) - 1
     assert list(store.flow("BTC", hour + 11, hour + 13).ticks) == [hour + 11, hour + 11, hour + 12]
     store.append(Batch(hour + 7201, *nothing()))
     assert as_tuples(store.flow("BTC", hour, hour + 7200).rows) == as_tuples(read.rows)
@@ -252,6 +252,31 @@ def test_migration_goes_forward_and_refuses_to_go_back(tmp_path):
     with pytest.raises(JournalTooNew):
         migrate(db)
     db.close()
+
+
+def test_flow_from_before_funding_is_read_and_goes_on(tmp_path):
+    """A journal of the version before keeps rows and packed hours as they were, with no funding; new rows have theirs."""
+    hour = T0 - T0 % 3600
+    (tmp_path / "journal").mkdir()
+    db = sqlite3.connect(tmp_path / "journal" / FILE_NAME, isolation_level=None)
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    migrate(db, MIGRATIONS[:3])
+    before = FLOW_VALUES[:-1]
+    db.execute("INSERT INTO symbol VALUES (0, 'BTC')")
+    packed = np.array([[hour - 10, hour - 11, *range(1, len(before) + 1)]], "<i8").T
+    names = ",".join(("tick", "second", *before))
+    db.execute("INSERT INTO flow_block VALUES (0, ?, 1, ?, ?)", (hour - 3600, names, packed.tobytes()))
+    row = (0, hour + 1, hour, *range(1, len(before) + 1))
+    db.execute(f"INSERT INTO flow VALUES ({', '.join('?' * len(row))})", row)
+    db.close()
+    store = opened(tmp_path / "journal")
+    store.append(Batch(hour + 2, bars(), flow((0, hour + 1), value=7)))
+    read = store.flow("BTC", hour - 3600, hour + 3600)
+    assert list(read.ticks) == [hour - 10, hour + 1, hour + 2]
+    assert [[int(one[name]) for name in before] for one in read.rows[:2]] == [list(range(1, len(before) + 1))] * 2
+    assert read.rows["funding_ppb"][:2].tolist() == [0, 0]
+    assert read.rows["funding_ppb"][2] != 0
+    store.close()
 
 
 @pytest.mark.parametrize("damage", ["garbage", "cut"])
