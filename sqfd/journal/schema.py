@@ -107,16 +107,17 @@ def migrate(db: sqlite3.Connection, migrations: tuple[Migration, ...] = MIGRATIO
 def connect(path: Path, *, bulk: bool = False) -> sqlite3.Connection:
     """Open for writing.
 
-    `synchronous = FULL`: one transaction a second makes an fsync a second, which costs well under a millisecond of a disk's
-    time, and the journal is where bars live until InfluxDB has them: they must survive a power cut too. `bulk` (replay,
-    import: thousands of ticks a second that can be repeated) takes NORMAL: safe against a killed process, not a power cut.
+    `synchronous = NORMAL`: a commit does not wait for the disk. It outlives the process at once, and a power cut once the log
+    is synced, which `JournalStore.keep_house` does after each tick, when nobody waits any more. `bulk` (replay, import:
+    thousands of ticks a second that can be repeated) leaves that to the checkpoints. Neither can damage the file.
     """
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table: lets a file shrink to a lower limit
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA wal_autocheckpoint = 500")
-        db.execute(f"PRAGMA synchronous = {'NORMAL' if bulk else 'FULL'}")
+        # While the daemon runs, the journal's housekeeping does it: inside a commit it would hold up the signals of its tick.
+        db.execute(f"PRAGMA wal_autocheckpoint = {500 if bulk else 4000}")
+        db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA journal_size_limit = 4194304")
         db.execute("PRAGMA temp_store = MEMORY")
         db.execute("PRAGMA cache_size = -1024")  # KiB; appends touch the ends of trees, and history is read once

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -310,3 +312,32 @@ def test_reading_beside_a_writer(tmp_path):
         reader.move("x", 1)
     reader.close()
     writer.close()
+
+
+def test_each_tick_of_a_daemon_is_synced_after_its_commit(tmp_path, monkeypatch):
+    """A power cut after `append` loses nothing: the log is synced each time. A disk that cannot is counted, its rows stay."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    store = JournalStore(tmp_path)
+    store.register(MARKETS, SYMBOLS)
+    for n in range(1, 51):
+        store.append(Batch(T0 + n, bars((0, T0 + n - 1)), flow()))
+        assert len(synced) == n
+    monkeypatch.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+    store.append(Batch(T0 + 51, bars((0, T0 + 50)), flow()))
+    assert store.counters["sync_failed"] == 1
+    assert len(store.bars(None, T0, T0 + 99)) == 51
+    store.close()
+
+
+def test_the_log_is_moved_into_the_file_between_ticks(tmp_path):
+    """However long the daemon runs, the log stays some ticks long, so that no commit has to move it."""
+    store = JournalStore(tmp_path)
+    store.register(MARKETS, SYMBOLS)
+    largest = []
+    for n in range(1, 201):
+        store.append(Batch(T0 + n, bars(*((market, T0 + n - 1) for market in range(3))), flow((0, T0 + n - 1))))
+        largest.append((tmp_path / f"{FILE_NAME}-wal").stat().st_size)
+    assert max(largest) < 40 * 10 * 4096
+    assert (tmp_path / FILE_NAME).stat().st_size > 8 * 4096
+    store.close()
