@@ -36,6 +36,7 @@ TRADES = 300_000
 """Trades of one hole that are asked for at most."""
 AT_ONCE = 2000
 """Trades that are merged before other tasks may run."""
+_time = attrgetter("ts_ms")
 TELL_S = 60.0
 """Holes of one endpoint that end within this long are told in one line, or sooner where no other is being filled."""
 
@@ -155,7 +156,8 @@ class Recovery:
         answer = await self._answer(feed, hole, call)
         failed = bool(answer.note) and hole.tries < TRIES and self._worth_another(answer, None)
         if not failed:  # else all is asked for again: put in by parts, trades of one millisecond would lose their order
-            await self._merge(feed, hole, ordered([answer.trades, hole.image]))
+            # Sorting keeps what shares a millisecond as the answer has it; what of the image it has too is no news there.
+            await self._merge(feed, hole, sorted([*answer.trades, *hole.image], key=_time))
         missing = self._missing(feed, hole)
         if hole.extent != extent:  # lost again meanwhile, before it traded: the hole is larger now
             hole.ready_ms = None
@@ -243,8 +245,17 @@ class Recovery:
 
 
 def ordered(pages: Sequence[Sequence[Trade]]) -> list[Trade]:
-    """Pages, each oldest first, as one list, oldest first; within a millisecond in the exchange's own order."""
+    """Pages, each oldest first, as one list, oldest first; within a millisecond in the exchange's own order.
+
+    Where a page ends within a millisecond, the next one may begin and end with the same times: then ids tell which is older.
+    """
     full = [page for page in pages if page]
-    if len(full) > 1 and full[0][0].ts_ms > full[-1][0].ts_ms:
+    if len(full) > 1 and _extent(full[0]) > _extent(full[-1]):
         full.reverse()
-    return sorted((trade for page in full for trade in page), key=attrgetter("ts_ms"))
+    return sorted((trade for page in full for trade in page), key=_time)
+
+
+def _extent(page: Sequence[Trade]) -> tuple[int, int, int]:
+    """Orders pages that follow each other; 0 stands for ids that do not count."""
+    first = page[0]
+    return first.ts_ms, page[-1].ts_ms, first.id if type(first.id) is int else 0

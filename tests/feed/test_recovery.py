@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -225,11 +226,24 @@ def test_pages_keep_to_a_share_of_the_limit() -> None:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_pages_become_one_list(backwards: bool) -> None:
-    """Pages of either direction give trades oldest first, in the exchange's own order within a millisecond."""
-    stage = Stage("BYBIT", lambda call: Page([]))
-    trades = [stage.trade(at, n) for n, at in enumerate([1, 1, 2, 2, 2, 3, 4, 4])]
-    pages = [trades[:2], trades[2:5], trades[5:]]
+@pytest.mark.parametrize(
+    ("exchange_id", "times", "cuts"),
+    [
+        ("BYBIT", [1, 1, 2, 2, 2, 3, 4, 4], [2, 5]),
+        ("BYBIT", [1, 1, 1, 2, 4], [2]),
+        ("BYBIT", [1, 1, 1, 1, 1, 2], [2, 4]),
+        ("BYBIT", [1, 2, 2, 2], [2]),
+        ("BINANCE", [1, 1, 1, 1], [2]),
+    ],
+)
+def test_pages_become_one_list(backwards: bool, exchange_id: str, times: list[int], cuts: list[int]) -> None:
+    """Pages of either direction give trades oldest first, in the exchange's own order within a millisecond, wherever they end.
+
+    A cut over sockets had a page end between trades of the hole's first millisecond: its second closed at a wrong price.
+    """
+    stage = Stage(exchange_id, lambda call: Page([]))
+    trades = [stage.trade(at, n) for n, at in enumerate(times)]
+    pages = [trades[first:last] for first, last in pairwise([0, *cuts, len(trades)])]
     assert ordered(pages[::-1] if backwards else pages) == trades
 
 

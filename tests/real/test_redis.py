@@ -21,7 +21,7 @@ from tests.journal.rows import bars, flow, signal
 from tests.real.servers import RedisServer, binary
 
 
-async def until(condition, limit_s=15.0):
+async def until(condition, limit_s=60.0):
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "not within time"
