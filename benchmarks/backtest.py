@@ -22,6 +22,7 @@ import numpy as np
 from sqfd.backtest.run import Backtest, planned
 from sqfd.backtest.settings import BacktestSettings
 from sqfd.config import Config
+from sqfd.heap import keep_freed
 from sqfd.journal import Batch, JournalStore
 from sqfd.model import BAR, Flow
 from sqfd.sim.market import Market
@@ -68,7 +69,8 @@ def make_late_journal(folder: Path, days: float) -> None:
 
 
 def run(folder: Path, symbols: tuple[str, ...], block_s: int) -> dict[str, Any]:
-    """One backtest in this process."""
+    """One backtest in this process, as `sqfd backtest` runs it."""
+    keep_freed()
     store, config = JournalStore(folder, read_only=True), Config(backtest=BacktestSettings(block_s=block_s))
     wanted = planned(store, config, symbols, None, None)
     before, began, cpu = peak_mb(), time.perf_counter(), time.process_time()

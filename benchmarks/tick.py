@@ -39,6 +39,8 @@ ACTIVE = 45
 """Markets that trade in a second."""
 TICKS = 300
 FLOOR = 300
+PAUSE_S = 0.02
+"""Between two ticks, so that marks and housekeeping are done, as they are after a second."""
 SUBSCRIBER = """
 import redis, sys, time
 listener = redis.Redis(port=int(sys.argv[1])).pubsub(ignore_subscribe_messages=True)
@@ -124,6 +126,8 @@ async def measure(folder: Path, port: int) -> tuple[list[float], list[float], li
         to_sinks.append((time.monotonic_ns() - begun) / 1e9)
         cpu += time.process_time() - cpu_before
         to_subscriber.append((await receiver.next() - begun) / 1e9)
+        await journal.flush()  # a second later it is done
+        await asyncio.sleep(PAUSE_S)
     floor = await _floor(port, receiver)
     receiver.end()
     running.cancel()
@@ -146,6 +150,7 @@ async def _floor(port: int, receiver: Receiver) -> list[float]:
         begun = time.monotonic_ns()
         await client.publish("signals", line)
         taken.append((await receiver.next() - begun) / 1e9)
+        await asyncio.sleep(PAUSE_S)
     await client.aclose()
     return taken
 

@@ -473,7 +473,19 @@ class OpenInterest(msgspec.Struct, frozen=True):
     usd: float | None = None
     """In US dollars; None where the exchange says only coins. One of the two is always given."""
     funding: float | None = None
-    """Rate of one funding interval of its exchange as a fraction, positive where longs pay; None where it does not say."""
+    """Rate of one funding interval as a fraction, positive where longs pay; None where this answer does not say."""
+    funding_s: float | None = None
+    """That interval, where the answer says it; else it is the exchange's usual one."""
+
+
+class Funding(msgspec.Struct, frozen=True):
+    """What the longs of one perpetual pay its shorts, where a request of its own asks for it."""
+
+    instrument: Instrument
+    rate: float
+    """Of one interval as a fraction, positive where longs pay."""
+    interval_s: float | None = None
+    """None: the exchange's usual one, `Exchange.funding_s`."""
 
 
 # --- what is allowed ----------------------------------------------------------------------------------------------------
@@ -547,7 +559,9 @@ class Exchange(ABC):
     has_liquidations: ClassVar[bool] = False
     has_open_interest: ClassVar[bool] = False
     has_funding: ClassVar[bool] = False
-    """Whether the answers about open interest also say the funding rate (of perpetuals, if not of every one)."""
+    """Whether it publishes the funding rate of its perpetuals, with open interest or by `funding`."""
+    funding_s: ClassVar[float] = 28_800.0
+    """How long its usual funding interval is."""
     notes: ClassVar[tuple[str, ...]] = ()
     """What a trader should know of its data, and how disputed readings were decided: one short sentence each."""
 
@@ -608,6 +622,10 @@ class Exchange(ABC):
 
     def open_interest(self, instruments: Iterable[Instrument]) -> Sequence[Call[OpenInterest]]:
         """The calls that ask for open interest of these markets; few, where one answer covers many."""
+        return ()
+
+    def funding(self, instruments: Iterable[Instrument]) -> Sequence[Call[Funding]]:
+        """The calls that ask for the funding rate of these markets, where the answers about open interest do not say it."""
         return ()
 
 

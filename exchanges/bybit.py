@@ -43,7 +43,7 @@ from exchanges.api import (
     rows,
     split_pair,
 )
-from exchanges.numbers import lax, rate
+from exchanges.numbers import hours_s, lax, rate
 
 Side = Literal["Buy", "Sell"]
 
@@ -185,6 +185,7 @@ class Ticker(msgspec.Struct):
     openInterest: float = 0.0
     openInterestValue: float = 0.0
     fundingRate: float | str | None = None
+    fundingIntervalHour: float | str | None = None
 
 
 class Result(msgspec.Struct):
@@ -348,7 +349,11 @@ class Bybit(Exchange):
                     base, usd = row.openInterest, row.openInterestValue
                     if instrument.inverse:
                         base, usd = usd, base
-                    items.append(OpenInterest(instrument, time_ms, base, usd, rate(row.fundingRate)))
+                    items.append(
+                        OpenInterest(
+                            instrument, time_ms, base, usd, rate(row.fundingRate), hours_s(row.fundingIntervalHour)
+                        )
+                    )
             return Page(items)
 
         return Call(self._request("tickers", f"category={category}"), read)

@@ -16,7 +16,7 @@ from sqfd.clock import Clock
 from sqfd.config import Config
 from sqfd.feed.catalog import Catalog, choose
 from sqfd.feed.intake import Intake
-from sqfd.feed.interest import Interest, InterestBook, InterestSum
+from sqfd.feed.interest import Funded, Interest, InterestBook, InterestSum, total
 from sqfd.feed.limits import FILE_NAME as LIMITS_FILE
 from sqfd.feed.record import Recorder
 from sqfd.feed.settings import Wanted
@@ -27,7 +27,7 @@ from sqfd.story import gap_records
 from sqfd.wiring import Outside, exchanges_of, symbols_of
 
 INTEREST_ROUNDS = 10
-"""Open interest that was not confirmed for so many intervals is no longer counted."""
+"""Open interest or funding that was not confirmed for so many intervals is no longer counted."""
 TellInterest = Callable[[str, Mapping[str, InterestSum], int], None]
 """(symbol, exchange → (base coins, dollars), second)."""
 Register = Callable[[Sequence[Market]], Awaitable[None]]
@@ -84,8 +84,11 @@ class Collector:
             outside.connector,
             limits=state / LIMITS_FILE,
             on_interest=self._take_interest,
+            on_funding=self._take_funding,
         )
-        self._interest = InterestBook(INTEREST_ROUNDS * 1e3 * config.feed.open_interest_s)
+        self._interest = InterestBook(
+            *(INTEREST_ROUNDS * 1e3 * every for every in (config.feed.open_interest_s, config.feed.funding_s))
+        )
         self._tell_interest = tell
         self._catalog = Catalog(self.exchanges, self._rests, state / "listings", config.feed, clock, log.get("catalog"))
         self._adding = asyncio.Lock()
@@ -167,8 +170,15 @@ class Collector:
         for symbol in dict.fromkeys(markets[one.market].base for one in found):
             sums = self._interest.sums(symbol, now_ms)
             if sums and symbol in self.symbols:
-                self.seconds.flow.set_open_interest(symbol, sum(one.usd for one in sums.values()))
+                whole = total(sums)
+                self.seconds.flow.set_open_interest(symbol, whole.usd)
+                self.seconds.flow.set_funding(symbol, whole.funding_8h)
             self._tell_interest(symbol, sums, int(now_ms // 1000))
+
+    def _take_funding(self, found: Sequence[Funded]) -> None:
+        """Funding that was asked for by itself: told on with the open interest that weighs it."""
+        for one in found:
+            self._interest.put_funding(one)
 
     # --- once a second
 

@@ -49,6 +49,8 @@ from sqfd.wiring import Outside, engine_for, engine_note, strategy_of
 MINUTE_S = 60
 REGISTER_S = 1.0
 """The names of new markets are offered to a journal that refuses them this often."""
+TIDY_S = 0.3
+"""Memory is tidied so long after a minute's tick: its signals have left by then, and the next tick is not yet due."""
 LOOK_S = 0.02
 """Seconds are closed at most this much later than they are over."""
 
@@ -280,7 +282,7 @@ class Daemon:
         self._notifier.alive(self._told)
         if closed.tick % MINUTE_S == 0:
             self._log.info("minute", second=closed.tick - 1, **self._minute())
-            give_back()
+            asyncio.get_running_loop().call_later(TIDY_S, give_back)
         for signal in signals:
             self._say_signal(signal)
 

@@ -21,6 +21,7 @@ from sqfd.backtest.statistics import HOUR_S, period_returns
 from sqfd.backtest.trials import Moments, Trial, deflated_sharpe, key_of, moments
 from sqfd.config import Config
 from sqfd.engine import reach_of
+from sqfd.heap import keep_freed
 from sqfd.journal import JournalStore
 from sqfd.wiring import strategy_of
 
@@ -88,6 +89,7 @@ def units(
 
 def work(unit: Unit) -> list[Row]:
     """Run one unit: in a process of its own, possibly on another machine."""
+    keep_freed()
     store = JournalStore(Path(unit.state), read_only=True)
     rows: list[Row] = []
     try:

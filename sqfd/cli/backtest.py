@@ -74,7 +74,9 @@ def backtest(
     from sqfd.backtest.charts import Charts
     from sqfd.backtest.output import summary, write_json
     from sqfd.backtest.run import Backtest, planned
+    from sqfd.heap import keep_freed
 
+    keep_freed()
     config = configured(path, assignments).config
     wanted = split(symbols)
     opened = journal(state, config) if source == "journal" else _from_influx(config, wanted, from_s, to_s)

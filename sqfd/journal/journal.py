@@ -50,6 +50,9 @@ class Journal(StoreCalls):
         self._queued_rows = 0
         self._guard = threading.Lock()
         self._writing: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[asyncio.Future[None]] = []
+        """Who waits for a tick to be kept."""
         self._retry: asyncio.TimerHandle | None = None
         self._registered: tuple[Sequence[Market], Sequence[str]] = ((), ())
         self._names: list[str] = []
@@ -151,6 +154,22 @@ class Journal(StoreCalls):
         if self._retry is None:
             self._start_writing()
 
+    async def kept(self, tick: int) -> None:
+        """Wait until `tick`, appended before, is in the file, or the disk refused it. Does not wait for what comes after it."""
+        while self.written < tick and self._writing is not None:
+            waiter = self._loop.create_future()
+            self._waiting.append(waiter)  # first this, then the look: the journal's thread does it the other way round
+            try:
+                if self.written < tick:
+                    await waiter
+            finally:
+                self._waiting.remove(waiter)
+
+    def _tell_kept(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
     async def flush(self) -> None:
         """Wait until what was appended so far is written, or the disk refused it."""
         while self._writing is not None:
@@ -163,6 +182,7 @@ class Journal(StoreCalls):
 
     def _wrote(self, done: asyncio.Future[None]) -> None:
         self._writing = None
+        self._tell_kept()
         if done.cancelled() or self._closed:
             return
         error = done.exception()
@@ -182,7 +202,11 @@ class Journal(StoreCalls):
         while batches := self._first_batches():
             started = time.perf_counter()
             try:
-                self._store.append_all(batches)
+                self._store.write_all(batches)
+                self.written = max(self.written, batches[-1].tick)
+                if self._waiting:
+                    self._loop.call_soon_threadsafe(self._tell_kept)
+                self._store.keep_house(batches[-1].tick, len(batches))
             except sqlite3.Error as error:
                 if not self._refused(error):
                     return
@@ -192,7 +216,6 @@ class Journal(StoreCalls):
                 raise
             self.largest_append_s = max(self.largest_append_s, time.perf_counter() - started)
             self._forget(batches)
-            self.written = max(self.written, batches[-1].tick)
             self._healed()
 
     def _first_batches(self) -> list[Batch]:

@@ -12,11 +12,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sqfd.journal import gaps
-from sqfd.model import BAR_FIELDS, FLOW_VALUES
+from sqfd.model import BAR_FIELDS
 
 FILE_NAME = "journal.sqlite"
 
 Migration = Callable[[sqlite3.Connection], None]
+
+_FLOW_V1 = [
+    "price",
+    "high",
+    "low",
+    "spot_delta",
+    "perp_delta",
+    "spot_volume",
+    "perp_volume",
+    "liq_buy",
+    "liq_sell",
+    "open_interest",
+    "coverage_ppm",
+]
 
 _V1 = f"""
 CREATE TABLE market (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, exchange TEXT NOT NULL, pair TEXT NOT NULL,
@@ -26,7 +40,7 @@ CREATE TABLE bar (tick INTEGER NOT NULL, market INTEGER NOT NULL, second INTEGER
     {", ".join(f'"{name}"' for name in BAR_FIELDS)}, PRIMARY KEY (tick, market, second)) WITHOUT ROWID;
 CREATE INDEX bar_revision ON bar (second) WHERE tick <> second + 1;
 CREATE TABLE flow (symbol INTEGER NOT NULL, tick INTEGER NOT NULL, second INTEGER NOT NULL,
-    {", ".join(f"{name} INTEGER NOT NULL" for name in FLOW_VALUES)}, PRIMARY KEY (symbol, tick, second)) WITHOUT ROWID;
+    {", ".join(f"{name} INTEGER NOT NULL" for name in _FLOW_V1)}, PRIMARY KEY (symbol, tick, second)) WITHOUT ROWID;
 CREATE TABLE flow_block (symbol INTEGER NOT NULL, hour INTEGER NOT NULL, rows INTEGER NOT NULL, columns TEXT NOT NULL,
     data BLOB NOT NULL, PRIMARY KEY (symbol, hour));
 CREATE TABLE signal (signal_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, tick INTEGER NOT NULL, second INTEGER NOT NULL,
@@ -60,7 +74,12 @@ def _third(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first, gaps.create, _third)
+def _fourth(db: sqlite3.Connection) -> None:
+    """Funding beside open interest; packed hours of earlier versions name their columns and lack this one."""
+    db.execute("ALTER TABLE flow ADD COLUMN funding_ppb INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, gaps.create, _third, _fourth)
 """Migration *n* takes a file of version *n* to *n + 1*. Never change one that was released: add another."""
 VERSION = len(MIGRATIONS)
 
@@ -88,16 +107,17 @@ def migrate(db: sqlite3.Connection, migrations: tuple[Migration, ...] = MIGRATIO
 def connect(path: Path, *, bulk: bool = False) -> sqlite3.Connection:
     """Open for writing.
 
-    `synchronous = FULL`: one transaction a second makes an fsync a second, which costs well under a millisecond of a disk's
-    time, and the journal is where bars live until InfluxDB has them: they must survive a power cut too. `bulk` (replay,
-    import: thousands of ticks a second that can be repeated) takes NORMAL: safe against a killed process, not a power cut.
+    `synchronous = NORMAL`: a commit does not wait for the disk. It outlives the process at once, and a power cut once the log
+    is synced, which `JournalStore.keep_house` does after each tick, when nobody waits any more. `bulk` (replay, import:
+    thousands of ticks a second that can be repeated) leaves that to the checkpoints. Neither can damage the file.
     """
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table: lets a file shrink to a lower limit
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA wal_autocheckpoint = 500")
-        db.execute(f"PRAGMA synchronous = {'NORMAL' if bulk else 'FULL'}")
+        # While the daemon runs, the journal's housekeeping does it: inside a commit it would hold up the signals of its tick.
+        db.execute(f"PRAGMA wal_autocheckpoint = {500 if bulk else 4000}")
+        db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA journal_size_limit = 4194304")
         db.execute("PRAGMA temp_store = MEMORY")
         db.execute("PRAGMA cache_size = -1024")  # KiB; appends touch the ends of trees, and history is read once

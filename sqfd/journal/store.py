@@ -6,6 +6,7 @@ append of the same key changes nothing, so any part may be repeated.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,9 @@ from sqfd.model import Bars, Flow, Market
 
 ENGINE_NOTES = 200
 """How many notes of what the engine was told are kept: one for each start of the daemon."""
+CHECKPOINT_EVERY = 20
+"""The log (some 25 pages a tick) is moved into the file after so many ticks, between ticks: SQLite's own limit would strike
+inside a commit."""
 TRIM_EVERY = 10
 """Appends between two looks at age and size."""
 
@@ -50,7 +54,7 @@ class JournalStore(JournalReader):
         self.counters: Counter[str] = Counter()
         self._retain_s, self._max_bytes, self._bulk, self._stamp = retain_s, max_bytes, bulk, stamp
         self._coverage = coverage.CoverageLog()
-        self._appends = 0
+        self._appends = self._in_log = 0
         self._sealed_hour: int | None = None
         self._markets: NDArray[np.int32] = np.zeros(0, np.int32)
         self._symbols: NDArray[np.int32] = np.zeros(0, np.int32)
@@ -115,7 +119,13 @@ class JournalStore(JournalReader):
         self.append_all((batch,))
 
     def append_all(self, batches: Sequence[Batch]) -> None:
-        """Write several ticks in one transaction (replay, import, catching up)."""
+        """Write several ticks in one transaction (replay, import, catching up), and keep house."""
+        self.write_all(batches)
+        if batches:
+            self.keep_house(batches[-1].tick, len(batches))
+
+    def write_all(self, batches: Sequence[Batch]) -> None:
+        """Write several ticks in one transaction; `keep_house` comes after, when nobody waits for them any more."""
         try:
             with self.transaction() as db:
                 for batch in batches:
@@ -123,8 +133,6 @@ class JournalStore(JournalReader):
         except BaseException:
             self._coverage.reset()
             raise
-        if batches:
-            self._keep_house(batches[-1].tick, len(batches))
 
     def load(self, bars: Bars, flow: Flow) -> None:
         """Add history that was whole and known in time (tick = second + 1), in one transaction: simulated pasts."""
@@ -161,11 +169,17 @@ class JournalStore(JournalReader):
         self._coverage.append(db, batch.tick, whole)
         gaps.write(db, batch.tick, self._markets.tolist(), batch.gaps)
 
-    def _keep_house(self, tick: int, appended: int) -> None:
-        """Seal hours and trim. The rows are safe already: what fails here is tried again at the next occasion."""
+    def keep_house(self, tick: int, appended: int) -> None:
+        """Sync the log, move it into the file, seal hours and trim.
+
+        The rows are in the file already: what fails here is counted and tried again at the next occasion.
+        """
         self._appends += appended
         hour = tick // flows.HOUR_S
         try:
+            if not self._bulk:
+                self._sync()
+                self._checkpoint(appended)
             if hour != self._sealed_hour:
                 with self.transaction() as db:
                     flows.seal(db, tick)
@@ -177,6 +191,26 @@ class JournalStore(JournalReader):
             if is_damage(error):
                 raise
             self.counters["housekeeping_failed"] += 1
+        except OSError:
+            self.counters["sync_failed"] += 1
+
+    def _sync(self) -> None:
+        """Have the disk keep what is committed: a power cut loses nothing of it."""
+        log = os.open(f"{self.path}-wal", os.O_RDWR)
+        try:
+            os.fdatasync(log)
+        finally:
+            os.close(log)
+
+    def _checkpoint(self, appended: int) -> None:
+        self._in_log += appended
+        if self._in_log >= CHECKPOINT_EVERY:
+            self._in_log = 0
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            # The first write after it begins the log anew and waits for the disk: better this one than a tick's.
+            self._db.execute(
+                "INSERT INTO counter VALUES ('checkpoints', 1) ON CONFLICT DO UPDATE SET value = value + 1"
+            )
 
     def trim(self) -> retention.Left:
         """One step of retention; what left although a sink had not taken it is counted."""

@@ -51,7 +51,7 @@ class Source(Protocol):
 
     async def mark(self, sink: str, outcomes: Mapping[str, str]) -> None: ...
 
-    async def flush(self) -> None: ...
+    async def kept(self, tick: int) -> None: ...
 
 
 def connect(settings: RedisSettings) -> Redis:
@@ -91,6 +91,7 @@ class RedisPublisher:
         """What was offered while older signals were still to be read from the journal."""
         self._reread = True
         self._arrived = asyncio.Event()
+        self._published = asyncio.Event()
         self._unknown: set[str] = set()
         self._unmarked: dict[str, str] = {}
         self._failures = 0
@@ -117,6 +118,7 @@ class RedisPublisher:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._deliver(), name="redis-signals")
+                group.create_task(self._keep_up_marks(), name="redis-marks")
                 group.create_task(self._beat(), name="redis-heartbeat")
         finally:
             await self._redis.aclose()
@@ -162,7 +164,7 @@ class RedisPublisher:
 
     async def _deliver_first(self) -> None:
         signal = self._pending[0]
-        await self._until_kept()
+        await self._until_kept(signal.tick)
         try:
             outcome = await self._publish(signal)
         except (RedisError, OSError) as error:
@@ -173,12 +175,13 @@ class RedisPublisher:
             self._pending.popleft()
         self.last_seq = max(self.last_seq, signal.seq)
         self.counters[outcome] += 1
-        await self._mark(signal, outcome)
+        self._unmarked[signal.signal_id] = outcome
+        self._published.set()
 
-    async def _until_kept(self) -> None:
+    async def _until_kept(self, tick: int) -> None:
         try:
             async with asyncio.timeout(KEPT_S):
-                await self._source.flush()
+                await self._source.kept(tick)
         except TimeoutError:
             self.counters["before_the_journal"] += 1
 
@@ -254,20 +257,26 @@ class RedisPublisher:
             self.counters["key_errors"] += len(failed)
         return "published"
 
-    async def _mark(self, signal: JournaledSignal, outcome: str) -> None:
-        """Note it in the journal. Where the disk refuses, the stream still knows."""
-        self._unmarked[signal.signal_id] = outcome
-        try:
-            await self._keep_marks()
-        except sqlite3.Error:
-            self.counters["mark_not_kept"] += 1
-            while len(self._unmarked) > MAX_PENDING:
-                self._unmarked.pop(next(iter(self._unmarked)))
+    async def _keep_up_marks(self) -> None:
+        """Note in the journal what was published, beside the publishing: the next signal does not wait for the disk.
+
+        Where the disk refuses, or this process is killed first, the stream still knows.
+        """
+        while True:
+            await self._published.wait()
+            self._published.clear()
+            try:
+                await self._keep_marks()
+            except sqlite3.Error:
+                self.counters["mark_not_kept"] += 1
+                while len(self._unmarked) > MAX_PENDING:
+                    self._unmarked.pop(next(iter(self._unmarked)))
 
     async def _keep_marks(self) -> None:
-        if self._unmarked:
-            await self._source.mark(SINK, self._unmarked)
-            self._unmarked = {}
+        if told := dict(self._unmarked):
+            await self._source.mark(SINK, told)
+            for signal_id in told:
+                self._unmarked.pop(signal_id, None)
 
     async def _back_off(self, why: str) -> None:
         self._say_down(why)

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqfd.bars.ring import PERP, PRICE, SPOT
+from sqfd.bars.ring import FUNDING, OPEN_INTEREST, PERP, PRICE, SPOT
 from sqfd.strategy.api import Gate, Report
-from sqfd.strategy.baseline import Bools, Floats
-from sqfd.strategy.context import VERDICTS, Context, duration
+from sqfd.strategy.baseline import Bools, Floats, Ints
+from sqfd.strategy.context import VERDICTS, duration
 from sqfd.strategy.exits import REASONS
-from sqfd.strategy.features import NEVER, Features
+from sqfd.strategy.features import NEVER, Features, distinct
 from sqfd.strategy.position import Position
 from sqfd.strategy.reset import SIDES
-from sqfd.strategy.scoring import PARTS, total
+from sqfd.strategy.scoring import PARTS, PPB_PER_BPS, total
 
 if TYPE_CHECKING:
+    from sqfd.strategy.settings import StrategySettings
     from sqfd.strategy.squeezeflow import Evaluated
 
 DIGITS = 6
@@ -34,10 +35,11 @@ def report(block: Evaluated, tick: int, position: Position | None) -> Report:
     standing = _reasons(block.standing_exits(side, ticks)) if side else []
     scored = block.parts_of(tick)
     points, parts = float(total(scored)), _parts(scored)
+    aligned = {place: _aligned(block, place, at) for place in _places(side)}
     phases = {
-        "context": _context(features),
+        "context": _context(block, features, at),
         "divergence": _divergence(block, features, at),
-        "reset": _reset(block, features, at),
+        "reset": _reset(block, features, at, aligned),
         "scoring": _scoring(block, points),
         "exits": _exits(side, standing if position is None else _reasons(block.held_exits(position, ticks)), position),
     }
@@ -50,8 +52,23 @@ def report(block: Evaluated, tick: int, position: Position | None) -> Report:
         spot,
         perp,
         _words(phases, parts),
-        _gates(block, at, side, points, standing, phases["divergence"]["windows"]),
+        _gates(block, at, side, points, standing, phases["divergence"]["windows"], aligned),
     )
+
+
+def prepare(block: Evaluated, ticks: Ints) -> None:
+    """Have the ranks made that reports on these ticks (ascending) look up."""
+    settings, base = block.settings, block.features.baseline
+    minutes, _ = distinct(block.features.minute[ticks - block.features.first])
+    for window in settings.divergence_windows_s:
+        base.gap_ranks(window, settings.divergence_gap_rank, minutes)
+        for series, rank in _legs(settings):
+            base.move_ranks(window, series, rank, minutes)
+
+
+def _legs(settings: StrategySettings) -> tuple[tuple[int, float], ...]:
+    leg = settings.divergence_leg_rank
+    return (SPOT, leg), (PERP, leg), (PRICE, settings.divergence_price_rank)
 
 
 def _short(value: float) -> float:
@@ -90,21 +107,30 @@ def mind(block: Evaluated, tick: int) -> dict[str, float]:
     }
 
 
-def _context(features: Features) -> dict[str, Any]:
-    settings, found = features.settings, Context(features)
-    value, asked, windows = float(found.value[0]), features.settings.context_windows_s, []
+def _context(block: Evaluated, features: Features, at: int) -> dict[str, Any]:
+    settings = features.settings
+    value, asked, windows = float(block.context.value[at]), features.settings.context_windows_s, []
     normals = [features.normals(asked, series)[:, 0].tolist() for series in (PRICE, SPOT, PERP)]
     for window, price, spot, perp in zip(asked, *normals, strict=True):
         gap = _short(_short(spot) - _short(perp))
         known = bool(features.known(window)[0])
         windows.append({"window_s": window, "price": _short(price), "gap": gap, "known": known})
     return {
-        "verdict": VERDICTS[int(found.side[0])],
+        "verdict": VERDICTS[int(block.context.side[at])],
         "value": _short(value),
         "threshold": settings.context_threshold,
         "duration": duration(value, settings.context_high, settings.context_medium),
         "windows": windows,
+        **_polled(features),
     }
+
+
+def _polled(features: Features) -> dict[str, float]:
+    """Open interest and funding of 8 hours, each where it is collected: what the squeeze has behind it."""
+    at = features.ticks
+    cents, ppb = (int(features.detail_at(at, row)[0]) for row in (OPEN_INTEREST, FUNDING))
+    found = {"open_interest_usd": cents / 100} if cents else {}
+    return found | ({"funding_8h_bps": _short(ppb / PPB_PER_BPS)} if ppb else {})
 
 
 def _divergence(block: Evaluated, features: Features, at: int) -> dict[str, Any]:
@@ -122,12 +148,12 @@ def _divergence(block: Evaluated, features: Features, at: int) -> dict[str, Any]
 def _divergence_window(features: Features, place: int) -> dict[str, Any]:
     settings, base = features.settings, features.baseline
     asked, minute = settings.divergence_windows_s, features.minute
-    window, leg = asked[place], settings.divergence_leg_rank
+    window = asked[place]
     price, spot, perp = (int(features.moves(asked, series)[place, 0]) for series in (PRICE, SPOT, PERP))
     gap = float(features.gaps(asked)[place, 0])
     gap_rank = float(base.gap_ranks(window, settings.divergence_gap_rank, minute)[0])
-    spot_rank, perp_rank = (int(base.move_ranks(window, series, leg, minute)[0]) for series in (SPOT, PERP))
-    price_rank = int(base.move_ranks(window, PRICE, settings.divergence_price_rank, minute)[0])
+    legs = _legs(settings)
+    spot_rank, perp_rank, price_rank = (int(base.move_ranks(window, *leg, minute)[0]) for leg in legs)
     return {
         "window_s": window,
         "gap": _short(gap),
@@ -141,20 +167,29 @@ def _divergence_window(features: Features, place: int) -> dict[str, Any]:
     }
 
 
-def _reset(block: Evaluated, features: Features, at: int) -> dict[str, Any]:
+def _places(side: int) -> tuple[int, ...]:
+    """Of SIDES those that are spoken of where a setup of `side` is armed, 0: none is."""
+    return tuple(place for place, sign in enumerate(SIDES) if side in (sign, 0))
+
+
+def _aligned(block: Evaluated, place: int, at: int) -> tuple[float, float]:
+    """Alignment and convergence of a side at one place."""
+    alignment, convergence = block.reset.aligned(place, slice(at, at + 1))
+    return float(alignment[0]), float(convergence[0])
+
+
+def _reset(block: Evaluated, features: Features, at: int, aligned: dict[int, tuple[float, float]]) -> dict[str, Any]:
     found, here, tick = block.reset, slice(at, at + 1), features.first
-    armed = int(block.divergence.armed[at])
-    sides = (0, 1) if not armed else (0,) if armed > 0 else (1,)
-    live = next((place for place in sides if found.live[place, at]), None)
-    place = sides[0] if live is None else live
+    live = next((place for place in aligned if found.live[place, at]), None)
+    place = next(iter(aligned)) if live is None else live
     last, confirmed = int(found.sides[place].held.at(here)[0]), int(found.sides[place].confirmed.at(here)[0])
-    alignment, convergence = found.aligned(place, here)
+    alignment, convergence = aligned[place]
     return {
         "verdict": "none" if live is None else ("long", "short")[live],
         "age_s": None if last == NEVER else tick - last,
         "confirmed_age_s": None if confirmed == NEVER else tick - confirmed,
-        "alignment": _short(alignment[0]),
-        "convergence": _short(convergence[0]),
+        "alignment": _short(alignment),
+        "convergence": _short(convergence),
         "windows": _reset_windows(features),
     }
 
@@ -186,7 +221,13 @@ def _exits(side: int, reasons: list[str], position: Position | None) -> dict[str
 
 
 def _gates(
-    block: Evaluated, at: int, side: int, points: float, standing: list[str], windows: list[dict[str, Any]]
+    block: Evaluated,
+    at: int,
+    side: int,
+    points: float,
+    standing: list[str],
+    windows: list[dict[str, Any]],
+    aligned: dict[int, tuple[float, float]],
 ) -> tuple[Gate, ...]:
     settings = block.settings
     shown, coverage = _short(points), _short(block.features.coverage[at])
@@ -194,7 +235,7 @@ def _gates(
     needed = settings.min_entry_score
     return (
         _setup_gate(side, windows),
-        *([_reset_gate(block, at, side)] if settings.require_reset else []),
+        *([_reset_gate(block, at, aligned)] if settings.require_reset else []),
         Gate("score", points >= needed, shown, needed, f"the score is {shown:.2f} of {needed:g}"),
         Gate(
             "coverage",
@@ -216,10 +257,9 @@ def _setup_gate(side: int, windows: list[dict[str, Any]]) -> Gate:
     return Gate("setup", side != 0, abs(nearest["gap"]), nearest["gap_needed"], words)
 
 
-def _reset_gate(block: Evaluated, at: int, side: int) -> Gate:
+def _reset_gate(block: Evaluated, at: int, aligned: dict[int, tuple[float, float]]) -> Gate:
     """A reset of the armed side lives, of any side where none is armed; its number is the alignment."""
-    places = [place for place, sign in enumerate(SIDES) if side in (sign, 0)]
-    live = any(bool(block.reset.live[place, at]) for place in places)
-    alignment = _short(max(block.reset.aligned(place, slice(at, at + 1))[0][0] for place in places))
+    live = any(bool(block.reset.live[place, at]) for place in aligned)
+    alignment = _short(max(found for found, _ in aligned.values()))
     least = _short(min(block.settings.reset_weights) / sum(block.settings.reset_weights))
     return Gate("reset", live, alignment, least, "the imbalance has not exhausted: no reset lives")

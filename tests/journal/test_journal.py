@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal as signals
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -48,6 +50,35 @@ async def test_append_never_waits_for_the_disk(journal):
     await eventually(lambda: journal.written == T0 + 99)
     assert len(await journal.bars(None, T0, T0 + 200)) == 99
     assert not journal.lost
+
+
+async def test_who_waits_for_a_tick_does_not_wait_for_the_housekeeping(journal, monkeypatch):
+    """`kept` ends when its tick can be read, while the sync and the checkpoint after it still run; `flush` waits for these."""
+    goes_on, tidied = threading.Event(), []
+
+    def slow(tick, appended):
+        goes_on.wait(10.0)
+        tidied.append(tick)
+
+    monkeypatch.setattr(journal._store, "keep_house", slow)
+    journal.append(T0 + 1, bars((0, T0)), flow())
+    await journal.kept(T0 + 1)
+    assert (journal.written, tidied) == (T0 + 1, [])
+    goes_on.set()
+    await journal.flush()
+    assert tidied == [T0 + 1]
+    await journal.kept(T0 + 1)  # long ago
+
+
+async def test_who_waits_for_a_tick_is_told_that_the_disk_refuses(journal, monkeypatch):
+    """`kept` does not wait for a disk that is full to have room again."""
+    monkeypatch.setattr(
+        journal._store, "write_all", lambda batches: (_ for _ in ()).throw(sqlite3.OperationalError("full"))
+    )
+    journal.append(T0 + 1, bars((0, T0)), flow())
+    await journal.kept(T0 + 1)
+    assert (journal.written, journal.fault) == (0, "full")
+    monkeypatch.undo()
 
 
 async def test_two_daemons_cannot_write_one_journal(journal, tmp_path):

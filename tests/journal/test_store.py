@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -123,7 +125,7 @@ def test_flow_is_the_same_from_rows_and_from_blobs(tmp_path, sealed):
     assert list(read.ticks) == [hour + 10, hour + 10, hour + 11, hour + 11, hour + 12, hour + 3500, hour + 3500]
     assert list(read.rows["second"]) == [t - d for t, d in zip(read.ticks, (5, 1, 5, 1, 1, 5, 1), strict=True)]
     assert read.rows.dtype == FLOW
-    assert read.rows["coverage_ppm"][-1] == (ticks[-1] % 97) * 1000 + len(FLOW_VALUES) - 1
+    assert read.rows[FLOW_VALUES[-1]][-1] == (ticks[-1] % 97) * 1000 + len(FLOW_VALUES) - 1
     assert list(store.flow("BTC", hour + 11, hour + 13).ticks) == [hour + 11, hour + 11, hour + 12]
     store.append(Batch(hour + 7201, *nothing()))
     assert as_tuples(store.flow("BTC", hour, hour + 7200).rows) == as_tuples(read.rows)
@@ -254,6 +256,31 @@ def test_migration_goes_forward_and_refuses_to_go_back(tmp_path):
     db.close()
 
 
+def test_flow_from_before_funding_is_read_and_goes_on(tmp_path):
+    """A journal of the version before keeps rows and packed hours as they were, with no funding; new rows have theirs."""
+    hour = T0 - T0 % 3600
+    (tmp_path / "journal").mkdir()
+    db = sqlite3.connect(tmp_path / "journal" / FILE_NAME, isolation_level=None)
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    migrate(db, MIGRATIONS[:3])
+    before = FLOW_VALUES[:-1]
+    db.execute("INSERT INTO symbol VALUES (0, 'BTC')")
+    packed = np.array([[hour - 10, hour - 11, *range(1, len(before) + 1)]], "<i8").T
+    names = ",".join(("tick", "second", *before))
+    db.execute("INSERT INTO flow_block VALUES (0, ?, 1, ?, ?)", (hour - 3600, names, packed.tobytes()))
+    row = (0, hour + 1, hour, *range(1, len(before) + 1))
+    db.execute(f"INSERT INTO flow VALUES ({', '.join('?' * len(row))})", row)
+    db.close()
+    store = opened(tmp_path / "journal")
+    store.append(Batch(hour + 2, bars(), flow((0, hour + 1), value=7)))
+    read = store.flow("BTC", hour - 3600, hour + 3600)
+    assert list(read.ticks) == [hour - 10, hour + 1, hour + 2]
+    assert [[int(one[name]) for name in before] for one in read.rows[:2]] == [list(range(1, len(before) + 1))] * 2
+    assert read.rows["funding_ppb"][:2].tolist() == [0, 0]
+    assert read.rows["funding_ppb"][2] != 0
+    store.close()
+
+
 @pytest.mark.parametrize("damage", ["garbage", "cut"])
 def test_a_damaged_file_is_set_aside(tmp_path, damage):
     """Garbage or a cut file is renamed, kept, and a new journal begins."""
@@ -285,3 +312,32 @@ def test_reading_beside_a_writer(tmp_path):
         reader.move("x", 1)
     reader.close()
     writer.close()
+
+
+def test_each_tick_of_a_daemon_is_synced_after_its_commit(tmp_path, monkeypatch):
+    """A power cut after `append` loses nothing: the log is synced each time. A disk that cannot is counted, its rows stay."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    store = JournalStore(tmp_path)
+    store.register(MARKETS, SYMBOLS)
+    for n in range(1, 51):
+        store.append(Batch(T0 + n, bars((0, T0 + n - 1)), flow()))
+        assert len(synced) == n
+    monkeypatch.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+    store.append(Batch(T0 + 51, bars((0, T0 + 50)), flow()))
+    assert store.counters["sync_failed"] == 1
+    assert len(store.bars(None, T0, T0 + 99)) == 51
+    store.close()
+
+
+def test_the_log_is_moved_into_the_file_between_ticks(tmp_path):
+    """However long the daemon runs, the log stays some ticks long, so that no commit has to move it."""
+    store = JournalStore(tmp_path)
+    store.register(MARKETS, SYMBOLS)
+    largest = []
+    for n in range(1, 201):
+        store.append(Batch(T0 + n, bars(*((market, T0 + n - 1) for market in range(3))), flow((0, T0 + n - 1))))
+        largest.append((tmp_path / f"{FILE_NAME}-wal").stat().st_size)
+    assert max(largest) < 40 * 10 * 4096
+    assert (tmp_path / FILE_NAME).stat().st_size > 8 * 4096
+    store.close()

@@ -158,13 +158,19 @@ class VictoriaMetrics(Server):
 
 
 class RedisServer(Server):
-    """redis-server with its own folder, which can be asked."""
+    """redis-server with its own folder, which can be asked.
+
+    `appendfsync no`: with `everysec` Redis holds back what it appends while a sync is slow, for up to two seconds, and then answers
+    late. Who is killed loses nothing that was written, synced or not.
+    """
 
     def __init__(self, folder: Path, *options: str) -> None:
         port = free_port()
         command = [binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
         super().__init__(
-            [*command, "--save", "", "--appendonly", "yes", "--loglevel", "warning", *options], folder, port
+            [*command, "--save", "", "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning", *options],
+            folder,
+            port,
         )
 
     def answers(self) -> bool:

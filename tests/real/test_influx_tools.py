@@ -124,7 +124,7 @@ async def test_a_warm_start_from_influxdb_is_fast_and_right(settings):
         assert gap["coverage_ppm"].max() == 0
         assert len(set(gap["price"].tolist())) == 1
         assert rows["coverage_ppm"][-1] == PPM
-        assert {name for name in FLOW_VALUES if rows[name].any()} == set(FLOW_VALUES) - {"open_interest"}
+        assert {name for name in FLOW_VALUES if rows[name].any()} == set(FLOW_VALUES) - {"open_interest", "funding_ppb"}
     last_hour = coarse[coarse["second"] >= NOW - HOUR_S]
     for market in range(len(markets)):
         mine = last_hour[last_hour["market"] == market]

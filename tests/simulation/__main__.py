@@ -44,7 +44,7 @@ def main() -> None:
     first, _, end = options.seeds.partition(":")
     seeds = range(int(first), int(end or int(first) + 1))
     if options.kind == "feeds":
-        run_feeds(seeds, options.cuts)
+        sys.exit(run_feeds(seeds, options.cuts))
     else:
         names = options.faults.split(",") if options.faults else None
         sys.exit(
@@ -95,15 +95,21 @@ def tell(every: Sequence[dict[str, Any]]) -> int:
     return len(failed)
 
 
-def run_feeds(seeds: Sequence[int], count: int) -> None:
-    """Feeds alone: all cuts in one table."""
+def run_feeds(seeds: Sequence[int], count: int) -> int:
+    """Feeds alone: all cuts in one table. Goes on after a failure, and gives how many there were."""
     kinds: Counter[str] = Counter()
     states: Counter[str] = Counter()
     back: list[float] = []
     dead: list[float] = []
+    failed: list[str] = []
     started, trades = time.monotonic(), 0
     for seed in seeds:
-        world = simulate(seed, count)
+        try:
+            world = simulate(seed, count)
+        except Exception as error:  # noqa: BLE001  # told with the command that repeats it; the others are of use
+            traceback.print_exception(error)
+            failed.append(str(seed))
+            continue
         kinds.update(struck.kind for struck in world.struck)
         states.update(state for id in world.venues for state in world.states(id))
         back += world.back_s()
@@ -111,12 +117,15 @@ def run_feeds(seeds: Sequence[int], count: int) -> None:
         trades += world.intake.totals().received
         sys.stdout.write(f"\rseed {seed}: {sum(kinds.values())} cuts")
         sys.stdout.flush()
-    sys.stdout.write(f"\r{sum(kinds.values())} cuts, {trades} trades, {time.monotonic() - started:.0f} s\n")
+    failures = f"{len(failed)} seeds failed: {','.join(failed)}"
+    took_s = time.monotonic() - started
+    sys.stdout.write(f"\r{sum(kinds.values())} cuts, {trades} trades, {took_s:.0f} s, {failures}\n")
     for name, waits in (("trading again", back), ("half open noticed", dead)):
         if waits:
             sys.stdout.write(f"{name} after: median {median(waits):.1f} s, longest {max(waits):.1f} s\n")
     for name, counter in (("cuts", kinds), ("gaps", states)):
         sys.stdout.write(f"{name}: " + ", ".join(f"{kind} {count}" for kind, count in counter.most_common()) + "\n")
+    return len(failed)
 
 
 main()

@@ -1,7 +1,7 @@
 """The disk under the state folder: real SQLite and real files, with faults in between, and what a power cut leaves.
 
 Every SQLite connection that is opened while the disk is in place is one that asks it first. Files are copied for the next
-process as they lie there (`kill -9`), or as they would after a power cut: SQLite's commits are synced, other files are not.
+process as they lie there (`kill -9`), or as they would after a power cut: SQLite's commits are synced, other files are not (a tick is synced right after its commit, in the same step of this loop).
 """
 
 from __future__ import annotations

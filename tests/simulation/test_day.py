@@ -82,7 +82,7 @@ def _counts_as_shipped_what_is_not() -> AbstractContextManager[Any]:
 
 
 def _publishes_before_it_is_kept() -> AbstractContextManager[Any]:
-    async def at_once(publisher: RedisPublisher) -> None: ...
+    async def at_once(publisher: RedisPublisher, tick: int) -> None: ...
 
     return mock.patch.object(RedisPublisher, "_until_kept", at_once)
 

@@ -65,6 +65,23 @@ def test_each_kind_of_cut_strikes_and_heals(kind: Cut) -> None:
     assert [feed.ledger.open for feed in world.intake.markets.values()] == [None] * len(world.instruments)
 
 
+def test_a_refusal_that_was_acknowledged_is_told_by_silence() -> None:
+    """Binance acknowledges a symbol that it does not serve: nobody is told, and its silent seconds are not called whole."""
+
+    async def main() -> World:
+        world = World(1, ["BINANCE"])
+        world.rates = dict.fromkeys(world.rates, 0.2)
+        await world.run(240.0, [(60.0, "BINANCE", "symbol refused", 20.0)])
+        world.check()
+        return world
+
+    world = run(main())
+    assert world.venues["BINANCE"].struck["symbol refused"]
+    assert not [e for e in world.log.entries if e["event"] == "subscription rejected"]
+    reasons = [interval.reason for feed in world.intake.markets.values() for interval in feed.ledger.intervals]
+    assert any(reason.startswith("silent for") for reason in reasons)
+
+
 async def one_cut(world: World, exchange_id: str) -> World:
     """Five minutes in which nothing can be had from one exchange, with ten minutes around them."""
     await world.run(780.0, [(120.0, exchange_id, "refused", CUT_S)])
