@@ -252,7 +252,7 @@ class Link:
     def _proof_s(self, topic: Topic, feed: MarketFeed, others: int) -> float:
         """How long this market's silence must be to prove something, given where else its asset trades meanwhile."""
         settings = self._settings
-        if not feed.aggregated:
+        if not feed.aggregated and not feed.pace.sure_hz:
             return settings.first_trade_s if others >= OTHERS and not topic.doubts else settings.silence_max_s
         proof_s = market_proof_s(feed.pace, settings.silence_min_s, settings.silence_max_s, others)
         # It did not come back when it was asked for: twice, four times… as long until it is asked for again.
@@ -282,9 +282,10 @@ class Link:
         proof_s = connection_proof_s([feed.pace for feed in feeds], settings.silence_min_s)
         since_ms = session.data_ms
         if since_ms is None:
-            since_ms = session.opened_ms + self.session.endpoint.settle_s * 1e3
+            asked_ms = [one.asked_ms for one in session.trade_topics.values() if one.asked_ms < float("inf")]
+            since_ms = max([session.opened_ms + session.endpoint.settle_s * 1e3, *asked_ms])
             if all(feed.ledger.open is not None for feed in feeds):  # nothing is believed: it must prove itself
-                known = any(feed.pace.rate_hz for feed in feeds)
+                known = any(feed.pace.sure_hz for feed in feeds)
                 proof_s = min(proof_s, settings.silence_max_s if known else settings.first_trade_s)
         silent_s = (now_ms - since_ms) / 1e3
         if silent_s > proof_s:
