@@ -47,7 +47,7 @@ def trades(*symbols: str) -> tuple[Link, Session, ManualClock]:
     for frame in session.to_send(clock.now_ms()):
         assert frame is not None
         for answer in peer.receive(frame, 0):
-            link.on_frame(raw(answer), False)
+            link.on_frames([raw(answer)], False)
     return link, session, clock
 
 

@@ -88,7 +88,7 @@ async def outcome(behave: Behaviour, transport: Name) -> tuple[list[bytes], Clos
     got: list[bytes] = []
     async with server(behave) as url:
         connection = await opened(url, transport, got)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return got, await connection.closed
 
 
@@ -152,7 +152,7 @@ async def test_what_is_read_together_comes_in_order_and_as_what_it_is(transport:
 
     async with server(sends(b"".join(part[0] for part in parts), frame(CLOSE, b""))) as url:
         connection = await connect(url, take, end, transport=transport, max_bytes=MAX_BYTES, timeout_s=2)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await connection.closed
     assert got == [part[1:] for part in parts]
     assert max(sizes) <= TOGETHER
@@ -251,7 +251,7 @@ async def test_an_error_in_the_callback_ends_the_connection(transport: Name) -> 
 
     async with server(sends(frame(TEXT, b"1"))) as url:
         connection = await connect(url, fail, lambda: None, transport=transport, max_bytes=MAX_BYTES, timeout_s=2)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             closed = await connection.closed
     assert closed.reason == "failed: KeyError: 'ours'"
 
@@ -342,7 +342,7 @@ def test_a_loop_that_ends_with_all_its_tasks_ends(
         try:
             await asyncio.Event().wait()
         finally:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await connection.close(1.0)
             ends.append(connection.closed.result())
 
