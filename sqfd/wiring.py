@@ -13,7 +13,7 @@ from sqfd.bars.ring import HEADROOM_S
 from sqfd.clock import Clock
 from sqfd.config import Config
 from sqfd.engine import Engine
-from sqfd.feed.interest import InterestSum
+from sqfd.feed.interest import InterestSum, total
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Connector, connect
@@ -122,11 +122,10 @@ def exchanges_of(config: Config) -> dict[str, Exchange]:
 
 
 def interest_lines(symbol: str, sums: Mapping[str, InterestSum], second: int) -> list[str]:
-    """Open interest of a symbol as InfluxDB has it: by exchange, with its funding rate, and all together, without one."""
+    """Open interest of a symbol as InfluxDB has it: by exchange, and all together; rates of all are those of 8 hours only."""
     rows = [(exchange, "exchange", one) for exchange, one in sums.items()]
     if sums:
-        whole = InterestSum(sum(one.base for one in sums.values()), sum(one.usd for one in sums.values()))
-        rows.append(("ALL", "total", whole))
+        rows.append(("ALL", "total", total(sums)))
     return [
         open_interest_line(
             second,
@@ -136,6 +135,7 @@ def interest_lines(symbol: str, sums: Mapping[str, InterestSum], second: int) ->
             open_interest=one.base,
             open_interest_usd=one.usd,
             funding_rate=one.funding,
+            funding_8h=one.funding_8h,
         )
         for exchange, kind, one in rows
     ]

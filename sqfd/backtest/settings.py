@@ -63,8 +63,15 @@ class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 5.0
     funding_bps: Annotated[
         float,
-        Meta(ge=-100, le=100, description="Funding in basis points, paid by longs to shorts at 0, 8 and 16 h UTC."),
+        Meta(
+            ge=-100,
+            le=100,
+            description="Funding in basis points, paid by longs to shorts at 0, 8 and 16 h UTC, where none was collected.",
+        ),
     ] = 1.0
+    stored_funding: Annotated[
+        bool, Meta(description="Whether funding is the rate of 8 hours that was collected, where there is one.")
+    ] = True
     maintenance_share: Annotated[
         float,
         Meta(ge=0, le=0.5, description="Equity below this share of all notional is a margin call: all is closed."),

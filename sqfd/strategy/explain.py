@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqfd.bars.ring import PERP, PRICE, SPOT
+from sqfd.bars.ring import FUNDING, OPEN_INTEREST, PERP, PRICE, SPOT
 from sqfd.strategy.api import Gate, Report
 from sqfd.strategy.baseline import Bools, Floats, Ints
 from sqfd.strategy.context import VERDICTS, duration
@@ -14,7 +14,7 @@ from sqfd.strategy.exits import REASONS
 from sqfd.strategy.features import NEVER, Features, distinct
 from sqfd.strategy.position import Position
 from sqfd.strategy.reset import SIDES
-from sqfd.strategy.scoring import PARTS, total
+from sqfd.strategy.scoring import PARTS, PPB_PER_BPS, total
 
 if TYPE_CHECKING:
     from sqfd.strategy.settings import StrategySettings
@@ -121,7 +121,16 @@ def _context(block: Evaluated, features: Features, at: int) -> dict[str, Any]:
         "threshold": settings.context_threshold,
         "duration": duration(value, settings.context_high, settings.context_medium),
         "windows": windows,
+        **_polled(features),
     }
+
+
+def _polled(features: Features) -> dict[str, float]:
+    """Open interest and funding of 8 hours, each where it is collected: what the squeeze has behind it."""
+    at = features.ticks
+    cents, ppb = (int(features.detail_at(at, row)[0]) for row in (OPEN_INTEREST, FUNDING))
+    found = {"open_interest_usd": cents / 100} if cents else {}
+    return found | ({"funding_8h_bps": _short(ppb / PPB_PER_BPS)} if ppb else {})
 
 
 def _divergence(block: Evaluated, features: Features, at: int) -> dict[str, Any]:

@@ -23,8 +23,9 @@ import orjson
 from sqfd.journal import JournalStore
 from tests.real.faults import FAULTS, part_of
 from tests.real.nemesis import Proxy, assert_equal_both_ways
-from tests.real.servers import Influx, RedisServer, binary
-from tests.real.whole import LIMIT_S, Exchanges, Sqfd, until, whole_seconds_are_as_they_happened
+from tests.real.servers import Influx, RedisServer
+from tests.real.whole import Exchanges, Sqfd, whole_seconds_are_as_they_happened
+from tests.waiting import PATIENCE_S, until
 
 STREAM = "sqfd:signals"
 STRIKE_S = 15.0
@@ -34,11 +35,7 @@ AFTER_S = 3.0
 
 
 class Redis(RedisServer):
-    """A redis-server that can be asked."""
-
-    def ask(self, *words: str) -> str:
-        command = [binary("redis-cli"), "-p", str(self.port), "--raw", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    """A redis-server that tells of itself."""
 
     def length(self) -> int:
         """Signals in the stream."""
@@ -131,7 +128,7 @@ class Installation:
         self.disturbed = len(names) > 1
         with ExitStack() as all_of_them:
             pending = {name: all_of_them.enter_context(FAULTS[name](self)) for name in names}
-            deadline = time.monotonic() + (STRIKE_S if self.disturbed else LIMIT_S)
+            deadline = time.monotonic() + (STRIKE_S if self.disturbed else PATIENCE_S)
             while pending and time.monotonic() < deadline:
                 time.sleep(0.02)
                 pending = {name: struck for name, struck in pending.items() if not struck()}

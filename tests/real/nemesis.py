@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing as mp
-import os
 import random
 import resource
 import signal
@@ -29,13 +28,12 @@ from sqfd.influx.shipper import Shipper
 from sqfd.journal import Journal, JournalStore
 from sqfd.model import BAR, BAR_FIELDS, Bars
 from tests.journal.rows import MARKETS, SYMBOLS, flow
-from tests.real.servers import Influx, free_port
+from tests.ports import free_port
+from tests.real.servers import Influx
+from tests.waiting import PATIENCE_S, until
 
 FORK = mp.get_context("fork")
 T0 = int(time.time()) // 3600 * 3600 - 3600
-
-PATIENCE_S = float(os.environ.get("SQFD_NEMESIS_PATIENCE_S", "60"))
-"""Everything is in InfluxDB this long after the last fault, on a machine with nothing else to do."""
 
 PASS, REFUSE, SLOW, RESET, ERROR_500, ERROR_503, SILENT = range(7)
 PROXY_FAULTS = {"slow": SLOW, "reset": RESET, "500": ERROR_500, "503": ERROR_503, "silent": SILENT, "refuse": REFUSE}
@@ -75,11 +73,8 @@ class Writer:
         self.process = FORK.Process(target=self._main, daemon=True)
         self.process.start()
         before = self.written.value
-        deadline = time.monotonic() + 20
-        while self.written.value == before:
-            assert self.process.is_alive(), "the writer ended"
-            assert time.monotonic() < deadline, "the writer does not start"
-            time.sleep(0.005)
+        until(lambda: self.written.value != before or not self.process.is_alive(), "the writer starts")
+        assert self.process.is_alive(), "the writer ended"
         self._first = self.written.value
 
     def kill(self) -> None:
@@ -150,12 +145,12 @@ class Proxy:
     def start(self) -> None:
         self.process = FORK.Process(target=lambda: asyncio.run(self._serve()), daemon=True)
         self.process.start()
-        deadline = time.monotonic() + 10
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(self._answers_connections, "the proxy listens")
+
+    def _answers_connections(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), PATIENCE_S):
+            return True
+        return False
 
     def stop(self) -> None:
         self.process.kill()
@@ -261,7 +256,7 @@ class Round:
         if fault in PROXY_FAULTS:
             hits = self.proxy.hits.value
             self.proxy.mode.value = PROXY_FAULTS[fault]
-            _until(lambda: self.proxy.hits.value > hits, f"{fault} met nobody")
+            until(lambda: self.proxy.hits.value > hits, f"{fault} met nobody")
             time.sleep(lasts)
             self.proxy.mode.value = PASS
         elif fault == "kill writer":
@@ -338,10 +333,3 @@ def stored(influxd: Influx, database: str) -> dict[tuple[str, int], dict[str, fl
             row = {name: value for name, value in zip(series["columns"], values, strict=True) if value is not None}
             found[str(row.pop("market")), int(row.pop("time"))] = row
     return found
-
-
-def _until(condition: Any, why: str, limit_s: float = 10.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.005)

@@ -11,12 +11,10 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -34,31 +32,16 @@ from sqfd.sim.faults import Fault, FaultKind
 from sqfd.sim.history import World, world
 from sqfd.sim.source import Synthetic
 from sqfd.sim.venues import Addresses, Venues
+from tests.ports import free_port
 from tests.real.blinker import installed
 from tests.real.nemesis import FORK
-from tests.real.servers import free_port
+from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = ("BINANCE", "BINANCE_FUTURES", "OKEX")
 SYMBOLS = ("BTC", "ETH")
-LIMIT_S = 60.0 * float(os.environ.get("SQFD_PATIENCE", "1"))
-"""P1: what is closed is in InfluxDB within 60 s of InfluxDB being well. On a host that is starved of CPU, have patience."""
-
-
-def until(condition: Callable[[], object], why: str, limit_s: float = LIMIT_S) -> None:
-    """Wait for a condition; fail naming it."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {limit_s} s: {why}"
-        time.sleep(0.02)
-
-
-def free_pair() -> int:
-    """A free port whose next one is free too: websockets and REST."""
-    while True:
-        port = free_port()
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
-            return port
+ANSWER_S = 5.0
+"""A daemon that stands still gives no answer: it is asked again."""
 
 
 class Exchanges:
@@ -66,7 +49,7 @@ class Exchanges:
 
     def __init__(self, seed: int) -> None:
         self.now = int(time.time())
-        self._seed, self._port = seed, free_pair()
+        self._seed, self._port = seed, free_port(1)
         self.truth = self._world()
         self.addresses: Addresses = {}
         self._faults = 0
@@ -191,7 +174,7 @@ class Sqfd:
     def terminate(self) -> None:
         """SIGTERM: P11."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(20)
+        code = self.process.wait(PATIENCE_S)
         self._ended()
         # Before our first line Python itself is still starting: systemd takes death by SIGTERM as clean, too.
         assert code in (0, -signal.SIGTERM), f"exit {code}: {self.log.read_text()[-3000:]}"
@@ -203,15 +186,15 @@ class Sqfd:
             self._ended()
 
     def _ended(self) -> None:
-        self.process.wait(20)
+        self.process.wait(PATIENCE_S)
         assert self._log.stdin is not None
         self._log.stdin.close()
-        self._log.wait(20)
+        self._log.wait(PATIENCE_S)
 
     def ask(self, path: str = "/status") -> Any:
         """An answer of the daemon; None while it gives none."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER_S) as answer:
                 return json.loads(answer.read())
         except OSError:
             return None
@@ -239,8 +222,9 @@ class Sqfd:
 
     def assert_conserved(self) -> None:
         """P2: what was received is somewhere."""
-        told = self.ask()
-        assert told is not None
+        answers: list[Any] = []
+        until(lambda: answers.append(self.ask()) or answers[-1] is not None, "it answers")
+        told = answers[-1]
         counts = msgspec.convert(told["counts"], Counts)
         assert counts.conserved(), counts
         assert not told["sinks"]["journal"]["lost"], told["sinks"]["journal"]
