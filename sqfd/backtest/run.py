@@ -35,6 +35,8 @@ Watcher = Callable[[Block, Prices], None]
 """Shown each block after it was judged: charts."""
 
 
+LEAST_BLOCK_S = 7_200
+"""Several symbols share a block's seconds, so that memory does not grow with them, but each has so many."""
 LEADS = 2
 """Spans of the strategy's memory that are judged, without deciding, before a range that begins in the midst of a run."""
 EMPTY = msgspec.json.encode(State("", 0, Book()))
@@ -193,6 +195,8 @@ class Backtest:
         strategies = [config.strategy, *(other.strategy for other in self._others)]
         self._papers = [(strategies.index(one.strategy), Paper(plan.symbols, one.backtest)) for one in (config, *also)]
         """Each with the place of the strategy whose signals it trades."""
+        block_s = config.backtest.block_s
+        self._block_s = min(block_s, max(LEAST_BLOCK_S, block_s // len(plan.symbols)))
         self._coverage = Coverage(plan.symbols)
         self._track = PriceTrack(len(plan.symbols))
         self.engine: Engine | None = None
@@ -212,7 +216,7 @@ class Backtest:
         starts = [told.tick for told in self._told if plan.first < told.tick < plan.last]
         engine = self._start(plan.first)
         began = time.perf_counter()
-        cuts = cuts_of(plan.first, plan.last, self._config.backtest.block_s, starts)
+        cuts = cuts_of(plan.first, plan.last, self._block_s, starts)
         for block in blocks(self._source, plan.symbols, cuts):
             if starts and starts[0] <= block.first:
                 engine = self._start(starts[0])
@@ -233,7 +237,7 @@ class Backtest:
         if told is not None and told.strategy is not None:
             config = msgspec.structs.replace(config, instance=told.instance, strategy=told.strategy)
         markets = self._registered() if told is None else told.markets
-        engine = engine_for(config, markets, symbols, config.backtest.block_s)
+        engine = engine_for(config, markets, symbols, self._block_s)
         for other in self._others:
             engine.beside(strategy_of(other, symbols), other.strategy)
         engine.observer = self._observer
