@@ -350,7 +350,7 @@ class Engine:
         held = msgspec.to_builtins(position) if position else None
         verdict = f"No entry because {stopped.words}" if stopped and not position else "Every gate is open"
         if position:
-            verdict = f"A {'long' if position.side > 0 else 'short'} is open since {iso_time(position.entry_tick)}"
+            verdict = f"A {'long' if position.side > 0 else 'short'} is open since {iso_time(position.entry_tick)[:19].replace('T', ' ')}"
         return Explanation(
             symbol,
             self._tick - 1,
@@ -369,10 +369,11 @@ class Engine:
         mine = symbol in self._book.positions
         pause = self._limits.cooldown_s[symbol]
         since = self._tick - self._book.exits[symbol] if symbol in self._book.exits else pause
+        waited = f"no exit in the last {pause} s" if since >= pause else f"the last exit was {since} of {pause} s ago"
         return (
-            Gate("flat", not mine, float(mine), 0.0, "the symbol has an open position"),
+            Gate("flat", not mine, float(mine), 0.0, f"the symbol has {'an' if mine else 'no'} open position"),
             Gate("places", held < most, float(held), float(most), f"{held} of {most} positions are open"),
-            Gate("cooldown", since >= pause, float(since), float(pause), f"the last exit was {since} of {pause} s ago"),
+            Gate("cooldown", since >= pause, float(since), float(pause), waited),
         )
 
     def mind(self, symbol: str) -> dict[str, float]:

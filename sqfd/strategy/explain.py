@@ -239,7 +239,7 @@ def _gates(
     names = ", ".join(standing)
     needed = settings.min_entry_score
     return (
-        _setup_gate(side, windows),
+        _setup_gate(block, at, side, windows),
         *([_reset_gate(block, at, aligned)] if settings.require_reset else []),
         Gate("score", points >= needed, shown, needed, f"the score is {shown:.2f} of {needed:g}"),
         Gate(
@@ -249,16 +249,27 @@ def _gates(
             settings.min_coverage,
             f"the feeds covered {coverage:.1%} of the expected volume, {settings.min_coverage:.0%} are needed",
         ),
-        Gate("no_exit", not names, float(len(standing)), 0.0, f"an exit would hold already: {names or 'none'}"),
+        Gate(
+            "no_exit",
+            not names,
+            float(len(standing)),
+            0.0,
+            f"an exit would hold already: {names}" if names else "no exit would hold",
+        ),
     )
 
 
-def _setup_gate(side: int, windows: list[dict[str, Any]]) -> Gate:
+def _setup_gate(block: Evaluated, at: int, side: int, windows: list[dict[str, Any]]) -> Gate:
+    """Armed or not is the verdict; the gap of the moment, which armed it some time ago, is its number."""
     nearest = min(windows, key=lambda window: window["gap_needed"] - abs(window["gap"]))
     words = (
         f"spot and perp flow differ by {nearest['gap']:+.2f} over {nearest['window_s']} s "
         f"where {nearest['gap_needed']:.2f} and opposite directions make a setup"
     )
+    if side:
+        age_s = block.features.first + at - int(block.divergence.held.at(slice(at, at + 1))[0])
+        held = f"held {age_s} s ago" if age_s else "holds"
+        words = f"a {SIDE_NAMES[side]} setup {held}: armed for {block.settings.armed_s - age_s} s more"
     return Gate("setup", side != 0, abs(nearest["gap"]), nearest["gap_needed"], words)
 
 
@@ -267,4 +278,9 @@ def _reset_gate(block: Evaluated, at: int, aligned: dict[int, tuple[float, float
     live = any(bool(block.reset.live[place, at]) for place in aligned)
     alignment = _short(max(found for found, _ in aligned.values()))
     least = _short(min(block.settings.reset_weights) / sum(block.settings.reset_weights))
-    return Gate("reset", live, alignment, least, "the imbalance has not exhausted: no reset lives")
+    words = (
+        f"a reset of {alignment:.0%} of the windows lives"
+        if live
+        else "the imbalance has not exhausted: no reset lives"
+    )
+    return Gate("reset", live, alignment, least, words)
