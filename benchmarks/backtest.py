@@ -22,6 +22,7 @@ import numpy as np
 from sqfd.backtest.run import Backtest, planned
 from sqfd.backtest.settings import BacktestSettings
 from sqfd.config import Config
+from sqfd.heap import keep_freed
 from sqfd.journal import Batch, JournalStore
 from sqfd.model import BAR, Flow
 from sqfd.sim.market import Market
@@ -68,7 +69,8 @@ def make_late_journal(folder: Path, days: float) -> None:
 
 
 def run(folder: Path, symbols: tuple[str, ...], block_s: int) -> dict[str, Any]:
-    """One backtest in this process."""
+    """One backtest in this process, as `sqfd backtest` runs it."""
+    keep_freed()
     store, config = JournalStore(folder, read_only=True), Config(backtest=BacktestSettings(block_s=block_s))
     wanted = planned(store, config, symbols, None, None)
     before, began, cpu = peak_mb(), time.perf_counter(), time.process_time()
@@ -93,7 +95,7 @@ def peak_mb() -> float:
     return round(int(found[1]) / 1024, 1) if found else 0.0
 
 
-def in_process(folder: Path, symbols: tuple[str, ...], block_s: int = 7_200) -> dict[str, Any]:
+def in_process(folder: Path, symbols: tuple[str, ...], block_s: int = BacktestSettings().block_s) -> dict[str, Any]:
     """The same in a process of its own, for its peak memory."""
     arguments = [sys.executable, "-m", "benchmarks.backtest", "--case", str(folder), ",".join(symbols), str(block_s)]
     done = subprocess.run(arguments, check=True, capture_output=True, text=True)

@@ -1,6 +1,6 @@
 """Aster: perpetuals and spot, both with Binance's protocol.
 
-Sources: the exchange's API documentation (futures and spot v3: market streams, aggTrades, openInterest), autumn 2026.
+Sources: the exchange's API documentation (futures and spot v3: market streams, aggTrades, openInterest, premiumIndex; fundingInfo), autumn 2026.
 All perpetuals are linear and count base coins. Perpetuals and spot share symbols, so spot pairs end in `-SPOT` here.
 """
 
@@ -31,6 +31,9 @@ class Aster(BinanceFutures):
         "A liquidation counts when its order is filled; its price is the order's (bankruptcy) price.",
         "Spot pairs end in -SPOT: they share their symbols with the perpetuals.",
     )
+
+    def settled_url(self, endpoint: str) -> str:
+        return self.url("fapi") + "/fapi/v1/fundingInfo"
 
     def pair(self, symbol: str, endpoint: str) -> str:
         return f"{symbol}-SPOT" if endpoint == "spot" else symbol

@@ -1,6 +1,7 @@
 """Binance USD-M and COIN-M futures.
 
-Sources: the exchange's derivatives documentation (websocket market streams, aggTrades, openInterest), autumn 2026.
+Sources: the exchange's derivatives documentation (websocket market streams, aggTrades, openInterest, premiumIndex and fundingInfo),
+autumn 2026.
 USD-M trades and liquidations come from its `/market` path; the older root path still acknowledges and stays silent.
 Quantities are base coins on USD-M and contracts of `contractSize` dollars on COIN-M.
 """
@@ -13,9 +14,9 @@ from typing import ClassVar
 
 import msgspec
 
-from exchanges.api import Call, Endpoint, Instrument, Kind, Limits, OpenInterest, Page, Rate, Request
+from exchanges.api import Call, Endpoint, Funding, Instrument, Kind, Limits, OpenInterest, Page, Rate, Request
 from exchanges.binance import Binance, Listed, socket
-from exchanges.numbers import lax
+from exchanges.numbers import hours_s, lax, rate
 
 _COIN_MARGINED = re.compile(r"([A-Z0-9]+)USD_(PERP|\d{6})")
 
@@ -27,7 +28,21 @@ class Interest(msgspec.Struct):
     time: int | None = None
 
 
-_interest = lax(Interest)
+class Premium(msgspec.Struct):
+    """A row of premiumIndex. Dated contracts have an empty rate."""
+
+    symbol: str
+    lastFundingRate: float | str | None = None
+
+
+class Settled(msgspec.Struct):
+    """A row of fundingInfo, which has only contracts that are not settled every 8 hours, and once were not."""
+
+    symbol: str
+    fundingIntervalHours: float | str | None = None
+
+
+_interest, _premiums, _settled = lax(Interest), lax(list[Premium]), lax(list[Settled])
 
 
 class BinanceFutures(Binance):
@@ -46,6 +61,7 @@ class BinanceFutures(Binance):
     recovery_note: ClassVar[str] = "by id; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "A liquidation's second is that of its last fill; some collectors use the event time, up to a few ms later.",
         "Of liquidations only one order a second and contract is published.",
@@ -53,6 +69,7 @@ class BinanceFutures(Binance):
     )
     listing_weight: ClassVar[float] = 1
     history_weight: ClassVar[float] = 20
+    premium_weight: ClassVar[float] = 10
 
     def listed(self, row: Listed, endpoint: str) -> Instrument:
         made = super().listed(row, endpoint)
@@ -80,3 +97,32 @@ class BinanceFutures(Binance):
 
         url = f"{self.rest_url(instrument.endpoint)}/openInterest?symbol={instrument.symbol}"
         return Call(Request(url), read)
+
+    def funding(self, instruments: Iterable[Instrument]) -> Sequence[Call[Funding]]:
+        """For each product the intervals of all its contracts, and then the rates of all."""
+        wanted: dict[str, dict[str, Instrument]] = {}
+        for instrument in instruments:
+            if instrument.kind == "perp":
+                wanted.setdefault(instrument.endpoint, {})[instrument.symbol] = instrument
+        return [self._intervals(endpoint, by_symbol) for endpoint, by_symbol in wanted.items()]
+
+    def _intervals(self, endpoint: str, wanted: Mapping[str, Instrument]) -> Call[Funding]:
+        def read(body: bytes) -> Page[Funding]:
+            settled = {row.symbol: hours_s(row.fundingIntervalHours) for row in _settled.decode(body)}
+            return Page([], self._rates(endpoint, wanted, settled))
+
+        return Call(Request(self.settled_url(endpoint)), read)
+
+    def settled_url(self, endpoint: str) -> str:
+        """Where a product's funding intervals are asked for."""
+        return self.rest_url(endpoint) + "/fundingInfo"
+
+    def _rates(
+        self, endpoint: str, wanted: Mapping[str, Instrument], settled: Mapping[str, float | None]
+    ) -> Call[Funding]:
+        def read(body: bytes) -> Page[Funding]:
+            rows = [row for row in _premiums.decode(body) if row.symbol in wanted]
+            found = [(row.symbol, rate(row.lastFundingRate)) for row in rows]
+            return Page([Funding(wanted[of], said, settled.get(of)) for of, said in found if said is not None])
+
+        return Call(Request(self.rest_url(endpoint) + "/premiumIndex", weight=self.premium_weight), read)

@@ -1,7 +1,7 @@
 """Bitget: spot, USDT, USDC and coin-margined futures.
 
 Sources: the exchange's documentation of the unified account, v3 (publicTrade and liquidation topics, instruments,
-open-interest) and of v2 (fills-history), autumn 2026. Spot and futures share symbols, so spot pairs end in `-SPOT` here
+open-interest) and of v2 (fills-history, current-fund-rate), autumn 2026. Spot and futures share symbols, so spot pairs end in `-SPOT` here
 and have a connection of their own. Quantities are base coins, on coin-margined futures dollars; those end in `_CM` on the
 wire. Frames of v2 and v1 are read too, but for coin-margined ones, whose quantity meant something else.
 """
@@ -24,6 +24,7 @@ from exchanges.api import (
     Event,
     Exchange,
     Frame,
+    Funding,
     Gap,
     Instrument,
     Kind,
@@ -43,7 +44,7 @@ from exchanges.api import (
     split_pair,
 )
 from exchanges.image import past
-from exchanges.numbers import lax
+from exchanges.numbers import hours_s, lax, rate
 
 Side = Literal["buy", "sell"]
 
@@ -252,6 +253,15 @@ class Interests(msgspec.Struct):
     ts: int | None = None
 
 
+class Rates(msgspec.Struct):
+    """A row of current-fund-rate."""
+
+    symbol: str
+    fundingRate: float | str | None = None
+    fundingRateInterval: float | str | None = None
+    """Hours."""
+
+
 class Answer(msgspec.Struct):
     """What every REST answer is wrapped in."""
 
@@ -263,7 +273,7 @@ class Answer(msgspec.Struct):
 _answer = lax(Answer)
 _listed = lax(list[Listed])
 _history = lax(list[RowV2])
-_interests = lax(Interests)
+_interests, _rates = lax(Interests), lax(list[Rates])
 
 
 def _unwrap(body: bytes) -> msgspec.Raw:
@@ -302,6 +312,7 @@ class Bitget(Exchange):
     recovery_note: ClassVar[str] = "by time, 7 days; nothing for coin-margined futures, no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Of liquidations only the largest long and the largest short of each pair and second are published.",
         "The trades that come with a subscription are history and never enter a bar (some collectors count them).",
@@ -418,6 +429,22 @@ class Bitget(Exchange):
 
         query = f"category={_category(instrument)}&symbol={instrument.symbol}"
         return Call(self._request("v3/market/open-interest", query), read)
+
+    def funding(self, instruments: Iterable[Instrument]) -> Sequence[Call[Funding]]:
+        """One answer for each product."""
+        wanted: dict[str, dict[str, Instrument]] = {}
+        for instrument in instruments:
+            if instrument.kind == "perp":
+                wanted.setdefault(_category(instrument), {})[instrument.symbol] = instrument
+        return [self._funding(category, by_symbol) for category, by_symbol in wanted.items()]
+
+    def _funding(self, category: str, wanted: Mapping[str, Instrument]) -> Call[Funding]:
+        def read(body: bytes) -> Page[Funding]:
+            rows = [row for row in _rates.decode(_unwrap(body)) if row.symbol in wanted]
+            found = [(wanted[row.symbol], rate(row.fundingRate), hours_s(row.fundingRateInterval)) for row in rows]
+            return Page([Funding(of, said, interval_s) for of, said, interval_s in found if said is not None])
+
+        return Call(self._request("v2/mix/market/current-fund-rate", f"productType={category}"), read)
 
 
 def _category(instrument: Instrument) -> str:

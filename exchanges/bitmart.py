@@ -25,6 +25,7 @@ from exchanges.api import (
     Exchange,
     Excluded,
     Frame,
+    Funding,
     Gap,
     Instrument,
     Kind,
@@ -43,7 +44,7 @@ from exchanges.api import (
     rows,
     split_pair,
 )
-from exchanges.numbers import inflate, iso_ms, lax
+from exchanges.numbers import hours_s, inflate, iso_ms, lax, rate
 
 Side = Literal["buy", "sell"]
 
@@ -215,6 +216,9 @@ class Contract(msgspec.Struct):
     contract_size: float
     product_type: int = PERPETUAL
     status: str = "Trading"
+    expected_funding_rate: float | str | None = None
+    """Of the interval that runs."""
+    funding_interval_hours: float | str | None = None
 
 
 class Contracts(msgspec.Struct):
@@ -321,6 +325,7 @@ class Bitmart(Exchange):
     )
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Spot trades are timed by their milliseconds, where a frame lacks them by its whole seconds; one collector always does that.",
         "Liquidations are ordinary trades with a mark and already in the volume; deleveraging and settlement are left out.",
@@ -418,6 +423,20 @@ class Bitmart(Exchange):
 
         url = f"{self.url('rest-v2')}/contract/public/open-interest?symbol={instrument.symbol}"
         return Call(Request(url, weight=5), read)
+
+    def funding(self, instruments: Iterable[Instrument]) -> Sequence[Call[Funding]]:
+        """The contract details again, which list every contract."""
+        wanted = {instrument.symbol: instrument for instrument in instruments if instrument.kind == "perp"}
+
+        def read(body: bytes) -> Page[Funding]:
+            rows = [row for row in _contracts.decode(_unwrap(body)).symbols if row.symbol in wanted]
+            found = [
+                (wanted[row.symbol], rate(row.expected_funding_rate), hours_s(row.funding_interval_hours))
+                for row in rows
+            ]
+            return Page([Funding(of, said, interval_s) for of, said, interval_s in found if said is not None])
+
+        return (Call(Request(self.url("rest-v2") + "/contract/public/details"), read),) if wanted else ()
 
 
 def _page(gap: Gap, made: Sequence[Event]) -> Page[Trade]:

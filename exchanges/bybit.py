@@ -31,11 +31,15 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    TextId,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -43,7 +47,7 @@ from exchanges.api import (
     rows,
     split_pair,
 )
-from exchanges.numbers import lax, rate
+from exchanges.numbers import hours_s, lax, rate
 
 Side = Literal["Buy", "Sell"]
 
@@ -61,6 +65,22 @@ class Row(msgspec.Struct, gc=False):
     v: float
     p: float
     i: str | None = None
+
+
+class Bounded(Row):
+    """A trade whose values are in range."""
+
+    T: Time
+    v: Quantity
+    p: Price
+    i: TextId | None = None
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    topic: str
+    data: list[Bounded]
 
 
 class Message(msgspec.Struct, gc=False):
@@ -81,6 +101,7 @@ class Envelope(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"[]")
 
 
+_traded = lax(Traded)
 _message = lax(Message)
 _envelope = lax(Envelope)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
@@ -95,6 +116,13 @@ class BybitDecoder(Decoder):
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        message = _traded.decode(frame)
+        if not message.topic.startswith(TRADES):
+            return None
+        checked = self.checked
+        return [checked(row.s, row.T, row.p, row.v, row.S == "Buy", row.i) for row in message.data]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
@@ -185,6 +213,7 @@ class Ticker(msgspec.Struct):
     openInterest: float = 0.0
     openInterestValue: float = 0.0
     fundingRate: float | str | None = None
+    fundingIntervalHour: float | str | None = None
 
 
 class Result(msgspec.Struct):
@@ -348,7 +377,11 @@ class Bybit(Exchange):
                     base, usd = row.openInterest, row.openInterestValue
                     if instrument.inverse:
                         base, usd = usd, base
-                    items.append(OpenInterest(instrument, time_ms, base, usd, rate(row.fundingRate)))
+                    items.append(
+                        OpenInterest(
+                            instrument, time_ms, base, usd, rate(row.fundingRate), hours_s(row.fundingIntervalHour)
+                        )
+                    )
             return Page(items)
 
         return Call(self._request("tickers", f"category={category}"), read)

@@ -362,6 +362,7 @@ class Coinbase(Exchange):
     recovery_note: ClassVar[str] = "spot by id, all history; perpetuals: newest 100 of a period"
     has_open_interest: ClassVar[bool] = True
     has_funding: ClassVar[bool] = True
+    funding_s: ClassVar[float] = 3_600.0
     notes: ClassVar[tuple[str, ...]] = (
         "Both feeds name the maker's side, so it is turned round: some collectors show buys as sells.",
         "The last trade before a subscription is history and never enters a bar.",

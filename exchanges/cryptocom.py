@@ -1,6 +1,7 @@
 """Crypto.com Exchange: spot, perpetuals and dated futures.
 
-Sources: the exchange's v1 documentation (trade channel, heartbeat, get-instruments, get-trades, get-tickers), autumn 2026.
+Sources: the exchange's v1 documentation (trade channel, heartbeat, get-instruments, get-trades, get-tickers, get-valuations),
+autumn 2026.
 Quantities are base coins. The first push of every channel on a connection is history, which nothing in it says. `d` can be
 shared by all matches of one order; only `m` (newer frames) tells matches apart.
 """
@@ -24,6 +25,7 @@ from exchanges.api import (
     Event,
     Exchange,
     Frame,
+    Funding,
     Gap,
     Instrument,
     Kind,
@@ -43,7 +45,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import lax
+from exchanges.numbers import lax, rate
 
 CHANNEL = "trade"
 TOPICS_PER_FRAME = 100
@@ -189,6 +191,12 @@ class Ticker(msgspec.Struct):
     t: int | None = None
 
 
+class Valuation(msgspec.Struct):
+    """A row of get-valuations, newest first."""
+
+    v: float | str | None = None
+
+
 class Rows(msgspec.Struct):
     data: msgspec.Raw
 
@@ -203,6 +211,7 @@ class Answer(msgspec.Struct):
 
 _answer = lax(Answer)
 _listed, _history, _tickers = lax(list[Listed]), lax(list[Row]), lax(list[Ticker])
+_valuations = lax(list[Valuation])
 _KINDS: Mapping[str, Kind] = {"CCY_PAIR": "spot", "PERPETUAL_SWAP": "perp", "FUTURE": "future"}
 
 
@@ -235,6 +244,8 @@ class Cryptocom(Exchange):
     recovery: ClassVar[Recovery] = "exact"
     recovery_note: ClassVar[str] = "by time"
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
+    funding_s: ClassVar[float] = 3_600.0
     notes: ClassVar[tuple[str, ...]] = (
         "The first message of every market is the trades of before and never enters a bar (all collectors count them).",
         "Trades in one message come newest first and are put in order.",
@@ -303,6 +314,18 @@ class Cryptocom(Exchange):
             return Page([OpenInterest(wanted[r.i], r.t, r.oi) for r in found if r.i in wanted and r.oi is not None])
 
         return (Call(Request(self.url("rest") + "/public/get-tickers"), read),) if wanted else ()
+
+    def funding(self, instruments: Iterable[Instrument]) -> Sequence[Call[Funding]]:
+        """A question for each market: no answer has all. What the hour that runs is estimated to cost."""
+        return [self._funding(instrument) for instrument in instruments if instrument.kind == "perp"]
+
+    def _funding(self, instrument: Instrument) -> Call[Funding]:
+        def read(body: bytes) -> Page[Funding]:
+            found = [rate(row.v) for row in _valuations.decode(_unwrap(body))[:1]]
+            return Page([Funding(instrument, said) for said in found if said is not None])
+
+        query = f"instrument_name={instrument.symbol}&valuation_type=estimated_funding_rate&count=1"
+        return Call(Request(f"{self.url('rest')}/public/get-valuations?{query}"), read)
 
 
 Identity = tuple[int | str | None, float, float, bool]

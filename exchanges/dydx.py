@@ -203,6 +203,7 @@ class Dydx(Exchange):
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
     has_funding: ClassVar[bool] = True
+    funding_s: ClassVar[float] = 3_600.0
     notes: ClassVar[tuple[str, ...]] = (
         "Trade times are block times, about one a second: many trades share a millisecond.",
         "Auto-deleveraging (type DELEVERAGED) happens outside of the book and is left out, as on other exchanges.",

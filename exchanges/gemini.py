@@ -216,6 +216,7 @@ class Gemini(Exchange):
     notes: ClassVar[tuple[str, ...]] = (
         "The list of symbols holds names only: base, quote and whether it is a perpetual are read from the spelling.",
         "Auctions and block trades have no aggressor and are not counted.",
+        "Its funding is published as an amount whose sign is not documented, and is not asked for.",
     )
 
     def decoder(self, endpoint: str, instruments: Mapping[str, Instrument]) -> Decoder:

@@ -1,7 +1,8 @@
 """HTX (formerly Huobi): spot, coin-margined futures, inverse and linear swaps.
 
 Sources: the exchange's API documentation (spot; coin-margined futures, coin-margined swaps, USDT-margined contracts:
-`trade.detail`, `liquidation_orders`, contract info, open interest), autumn 2026. Every frame is gzip in a binary frame.
+`trade.detail`, `liquidation_orders`, contract info, open interest,
+swap_batch_funding_rate), autumn 2026. Every frame is gzip in a binary frame.
 The first push of each channel repeats the last trade, which may be minutes old. Derivatives count both sides of a trade.
 """
 
@@ -28,6 +29,7 @@ from exchanges.api import (
     Exchange,
     Excluded,
     Frame,
+    Funding,
     Gap,
     Instrument,
     Kind,
@@ -47,7 +49,7 @@ from exchanges.api import (
     split_pair,
 )
 from exchanges.image import past
-from exchanges.numbers import inflate, lax
+from exchanges.numbers import inflate, lax, rate
 
 GZIP = 31
 MAGIC = b"\x1f\x8b"
@@ -280,6 +282,13 @@ class Interest(msgspec.Struct):
     value: float | None = None
 
 
+class Rates(msgspec.Struct):
+    """A row of swap_batch_funding_rate, brought up to date each minute."""
+
+    contract_code: str
+    funding_rate: float | str | None = None
+
+
 class Batch(msgspec.Struct):
     data: list[Row]
 
@@ -295,7 +304,7 @@ class Answer(msgspec.Struct):
 
 
 _answer, _symbols, _contracts = lax(Answer), lax(list[Symbol]), lax(list[Contract])
-_interests, _batches = lax(list[Interest]), lax(list[Batch])
+_interests, _batches, _rates = lax(list[Interest]), lax(list[Batch]), lax(list[Rates])
 
 
 def _unwrap(body: bytes) -> Answer:
@@ -319,6 +328,10 @@ _REST = {
     ),
 }
 """Contract info, history and open interest of each kind of derivative."""
+_FUNDING = {
+    "swap": "/swap-api/v1/swap_batch_funding_rate",
+    "linear": "/linear-swap-api/v1/swap_batch_funding_rate",
+}
 
 QUOTES = ("usdt", "usdc", "usdd", "husd", "tusd", "usd", "eur", "btc", "eth", "trx", "ht")
 _COIN_MARGINED = re.compile(r"([A-Z0-9]+?)(_CW|_NW|_CQ|_NQ|\d{6})")
@@ -356,6 +369,7 @@ class Huobi(Exchange):
     recovery_note: ClassVar[str] = "newest 2000 trades"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Derivatives publish the sum of both sides of each trade: it is halved here, so that a contract counts once as "
         "on every other exchange. Other collectors show twice as much.",
@@ -463,6 +477,22 @@ class Huobi(Exchange):
             return Page([_open_interest(wanted[row.contract_code], row, answer.ts) for row in found])
 
         return Call(Request(self.url("rest-derivatives") + _REST[endpoint][2]), read)
+
+    def funding(self, instruments: Iterable[Instrument]) -> Sequence[Call[Funding]]:
+        """One answer for all contracts of a kind."""
+        wanted: dict[str, dict[str, Instrument]] = {}
+        for instrument in instruments:
+            if instrument.kind == "perp":
+                wanted.setdefault(instrument.endpoint, {})[instrument.symbol] = instrument
+        return [self._funding(endpoint, by_symbol) for endpoint, by_symbol in wanted.items()]
+
+    def _funding(self, endpoint: str, wanted: Mapping[str, Instrument]) -> Call[Funding]:
+        def read(body: bytes) -> Page[Funding]:
+            rows = [row for row in _rates.decode(_unwrap(body).data) if row.contract_code in wanted]
+            found = [(wanted[row.contract_code], rate(row.funding_rate)) for row in rows]
+            return Page([Funding(of, said) for of, said in found if said is not None])
+
+        return Call(Request(self.url("rest-derivatives") + _FUNDING[endpoint]), read)
 
 
 def _open_interest(instrument: Instrument, row: Interest, ts_ms: int | None) -> OpenInterest:

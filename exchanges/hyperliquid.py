@@ -218,6 +218,7 @@ class Hyperliquid(Exchange):
     recovery_note: ClassVar[str] = "the newest few trades of a coin"
     has_open_interest: ClassVar[bool] = True
     has_funding: ClassVar[bool] = True
+    funding_s: ClassVar[float] = 3_600.0
     notes: ClassVar[tuple[str, ...]] = (
         "The first push of each subscription repeats about 30 past trades without saying so: it is not counted as live.",
         "Liquidations are traded like any order and cannot be told apart: they are in the volume, not in lbuy and lsell.",

@@ -48,7 +48,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import iso, iso_ms, lax
+from exchanges.numbers import iso, iso_ms, lax, rate
 
 TOPICS_PER_FRAME = 100
 CONNECTION = ("heartbeat", "status")
@@ -373,6 +373,9 @@ class Ticker(msgspec.Struct):
 
     symbol: str = ""
     openInterest: float | None = None
+    fundingRate: float | None = None
+    """What a contract pays an hour: quote of linear contracts, coins of inverse ones."""
+    markPrice: float | None = None
 
 
 class Tickers(msgspec.Struct):
@@ -420,6 +423,8 @@ class Kraken(Exchange):
     recovery_note: ClassVar[str] = "spot: all history by trade id; futures: 7 days by time, with liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
+    funding_s: ClassVar[float] = 3_600.0
     notes: ClassVar[tuple[str, ...]] = (
         "PF_ and FF_ contracts are linear and count base coins; a collector that divides by the price is wrong.",
         "A liquidation is a trade of type liquidation: it counts once in volume. One collector leaves out the mark.",
@@ -546,7 +551,14 @@ class Kraken(Exchange):
                 if instrument is not None and row.openInterest is not None:
                     amount = row.openInterest * instrument.contract_size
                     base, usd = (None, amount) if instrument.inverse else (amount, None)
-                    items.append(OpenInterest(instrument, ts_ms, base, usd))
+                    items.append(OpenInterest(instrument, ts_ms, base, usd, _relative(instrument, row)))
             return Page(items)
 
         return (Call(Request(self.url("rest_futures") + "/tickers"), read),) if wanted else ()
+
+
+def _relative(instrument: Instrument, row: Ticker) -> float | None:
+    """Funding of an hour as a share of the position, from what one contract (a coin, or a dollar where inverse) pays."""
+    if instrument.kind != "perp" or row.fundingRate is None or not row.markPrice:
+        return None
+    return rate(row.fundingRate * row.markPrice if instrument.inverse else row.fundingRate / row.markPrice)

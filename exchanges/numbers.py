@@ -17,6 +17,7 @@ from exchanges.api import BadMessage, Buffer
 
 T = TypeVar("T")
 
+HOUR_MS = 3_600_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -49,6 +50,19 @@ def rate(value: float | str | None) -> float | None:
     except ValueError:
         return None
     return found if found is not None and abs(found) <= RATE_MAX else None
+
+
+def hours_s(value: float | str | None) -> float | None:
+    """A funding interval in hours as seconds; None where it is left empty or is none (an hour at the least, a day at most).
+
+    >>> hours_s("8"), hours_s(4), hours_s(""), hours_s(None), hours_s(-1)
+    (28800.0, 14400.0, None, None, None)
+    """
+    try:
+        hours = float(value) if value else 0.0
+    except ValueError:
+        return None
+    return hours * 3600 if 1 <= hours <= 24 else None
 
 
 _DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")

@@ -1,6 +1,7 @@
 """OKX (id OKEX): spot, swaps and dated futures.
 
-Sources: the exchange's v5 documentation (trades and liquidation-orders channels, public and market endpoints), autumn 2026.
+Sources: the exchange's v5 documentation (trades and liquidation-orders channels, public and market
+endpoints, funding-rate with instId=ANY), autumn 2026.
 One socket carries everything. The first push of a trade channel is the last trade *before* the subscription, the first push
 of liquidations holds past ones; nothing in the push says so. Liquidations are subscribed to once per instrument type.
 Contract sizes differ per instrument (`ctVal`) and are dollars where `ctType` is inverse.
@@ -27,6 +28,7 @@ from exchanges.api import (
     Exchange,
     Excluded,
     Frame,
+    Funding,
     Gap,
     Instrument,
     Kind,
@@ -46,7 +48,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import FirstPush, past
-from exchanges.numbers import lax
+from exchanges.numbers import HOUR_MS, hours_s, lax, rate
 
 Side = Literal["buy", "sell"]
 
@@ -225,6 +227,21 @@ class Listed(msgspec.Struct):
     ctType: str = ""
 
 
+class Rates(msgspec.Struct):
+    """A row of funding-rate; times are those of the settlement to come and of the one after it."""
+
+    instId: str
+    fundingRate: float | str | None = None
+    fundingTime: int | None = None
+    nextFundingTime: int | None = None
+
+    @property
+    def interval_s(self) -> float | None:
+        if self.fundingTime is None or self.nextFundingTime is None:
+            return None
+        return hours_s((self.nextFundingTime - self.fundingTime) / HOUR_MS)
+
+
 class Interest(msgspec.Struct):
     """A row of public/open-interest."""
 
@@ -245,7 +262,7 @@ class Answer(msgspec.Struct):
 _answer = lax(Answer)
 _listed = lax(list[Listed])
 _history = lax(list[Row])
-_interest = lax(list[Interest])
+_interest, _rates = lax(list[Interest]), lax(list[Rates])
 
 _TYPES: Mapping[str, Kind] = {"SPOT": "spot", "SWAP": "perp", "FUTURES": "future"}
 _KINDS = {kind: name for name, kind in _TYPES.items()}
@@ -283,6 +300,7 @@ class Okex(Exchange):
     recovery_note: ClassVar[str] = "by id, three months; recovered rows carry no liquidation marks"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "The first push of each market is the last trade before the subscription and never enters a bar (one collector counts it).",
         "Trades are aggregates: fills of one order at one price, with their number; history has single fills.",
@@ -380,6 +398,17 @@ class Okex(Exchange):
             return Page([OpenInterest(wanted[r.instId], r.ts, r.oiCcy, r.oiUsd) for r in found if r.instId in wanted])
 
         return Call(self._request("public/open-interest", f"instType={kind}"), read)
+
+    def funding(self, instruments: Iterable[Instrument]) -> Sequence[Call[Funding]]:
+        """One answer for all swaps; the interval is the time between the next two settlements."""
+        wanted = {instrument.symbol: instrument for instrument in instruments if instrument.kind == "perp"}
+
+        def read(body: bytes) -> Page[Funding]:
+            rows = [row for row in _rates.decode(_unwrap(body)) if row.instId in wanted]
+            found = [(row, rate(row.fundingRate)) for row in rows]
+            return Page([Funding(wanted[row.instId], said, row.interval_s) for row, said in found if said is not None])
+
+        return (Call(self._request("public/funding-rate", "instId=ANY"), read),) if wanted else ()
 
 
 def _before(gap: Gap, row: Row) -> bool:

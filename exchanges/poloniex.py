@@ -1,6 +1,6 @@
 """Poloniex spot and USDT-margined perpetuals (v3).
 
-Sources: the exchange's API documentation (spot websocket, futures v3 websocket and REST), published probes of its v3
+Sources: the exchange's API documentation (spot websocket, futures v3 websocket and REST, fundingRate), published probes of its v3
 socket of autumn 2026. Spot rows say `amount` for the quote and `quantity` for the base amount; futures count contracts.
 `createTime` (`cT`) is the trade's time, `ts` that of the push. The socket closes after 30 s without a frame of ours.
 """
@@ -24,6 +24,7 @@ from exchanges.api import (
     Event,
     Exchange,
     Frame,
+    Funding,
     Gap,
     Instrument,
     Kind,
@@ -41,7 +42,7 @@ from exchanges.api import (
     by_channel,
     rows,
 )
-from exchanges.numbers import lax
+from exchanges.numbers import HOUR_MS, hours_s, lax, rate
 
 Side = Literal["buy", "sell", "BUY", "SELL"]
 
@@ -214,6 +215,14 @@ class Interest(msgspec.Struct):
     ts: int | None = None
 
 
+class Rates(msgspec.Struct):
+    """Answer of fundingRate: the rate that was settled last, the one to come, and when."""
+
+    fT: int
+    nFT: int
+    nFR: float | str | None = None
+
+
 class Answer(msgspec.Struct):
     """What futures' REST answers are wrapped in; also errors come with status 200."""
 
@@ -224,6 +233,7 @@ class Answer(msgspec.Struct):
 
 _markets, _products, _answer = lax(list[Market]), lax(list[Product]), lax(Answer)
 _spots, _contracts, _interest = lax(list[Spot]), lax(list[Contract]), lax(Interest)
+_rates = lax(Rates)
 
 
 def _unwrap(body: bytes) -> msgspec.Raw:
@@ -271,6 +281,7 @@ class Poloniex(Exchange):
     recovery_note: ClassVar[str] = "newest 1000 trades"
     has_liquidations: ClassVar[bool] = True
     has_open_interest: ClassVar[bool] = True
+    has_funding: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = (
         "Time is when the trade was made, not when it was pushed; size is the base amount, not the quote amount.",
         "Liquidations carry the bankruptcy price, at most one per market and second.",
@@ -352,6 +363,18 @@ class Poloniex(Exchange):
             return Page([OpenInterest(instrument, row.ts, amount)])
 
         return Call(Request(f"{self.url('rest')}/v3/market/openInterest?symbol={instrument.symbol}"), read)
+
+    def funding(self, instruments: Iterable[Instrument]) -> Sequence[Call[Funding]]:
+        """A question for each market: no answer has all."""
+        return [self._funding(instrument) for instrument in instruments if instrument.kind == "perp"]
+
+    def _funding(self, instrument: Instrument) -> Call[Funding]:
+        def read(body: bytes) -> Page[Funding]:
+            row = _rates.decode(_unwrap(body))
+            said, interval_s = rate(row.nFR), hours_s((row.nFT - row.fT) / HOUR_MS)
+            return Page([] if said is None else [Funding(instrument, said, interval_s)])
+
+        return Call(Request(f"{self.url('rest')}/v3/market/fundingRate?symbol={instrument.symbol}"), read)
 
 
 def _read_history(gap: Gap, body: bytes) -> Page[Trade]:

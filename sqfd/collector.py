@@ -16,18 +16,20 @@ from sqfd.clock import Clock
 from sqfd.config import Config
 from sqfd.feed.catalog import Catalog, choose
 from sqfd.feed.intake import Intake
-from sqfd.feed.interest import Interest, InterestBook, InterestSum
+from sqfd.feed.interest import Funded, Interest, InterestBook, InterestSum, total
 from sqfd.feed.limits import FILE_NAME as LIMITS_FILE
 from sqfd.feed.record import Recorder
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
-from sqfd.journal import GapRecord
+from sqfd.journal import GapRecord, Missed
 from sqfd.model import Market, market_of
 from sqfd.story import gap_records
 from sqfd.wiring import Outside, exchanges_of, symbols_of
 
 INTEREST_ROUNDS = 10
-"""Open interest that was not confirmed for so many intervals is no longer counted."""
+"""Open interest or funding that was not confirmed for so many intervals is no longer counted."""
+RATES_S = 86_400
+"""A run that ended longer ago says nothing about how often markets trade."""
 TellInterest = Callable[[str, Mapping[str, InterestSum], int], None]
 """(symbol, exchange → (base coins, dollars), second)."""
 Register = Callable[[Sequence[Market]], Awaitable[None]]
@@ -84,13 +86,16 @@ class Collector:
             outside.connector,
             limits=state / LIMITS_FILE,
             on_interest=self._take_interest,
+            on_funding=self._take_funding,
         )
-        self._interest = InterestBook(INTEREST_ROUNDS * 1e3 * config.feed.open_interest_s)
+        self._interest = InterestBook(
+            *(INTEREST_ROUNDS * 1e3 * every for every in (config.feed.open_interest_s, config.feed.funding_s))
+        )
         self._tell_interest = tell
         self._catalog = Catalog(self.exchanges, self._rests, state / "listings", config.feed, clock, log.get("catalog"))
         self._adding = asyncio.Lock()
         self._down_since: int | None = None
-        self._missed: Mapping[str, int] = {}
+        self._missed: Mapping[str, Missed] = {}
 
     # --- which markets
 
@@ -128,10 +133,10 @@ class Collector:
             self.supervisor.add(instruments, self.seconds.add_markets(markets))
             self._resume(instruments)
 
-    def resume(self, second: int, missed: Mapping[str, int]) -> None:
-        """An earlier run closed everything before `second`. `missed`: when each of its markets last traded.
+    def resume(self, second: int, missed: Mapping[str, Missed]) -> None:
+        """An earlier run closed everything before `second`. `missed`: what it knew of each of its markets.
 
-        What happened on them since is a gap, and is asked for.
+        What happened on them since is a gap, and is asked for. As often as they traded they are expected to trade again.
         """
         self._down_since, self._missed = second, missed
         self._resume([feed.instrument for feed in self.intake.markets.values()])
@@ -142,8 +147,10 @@ class Collector:
         chosen = {instrument.market for instrument in instruments} & self._missed.keys()
         for feed in self.intake.markets.values():
             if feed.instrument.market in chosen:
-                lead_s = self._down_since - self._missed[feed.instrument.market]
-                feed.resume(self._down_since * 1e3, max(1, lead_s) * 1000)
+                known = self._missed[feed.instrument.market]
+                feed.resume(self._down_since * 1e3, max(1, self._down_since - known.second) * 1000)
+                if self.time.now_ms() / 1e3 - self._down_since < RATES_S:
+                    feed.pace.assume(known.traded, known.whole)
 
     def _wanted(self) -> Wanted:
         settings = self._config.symbols
@@ -167,8 +174,15 @@ class Collector:
         for symbol in dict.fromkeys(markets[one.market].base for one in found):
             sums = self._interest.sums(symbol, now_ms)
             if sums and symbol in self.symbols:
-                self.seconds.flow.set_open_interest(symbol, sum(one.usd for one in sums.values()))
+                whole = total(sums)
+                self.seconds.flow.set_open_interest(symbol, whole.usd)
+                self.seconds.flow.set_funding(symbol, whole.funding_8h)
             self._tell_interest(symbol, sums, int(now_ms // 1000))
+
+    def _take_funding(self, found: Sequence[Funded]) -> None:
+        """Funding that was asked for by itself: told on with the open interest that weighs it."""
+        for one in found:
+            self._interest.put_funding(one)
 
     # --- once a second
 

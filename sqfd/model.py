@@ -57,13 +57,15 @@ FLOW_VALUES = (
     "liq_sell",
     "open_interest",
     "coverage_ppm",
+    "funding_ppb",
 )
 """Columns of FLOW after its key, all int64.
 
 `price high low`: natural logarithm of the symbol's index price × 1e9, rounded; NO_PRICE before the first trade.
 `*_delta` (buys − sells), `*_volume`, `liq_*` (side of the forced order): quote cents in that second, stablecoins and USD
 taken as one. `open_interest`: quote cents, 0 where not collected. `coverage_ppm`: share of the expected volume whose feeds
-were whole in that second, in millionths."""
+were whole in that second, in millionths. `funding_ppb`: what longs pay shorts in 8 hours, mean of the exchanges by their open
+interest, in billionths of the position; 0 where not collected, and 1 where nobody pays."""
 
 FLOW = np.dtype([("symbol", np.int32), ("second", np.int64), *((name, np.int64) for name in FLOW_VALUES)])
 """One second of one symbol: `symbol` is an index into the configured symbols."""
@@ -72,6 +74,7 @@ NO_PRICE = np.iinfo(np.int64).min
 PRICE_SCALE = 1_000_000_000
 """Log prices are stored in units of 1e-9."""
 PPM = 1_000_000
+PPB = 1_000_000_000
 
 Bars = NDArray[np.void]
 """Rows of BAR."""

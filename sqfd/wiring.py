@@ -13,7 +13,7 @@ from sqfd.bars.ring import HEADROOM_S
 from sqfd.clock import Clock
 from sqfd.config import Config
 from sqfd.engine import Engine
-from sqfd.feed.interest import InterestSum
+from sqfd.feed.interest import InterestSum, total
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Connector, connect
@@ -60,14 +60,20 @@ def symbols_of(config: Config) -> tuple[str, ...]:
 
 
 def engine_for(
-    config: Config, markets: Mapping[str, Sequence[str]], symbols: Sequence[str] = (), headroom_s: int = HEADROOM_S
+    config: Config,
+    markets: Mapping[str, Sequence[str]],
+    symbols: Sequence[str] = (),
+    headroom_s: int = HEADROOM_S,
+    bar_s: int = 1,
 ) -> Engine:
     """The engine of a configuration; `markets`: per symbol, the names of the markets behind it.
 
-    `symbols` instead of the configured ones, and blocks of up to `headroom_s` ticks at once, are for backtests.
+    `symbols` instead of the configured ones, blocks of up to `headroom_s` ticks at once, and rows of `bar_s` are for backtests.
     """
     chosen = tuple(symbols) or symbols_of(config)
-    return Engine(chosen, strategy_of(config, chosen), config.strategy, config.instance, markets, headroom_s)
+    return Engine(
+        chosen, strategy_of(config, chosen), config.strategy, config.instance, markets, headroom_s, bar_s=bar_s
+    )
 
 
 class EngineNote(msgspec.Struct, frozen=True):
@@ -122,11 +128,10 @@ def exchanges_of(config: Config) -> dict[str, Exchange]:
 
 
 def interest_lines(symbol: str, sums: Mapping[str, InterestSum], second: int) -> list[str]:
-    """Open interest of a symbol as InfluxDB has it: by exchange, with its funding rate, and all together, without one."""
+    """Open interest of a symbol as InfluxDB has it: by exchange, and all together; rates of all are those of 8 hours only."""
     rows = [(exchange, "exchange", one) for exchange, one in sums.items()]
     if sums:
-        whole = InterestSum(sum(one.base for one in sums.values()), sum(one.usd for one in sums.values()))
-        rows.append(("ALL", "total", whole))
+        rows.append(("ALL", "total", total(sums)))
     return [
         open_interest_line(
             second,
@@ -136,6 +141,7 @@ def interest_lines(symbol: str, sums: Mapping[str, InterestSum], second: int) ->
             open_interest=one.base,
             open_interest_usd=one.usd,
             funding_rate=one.funding,
+            funding_8h=one.funding_8h,
         )
         for exchange, kind, one in rows
     ]

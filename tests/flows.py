@@ -59,6 +59,7 @@ def mirrored(rows: Flow) -> Flow:
     for name in ("spot_delta", "perp_delta"):
         out[name] = -rows[name]
     out["price"], out["high"], out["low"] = -rows["price"], -rows["low"], -rows["high"]
+    out["funding_ppb"] = -rows["funding_ppb"]
     out["liq_buy"], out["liq_sell"] = rows["liq_sell"], rows["liq_buy"]
     return out
 

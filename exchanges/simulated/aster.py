@@ -14,6 +14,7 @@ class Simulated(binance.Simulated):
 
     endpoints: ClassVar[Mapping[str, str]] = {"fapi": "perp", "sapi": "spot"}
     markets_are_asked_for: ClassVar[Sequence[str]] = ("aggTrades", "openInterest")
+    funding_is_asked_for: ClassVar[Sequence[str]] = ("fundingInfo", "premiumIndex")
 
     def symbol(self, instrument: Instrument) -> dict[str, Any]:
         row = {

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, base_name, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, base_name, text
 
 OPEN_UNITS = 250_000.0
 """Open interest of every derivative, in units of the wire."""
@@ -101,6 +101,7 @@ class Simulated(SimulatedExchange):
     endpoints: ClassVar[Mapping[str, str]] = {"rest": "spot"}
     """What each REST address speaks of."""
     markets_are_asked_for: ClassVar[Sequence[str]] = ("aggTrades",)
+    funding_is_asked_for: ClassVar[Sequence[str]] = ()
     """Last parts of the paths that take a symbol."""
 
     def connection(self, endpoint: str) -> SimulatedConnection:
@@ -119,6 +120,8 @@ class Simulated(SimulatedExchange):
         listed, asked = self.listed(self.endpoints[name]), path.rpartition("/")[2]
         if asked == "exchangeInfo":
             return 200, msgspec.json.encode({"symbols": [self.symbol(instrument) for instrument in listed]})
+        if asked in self.funding_is_asked_for:
+            return 200, msgspec.json.encode(_funding(asked, listed))
         if asked not in self.markets_are_asked_for:
             return 404, msgspec.json.encode({"code": -1, "msg": f"no {path}"})
         found = next((i for i in listed if i.symbol == query["symbol"]), None)
@@ -146,3 +149,11 @@ class Simulated(SimulatedExchange):
         else:
             trades = list(history(of, int(query["startTime"]), int(query["endTime"]) + 1))
         return msgspec.json.encode([aggregate(t, self.wire_quantity(t)) for t in trades[:limit]])
+
+
+def _funding(asked: str, listed: Sequence[Instrument]) -> list[dict[str, Any]]:
+    """premiumIndex of every contract, or fundingInfo: the first one is settled every 4 hours, the others are not named."""
+    if asked == "fundingInfo":
+        return [{"symbol": i.symbol, "fundingIntervalHours": 4} for i in listed[:1] if i.kind == "perp"]
+    rates = {i.symbol: repr(FUNDING_RATE) if i.kind == "perp" else "" for i in listed}
+    return [{"symbol": symbol, "lastFundingRate": said} for symbol, said in rates.items()]

@@ -15,6 +15,7 @@ class Simulated(binance.Simulated):
 
     endpoints: ClassVar[Mapping[str, str]] = {"fapi": "usdm", "dapi": "coinm"}
     markets_are_asked_for: ClassVar[Sequence[str]] = ("aggTrades", "openInterest")
+    funding_is_asked_for: ClassVar[Sequence[str]] = ("fundingInfo", "premiumIndex")
 
     def symbol(self, instrument: Instrument) -> dict[str, Any]:
         row: dict[str, Any] = {"symbol": instrument.symbol, "quoteAsset": instrument.quote}

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 TRADES, LIQUIDATIONS = "publicTrade", "liquidation"
 PAGE_ROWS = 1000
@@ -107,6 +107,12 @@ class Simulated(SimulatedExchange):
         if path.endswith("/market/instruments"):
             wanted = query["category"].lower()
             return _answer([_listed(i) for i in self.listed(endpoint) if _category(i) == wanted])
+        if path.endswith("/current-fund-rate"):
+            said = {"fundingRate": repr(FUNDING_RATE), "fundingRateInterval": "8"}
+            perps = [i for i in self.listed("futures") if i.kind == "perp"]
+            return _answer(
+                [{"symbol": i.symbol, **said} for i in perps if _category(i) == query["productType"].lower()]
+            )
         instrument = self.instruments.get((endpoint, query.get("symbol", "")))
         if instrument is None:
             return 400, msgspec.json.encode({"code": "40034", "msg": "Parameter does not exist", "data": None})

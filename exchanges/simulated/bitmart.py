@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 SPOT, FUTURES = "spot/trade", "futures/trade"
 LIQUIDATION, NORMAL = 1, 8
@@ -148,4 +148,6 @@ def _contract(instrument: Instrument) -> dict[str, Any]:
         "quote_currency": instrument.quote,
         "contract_size": repr(instrument.contract_size),
         "status": "Trading" if instrument.active else "Delisted",
+        "expected_funding_rate": repr(FUNDING_RATE),
+        "funding_interval_hours": 8,
     }

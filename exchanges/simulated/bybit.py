@@ -146,5 +146,6 @@ def _listed(instrument: Instrument) -> dict[str, Any]:
 def _ticker(instrument: Instrument) -> dict[str, Any]:
     value = OPEN_CONTRACTS / _PRICE if instrument.inverse else OPEN_CONTRACTS * _PRICE
     return {"symbol": instrument.symbol, "openInterest": repr(OPEN_CONTRACTS), "openInterestValue": repr(value)} | {
-        "fundingRate": repr(FUNDING_RATE) if instrument.kind == "perp" else ""
+        "fundingIntervalHour": "4",
+        "fundingRate": repr(FUNDING_RATE) if instrument.kind == "perp" else "",
     }

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 CHANNEL = "trade"
 PAGE_ROWS = 150
@@ -108,6 +108,8 @@ class Simulated(SimulatedExchange):
         instrument = self.instruments.get(("market", query.get("instrument_name", "")))
         if instrument is None:
             return 400, msgspec.json.encode({"id": -1, "code": 40003, "message": "INVALID_REQUEST"})
+        if path.endswith("/get-valuations"):
+            return _answer(path, [{"v": repr(FUNDING_RATE), "t": now_ms}][: int(query["count"])])
         trades = history(instrument, int(query["start_ts"]), int(query["end_ts"]))[::-1]
         count = min(PAGE_ROWS, int(query["count"]))
         return _answer(path, [row(t, self.wire_quantity(t)) for t in trades[:count]])

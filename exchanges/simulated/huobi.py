@@ -10,7 +10,14 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, base_name, by_instrument
+from exchanges.simulated.api import (
+    FUNDING_RATE,
+    History,
+    SimulatedConnection,
+    SimulatedExchange,
+    base_name,
+    by_instrument,
+)
 
 TRADES = re.compile(r"market\.(.+)\.trade\.detail")
 LIQUIDATIONS = re.compile(r"public\.(.+)\.liquidation_orders")
@@ -157,6 +164,10 @@ class Simulated(SimulatedExchange):
             return _ok([_contract(i) for i in self.listed(_kind(name, path))], now_ms)
         if path.endswith("open_interest"):
             return _ok([_interest(i) for i in self.listed(_kind(name, path))], now_ms)
+        if path.endswith("batch_funding_rate"):
+            perps = [i for i in self.listed(_kind(name, path)) if i.kind == "perp"]
+            rows = [{"contract_code": i.symbol, "funding_rate": repr(FUNDING_RATE)} for i in perps]
+            return _ok(rows, now_ms)
         return 404, msgspec.json.encode({"status": "error", "err-code": "api-not-found", "err-msg": path})
 
     def _history(self, endpoint: str, query: Mapping[str, str], history: History, now_ms: int) -> tuple[int, bytes]:

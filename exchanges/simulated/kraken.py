@@ -9,9 +9,10 @@ import msgspec
 
 from exchanges.api import Frame, Instrument, Trade
 from exchanges.numbers import iso, iso_ms
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 SPOT_ROWS, FUTURES_ROWS = 1000, 100
+_MARK = 50_000.0
 OPEN_CONTRACTS = 250_000.0
 """Open interest of every contract, in units of the wire."""
 
@@ -156,7 +157,7 @@ class Simulated(SimulatedExchange):
             case "rest_futures", "/history":
                 answer = {"result": "success", "history": self._futures_history(query, history)}
             case "rest_futures", "/tickers":
-                tickers = [{"symbol": i.symbol, "openInterest": OPEN_CONTRACTS} for i in self.listed("futures")]
+                tickers = [_ticker(i) for i in self.listed("futures")]
                 answer = {"result": "success", "tickers": tickers, "serverTime": iso(now_ms)}
             case _:
                 return 404, msgspec.json.encode({"error": [f"EGeneral:no {path}"]})
@@ -195,3 +196,11 @@ class Simulated(SimulatedExchange):
             "type": _type(trade),
             "uid": str(trade.id),
         }
+
+
+def _ticker(instrument: Instrument) -> dict[str, Any]:
+    row = {"symbol": instrument.symbol, "openInterest": OPEN_CONTRACTS}
+    if instrument.kind != "perp":
+        return row
+    paid = FUNDING_RATE / _MARK if instrument.inverse else FUNDING_RATE * _MARK
+    return row | {"fundingRate": paid, "markPrice": _MARK}

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.simulated.api import History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import FUNDING_RATE, History, SimulatedConnection, SimulatedExchange, by_instrument, text
 
 TRADES, LIQUIDATIONS = "trades", "liquidation-orders"
 PAGE_ROWS = 100
@@ -120,6 +120,10 @@ class Simulated(SimulatedExchange):
             return _answer([_listed(i) for i in of_type])
         if path.endswith("/public/open-interest"):
             return _answer([{"instId": i.symbol, "oiCcy": repr(OPEN_COINS), "ts": str(now_ms)} for i in of_type])
+        if path.endswith("/public/funding-rate"):
+            times = {"fundingTime": str(now_ms + 1000), "nextFundingTime": str(now_ms + 1000 + 4 * 3_600_000)}
+            swaps = [i for i in self.listed("public") if i.kind == "perp"]
+            return _answer([{"instId": i.symbol, "fundingRate": repr(FUNDING_RATE), **times} for i in swaps])
         if path.endswith("/market/history-trades") and ("public", query["instId"]) in self.instruments:
             trades = self._older(self.instruments["public", query["instId"]], query, history, now_ms)
             return _answer([history_row(t, self.wire_quantity(t)) for t in trades])

@@ -8,7 +8,15 @@ from typing import Any
 import msgspec
 
 from exchanges.api import Frame, Instrument, Liquidation, Trade
-from exchanges.simulated.api import Deal, History, SimulatedConnection, SimulatedExchange, by_instrument, text
+from exchanges.simulated.api import (
+    FUNDING_RATE,
+    Deal,
+    History,
+    SimulatedConnection,
+    SimulatedExchange,
+    by_instrument,
+    text,
+)
 
 TRADES, LIQUIDATIONS = "trades", "liquidation_orders"
 OPEN_CONTRACTS = 2500.0
@@ -113,6 +121,9 @@ class Simulated(SimulatedExchange):
             return 200, msgspec.json.encode({"code": 24101, "msg": "Invalid symbol!", "data": ""})
         if path == "/v3/market/openInterest":
             return _ok({"s": instrument.symbol, "oInterest": repr(OPEN_CONTRACTS), "ts": now_ms})
+        if path == "/v3/market/fundingRate":
+            times = {"fT": now_ms // 1000 * 1000, "nFT": now_ms // 1000 * 1000 + 8 * 3_600_000}
+            return _ok({"s": instrument.symbol, "fR": "0.5", "nFR": repr(FUNDING_RATE), **times})
         if path == "/v3/market/trades":
             trades = history(instrument, 0, now_ms)[-int(query["limit"]) :]
             rows = [contract(t, self.wire_quantity(t), now_ms) for t in reversed(trades)]

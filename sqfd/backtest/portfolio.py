@@ -20,6 +20,7 @@ from sqfd.backtest.fees import fees_of
 from sqfd.backtest.prices import Floats, Prices
 from sqfd.backtest.settings import BacktestSettings
 from sqfd.backtest.trades import Trade
+from sqfd.model import PPB
 from sqfd.signals.signal import Signal
 
 BPS = 1e-4
@@ -137,11 +138,20 @@ class Portfolio:
 
     def _fund(self, prices: Prices, tick: int) -> None:
         for held in self._open.values():
+            at = tick - prices.first
             paid = (
-                held.quantity * float(prices.price[held.place, tick - prices.first]) * self._settings.funding_bps * BPS
+                held.quantity
+                * float(prices.price[held.place, at])
+                * self._rate(int(prices.funding_ppb[held.place, at]))
             )
             held.funding += paid
             self.cash -= paid
+
+    def _rate(self, stored_ppb: int) -> float:
+        """What longs pay: as it was collected, as it is assumed where nobody asked for it."""
+        if stored_ppb and self._settings.stored_funding:
+            return stored_ppb / PPB
+        return self._settings.funding_bps * BPS
 
     def _mark(self, prices: Prices, at: int, until: int, account: Account) -> int:
         """Value the ticks `[at, until)`, during which nothing is traded; stops where a margin call ends that."""
@@ -233,8 +243,8 @@ def _stretch(held: Open, prices: Prices, at: int, until: int) -> None:
     """Take the extremes of `[at, until)` into account, as far as the position was open during those seconds."""
     start, stop = max(at, held.tick + 1) - prices.first, until - prices.first
     if start < stop:
-        held.high = max(held.high, float(prices.high[held.place, start:stop].max()))
-        held.low = min(held.low, float(prices.low[held.place, start:stop].min()))
+        held.high = max(held.high, float(np.exp(prices.high[held.place, start:stop].max() / 1e9)))
+        held.low = min(held.low, float(np.exp(prices.low[held.place, start:stop].min() / 1e9)))
 
 
 def _trade(held: Open, tick: int, price: float, mid: float, second: int | None, reasons: tuple[str, ...]) -> Trade:

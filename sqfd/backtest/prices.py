@@ -21,12 +21,15 @@ class Prices(NamedTuple):
     first: int
     price: Floats
     """Index price; the last one before where the second is missing, NaN before the first."""
-    high: Floats
-    low: Floats
+    high: Ints
+    low: Ints
+    """Logarithms × 1e9, which are turned into prices where somebody asks."""
     volume: Floats
     """Spot and perp notional of the second, dollars; 0 where it is missing."""
     there: Bools
     """The second's own row was known at the tick and had a price."""
+    funding_ppb: Ints
+    """What longs pay in 8 hours, as it was known last; 0 where it was not collected."""
 
     @property
     def last(self) -> int:
@@ -39,23 +42,37 @@ class PriceTrack:
 
     def __init__(self, symbols: int) -> None:
         self._last = np.full(symbols, NO_PRICE, np.int64)
+        self._funding = np.zeros(symbols, np.int64)
 
     def of(self, block: Block) -> Prices:
         """The block's columns, from its first row's tick to its last row's."""
         first, last = block.ticks
         shape = (len(self._last), last - first)
         logs = np.full((3, *shape), NO_PRICE, np.int64)
-        volume = np.zeros(shape)
+        volume, funding = np.zeros(shape), np.zeros(shape, np.int64)
         for symbol, rows in enumerate(map(current, block.tables)):
             at = rows["tick"] - first
             place = slice(at[0], at[-1] + 1) if len(at) and at[-1] - at[0] == len(at) - 1 else at
             for table, name in zip(logs, ("price", "high", "low"), strict=True):
                 table[symbol, place] = rows[name]
             volume[symbol, place] = (rows["spot_volume"] + rows["perp_volume"]) / 100.0
+            funding[symbol] = self._last_funding(symbol, rows, last - first, place)
         there = logs[0] != NO_PRICE
         self._carry(logs, there)
-        price, high, low = (np.where(table == NO_PRICE, np.nan, np.exp(table / 1e9)) for table in logs)
-        return Prices(first, price, high, low, volume, there)
+        price = np.exp(logs[0] / 1e9)
+        price[logs[0] == NO_PRICE] = np.nan
+        return Prices(first, price, logs[1], logs[2], volume, there, funding)
+
+    def _last_funding(self, symbol: int, rows: FlowTable, ticks: int, place: slice | Ints) -> Ints:
+        """[tick]: the rate of each tick's row, of the one before it where there is none."""
+        if not rows["funding_ppb"].any() and not self._funding[symbol]:
+            return np.zeros(ticks, np.int64)
+        column, known = np.full(ticks, self._funding[symbol]), np.full(ticks, -1)
+        column[place], known[place] = rows["funding_ppb"], np.arange(ticks)[place]
+        source = np.maximum.accumulate(known)
+        column = np.where(source >= 0, column[np.maximum(source, 0)], self._funding[symbol])
+        self._funding[symbol] = column[-1]
+        return column
 
     def _carry(self, logs: Ints, there: Bools) -> None:
         """Fill each hole of the price with the price before it, and missing extremes with the price."""

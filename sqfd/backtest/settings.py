@@ -18,9 +18,18 @@ class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=60,
             le=86_400,
-            description="Seconds of flow that are read and judged at once; signals do not depend on it.",
+            description="Seconds of flow that are read and judged at once; symbols share them, down to 2 h each. "
+            "Signals do not depend on it.",
         ),
-    ] = 7_200
+    ] = 21_600
+    coarse_block_s: Annotated[
+        int,
+        Meta(
+            ge=14_400,
+            le=31_536_000,
+            description="The same with bars of a minute or more (`--timeframe`), down to a day for each symbol.",
+        ),
+    ] = 259_200
     capital: Annotated[float, Meta(gt=0, description="Cash at the start, in dollars.")] = 10_000.0
     margin_share: Annotated[
         float, Meta(gt=0, le=1, description="Share of equity put up as margin for a signal of size factor 1.")
@@ -62,8 +71,15 @@ class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 5.0
     funding_bps: Annotated[
         float,
-        Meta(ge=-100, le=100, description="Funding in basis points, paid by longs to shorts at 0, 8 and 16 h UTC."),
+        Meta(
+            ge=-100,
+            le=100,
+            description="Funding in basis points, paid by longs to shorts at 0, 8 and 16 h UTC, where none was collected.",
+        ),
     ] = 1.0
+    stored_funding: Annotated[
+        bool, Meta(description="Whether funding is the rate of 8 hours that was collected, where there is one.")
+    ] = True
     maintenance_share: Annotated[
         float,
         Meta(ge=0, le=0.5, description="Equity below this share of all notional is a margin call: all is closed."),

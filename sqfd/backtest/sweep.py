@@ -16,11 +16,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from sqfd.backtest.coarse import config_in_bars
 from sqfd.backtest.run import Backtest, Plan, Result, alike, told_by
 from sqfd.backtest.statistics import HOUR_S, period_returns
 from sqfd.backtest.trials import Moments, Trial, deflated_sharpe, key_of, moments
 from sqfd.config import Config
 from sqfd.engine import reach_of
+from sqfd.heap import keep_freed
 from sqfd.journal import JournalStore
 from sqfd.wiring import strategy_of
 
@@ -77,7 +79,9 @@ def units(
         groups: dict[Hashable, list[tuple[Trial, Config]]] = {}
         for key, (trial, config) in configs.items():
             if (key, number) not in done:
-                groups.setdefault(reach_of(strategy_of(config, plan.symbols)), []).append((trial, config))
+                groups.setdefault(reach_of(strategy_of(config_in_bars(config, plan.bar_s), plan.symbols)), []).append(
+                    (trial, config)
+                )
         for group in groups.values():
             group.sort(key=lambda one: msgspec.json.encode(one[1].strategy))  # the same signals stay in one unit
             size = min(MOST, -(-len(group) // -(-workers * EACH // len(parts))))
@@ -88,6 +92,7 @@ def units(
 
 def work(unit: Unit) -> list[Row]:
     """Run one unit: in a process of its own, possibly on another machine."""
+    keep_freed()
     store = JournalStore(Path(unit.state), read_only=True)
     rows: list[Row] = []
     try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sqfd.bars.index import SILENT_S, Index, share
 from sqfd.bars.recent import Recent
-from sqfd.model import FLOW, PPM, USD_LIKE, Bars, ClosedSecond, Flow, Market
+from sqfd.model import FLOW, PPB, PPM, USD_LIKE, Bars, ClosedSecond, Flow, Market
 
 WEIGHT_MINUTES = 60
 CENTS = 100.0
@@ -44,6 +44,7 @@ class FlowBuilder:
         """(second, symbol) whose coverage changed since the last close."""
         self._rows = np.zeros((revisable_s, len(self.symbols)), FLOW)
         self._open_interest: _Ints = np.zeros(len(self.symbols), np.int64)
+        self._funding: _Ints = np.zeros(len(self.symbols), np.int64)
         self._resumed: _Ints = self._index.price.copy()
         """Prices before the first second."""
         self._next_second: int | None = None
@@ -66,6 +67,11 @@ class FlowBuilder:
         """Open interest of a symbol over its markets, in dollars, valid from the next second on."""
         self._open_interest[self.symbols.index(symbol)] = round(usd * CENTS)
 
+    def set_funding(self, symbol: str, rate_8h: float | None) -> None:
+        """What longs of a symbol pay in 8 hours as a fraction, valid from the next second on; None: not known any more."""
+        ppb = 0 if rate_8h is None else round(rate_8h * PPB) or 1
+        self._funding[self.symbols.index(symbol)] = ppb
+
     def cover(self, market: int, seconds: _Ints, whole: NDArray[np.bool_]) -> None:
         """What is known of a market's feed in closed seconds changed: rows of the next `close` say so.
 
@@ -80,7 +86,7 @@ class FlowBuilder:
         self._recovered.update((second, symbol) for second in seconds[changed].tolist())
 
     def resume(self, flow: Flow, second: int | None = None) -> None:
-        """Go on where an earlier run ended: newest prices and open interest of symbols.
+        """Go on where an earlier run ended: newest prices, open interest and funding of symbols.
 
         `second`: the first that it did not close. What lies between it and the first close can be recovered.
         """
@@ -88,6 +94,7 @@ class FlowBuilder:
         for row in flow[np.argsort(flow["second"], kind="stable")]:
             self._index.price[row["symbol"]] = self._resumed[row["symbol"]] = row["price"]
             self._open_interest[row["symbol"]] = row["open_interest"]
+            self._funding[row["symbol"]] = row["funding_ppb"]
 
     def recall(self, bars: Bars) -> None:
         """Bars of the earlier run's last hour, by second, a stretch at a time: what markets are weighed by, and their last prices."""
@@ -121,7 +128,7 @@ class FlowBuilder:
         rows = np.zeros((len(seconds), len(self.symbols)), FLOW)
         rows["symbol"], rows["second"] = np.arange(len(self.symbols)), seconds[:, None]
         rows["price"] = rows["high"] = rows["low"] = self._index.price
-        rows["open_interest"] = self._open_interest
+        rows["open_interest"], rows["funding_ppb"] = self._open_interest, self._funding
         self._rows[slots] = rows
         self.recent.forget(seconds.tolist())
         self._whole[slots] = False
@@ -155,7 +162,7 @@ class FlowBuilder:
         rows["second"] = second
         rows["price"], rows["high"], rows["low"] = self._index.close(second, bars, self._weights)
         self._fill_amounts(rows, market, cents)
-        rows["open_interest"] = self._open_interest
+        rows["open_interest"], rows["funding_ppb"] = self._open_interest, self._funding
         self._whole[second % self.revisable_s] = whole
         self._shares[self._minute % len(self._shares)] = self._known_shares()
         rows["coverage_ppm"] = self._coverage(second)

@@ -31,12 +31,22 @@ class Rows(Protocol):
 
 PRICE, SPOT, PERP = 0, 1, 2
 """Rows of `series`: log price × 1e9, cumulative spot delta, cumulative perp delta (quote cents)."""
-HIGH, LOW, SPOT_VOLUME, PERP_VOLUME, LIQ_BUY, LIQ_SELL, COVERAGE, OPEN_INTEREST = range(8)
+HIGH, LOW, SPOT_VOLUME, PERP_VOLUME, LIQ_BUY, LIQ_SELL, COVERAGE, OPEN_INTEREST, FUNDING = range(9)
 """Rows of `detail`: extremes of the second (log × 1e9), cumulative volumes and liquidations (cents), cumulative coverage
-(ppm · seconds), open interest (cents, 0 where not collected)."""
+(ppm · seconds), open interest (cents, 0 where not collected), funding of 8 hours (1e-9, 0 where not collected)."""
 
 _SERIES = ("price", "spot_delta", "perp_delta")
-_DETAIL = ("high", "low", "spot_volume", "perp_volume", "liq_buy", "liq_sell", "coverage_ppm", "open_interest")
+_DETAIL = (
+    "high",
+    "low",
+    "spot_volume",
+    "perp_volume",
+    "liq_buy",
+    "liq_sell",
+    "coverage_ppm",
+    "open_interest",
+    "funding_ppb",
+)
 _FIELDS = FLOW.names or ()
 _SUMS = frozenset({"spot_delta", "perp_delta", "spot_volume", "perp_volume", "liq_buy", "liq_sell", "coverage_ppm"})
 
@@ -118,7 +128,11 @@ class FlowRing:
     The ring begins at the first second that has a price. Memory: 8 B × (3 × (history + headroom) + 8 × (detail + headroom)).
     """
 
-    def __init__(self, history_s: int = HISTORY_S, detail_s: int = DETAIL_S, headroom_s: int = HEADROOM_S) -> None:
+    def __init__(
+        self, history_s: int = HISTORY_S, detail_s: int = DETAIL_S, headroom_s: int = HEADROOM_S, bar_s: int = 1
+    ) -> None:
+        """`bar_s`: what a row covers. Where it is more than a second, all that is called seconds here is bars."""
+        self.bar_s = bar_s
         self.headroom_s = headroom_s
         self._series = _Table(_SERIES, history_s, headroom_s)
         self._detail = _Table(_DETAIL, detail_s, headroom_s)
@@ -157,7 +171,7 @@ class FlowRing:
 
     @property
     def detail(self) -> Ints:
-        """[8, ticks]: HIGH … OPEN_INTEREST; column 0 is tick `detail_base`. A view, valid until the next append."""
+        """[9, ticks]: HIGH … FUNDING; column 0 is tick `detail_base`. A view, valid until the next append."""
         return self._detail.cells[:, : self._detail.size]
 
     @property
@@ -238,14 +252,15 @@ class FlowRing:
         price = np.full(stop - start, NO_PRICE, np.int64)
         price[at] = rows["price"]
         price = _carried(price, price == NO_PRICE, self._last(self._series, PRICE))
-        interest = np.zeros(stop - start, np.int64)
-        interest[at] = rows["open_interest"]
-        interest = _carried(interest, missing, self._last(self._detail, OPEN_INTEREST))
         self._series.append([price, *(_placed(rows, name, at, stop - start) for name in _SERIES[1:])])
         extremes = [_placed(rows, name, at, stop - start, missing) for name in ("high", "low")]
         extremes = [np.where(values == NO_PRICE, price, values) for values in extremes]
         sums = [_placed(rows, name, at, stop - start) for name in _DETAIL[2:7]]
-        self._detail.append([*extremes, *sums, interest])
+        polled = []
+        for name, row in (("open_interest", OPEN_INTEREST), ("funding_ppb", FUNDING)):
+            values = _placed(rows, name, at, stop - start)
+            polled.append(_carried(values, missing, self._last(self._detail, row)))
+        self._detail.append([*extremes, *sums, *polled])
 
     def _append_complete(self, rows: Rows) -> None:
         """A row for each second, each with a price: nothing needs to be carried."""

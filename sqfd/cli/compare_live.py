@@ -32,7 +32,9 @@ def compare_live(from_s: int | None, to_s: int | None, state: Path | None, path:
 
     from sqfd.backtest.compare import compare
     from sqfd.backtest.source import moment
+    from sqfd.heap import keep_freed
 
+    keep_freed()
     config = configured(path, ()).config
     with journal(state, config) as store, plain_errors(), shown_progress("compare") as progress:
         found = compare(store, config, from_s, to_s, progress)

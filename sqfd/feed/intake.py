@@ -27,6 +27,9 @@ OTHER = "other reasons"
 DOWN = "sqfd was down"
 _NUMBER = re.compile(r"\d+")
 
+Other = Callable[[Event, float], None]
+"""Who takes an event that is no trade, and when it was received."""
+
 
 class Sink(Protocol):
     """Who takes trades: the bar builder."""
@@ -277,17 +280,16 @@ class Source:
         self._new: Trade | None = None
         """The last new trade since `settle`."""
 
-    def take(self, events: Sequence[Event], recv_ms: float) -> list[Event] | None:
-        """Add the trades among these to their bars, once each; gives the other events back, if there are any."""
+    def take(self, events: Sequence[Event], recv_ms: float, other: Other) -> None:
+        """Add the trades among these to their bars, once each; `other` gets each of the other events in its turn."""
         routes, connection = self._routes, self.connection
-        others: list[Event] | None = None
         instrument: Instrument | None = None
+        new: Trade | None = None
         for event in events:
             if type(event) is not Trade:
-                others = others or []
-                others.append(event)
+                other(event, recv_ms)
                 continue
-            if event.instrument is not instrument:  # nearly all batches are of one market
+            if event.instrument is not instrument:
                 instrument = event.instrument
                 try:
                     feed, topic = routes[instrument.symbol]
@@ -297,9 +299,10 @@ class Source:
                         instrument = None
                         continue
                     feed, topic = route
-                self.data_ms = topic.data_ms = feed.recv_ms = recv_ms
-                if topic.live_ms is None:
-                    self.proven(topic, recv_ms)
+                if topic.data_ms != recv_ms:
+                    self.data_ms = topic.data_ms = feed.recv_ms = recv_ms
+                    if topic.live_ms is None:
+                        self.proven(topic, recv_ms)
             newest_ms = feed.newest_ms
             # What is called is read from its slot first: Python finds it faster so than as a method.
             seen = feed.seen
@@ -311,12 +314,13 @@ class Source:
                 feed.late += 1
                 continue
             feed.aggregated += 1
-            self._new = event
+            new = event
             ts_ms = event.ts_ms
             if ts_ms >= newest_ms:
                 feed.newest_ms = ts_ms
                 feed.newest = event
-        return others
+        if new is not None:
+            self._new = new
 
     def _meet(self, trade: Trade) -> tuple[MarketFeed, Heard] | None:
         """A market that did not trade before on this connection."""
@@ -385,15 +389,8 @@ class Intake:
 
     def take(self, source: Source, events: Sequence[Event], recv_ms: float) -> None:
         """All data events of one frame."""
-        others = source.take(events, recv_ms)
-        if others is not None:
-            self.take_others(source, others, recv_ms)
+        source.take(events, recv_ms, partial(self.take_other, source))
         source.settle(recv_ms)
-
-    def take_others(self, source: Source, events: Sequence[Event], recv_ms: float) -> None:
-        """Data events that are no trades."""
-        for event in events:
-            self._other(source, event, recv_ms)
 
     def excluded(self) -> dict[str, int]:
         """Rows of all exchanges that are no trades of collected markets, by reason."""
@@ -411,7 +408,8 @@ class Intake:
         stray = sum(counts.malformed for id, counts in self.exchanges.items() if exchange in (None, id))
         return total + Counts(received=stray, malformed=stray)
 
-    def _other(self, source: Source, event: Event, recv_ms: float) -> None:
+    def take_other(self, source: Source, event: Event, recv_ms: float) -> None:
+        """A data event that is no trade."""
         counts = source.counts
         match event:
             case Liquidation():

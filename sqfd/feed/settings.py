@@ -27,6 +27,14 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     open_interest_s: Annotated[
         float, Meta(description="Open interest is asked for this often; 0: never.", ge=0, le=86_400)
     ] = 60.0
+    funding_s: Annotated[
+        float,
+        Meta(
+            description="Funding is asked for this often where it does not come with open interest; 0: never.",
+            ge=0,
+            le=86_400,
+        ),
+    ] = 300.0
     silence_min_s: Annotated[
         float, Meta(description="Silence of the busiest feeds that is taken for a dead one.", ge=1, le=300)
     ] = 5.0

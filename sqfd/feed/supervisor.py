@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from exchanges.api import Exchange, Instrument
+from exchanges.api import Exchange, Funding, Instrument, OpenInterest
 from sqfd.clock import Clock
 from sqfd.feed.coverage import Interval, State
 from sqfd.feed.intake import Counts, Intake, MarketFeed
-from sqfd.feed.interest import Interest, InterestPoller
+from sqfd.feed.interest import Funded, Interest, Poller, funding_poller, interest_poller
 from sqfd.feed.limits import LimitsFile
 from sqfd.feed.line import Gate, Line
 from sqfd.feed.plan import spread, streams_by_endpoint
@@ -91,11 +91,12 @@ class Supervisor:
         connector: Connector = connect,
         limits: Path | None = None,
         on_interest: Callable[[Sequence[Interest]], None] | None = None,
+        on_funding: Callable[[Sequence[Funded]], None] | None = None,
     ) -> None:
         """`rests`: shared with the catalog, so that both keep one limit; made here when not given.
 
         `limits`: a file that keeps what was used of the exchanges' limits over restarts. `on_interest` is told open interest
-        as it is known; None: nobody asks for it.
+        as it is known, `on_funding` funding that is asked for by itself; None: nobody asks for it.
         """
         self.rests = (
             dict(rests)
@@ -119,13 +120,13 @@ class Supervisor:
             used |= {f"{id} rest": rest.limit for id, rest in self.rests.items()}
             self._limits = LimitsFile(limits, used, log)
             self._limits.restore(clock.now_ms())
-        self.pollers = []
-        if on_interest is not None and settings.open_interest_s > 0:
-            self.pollers = [
-                InterestPoller(one, self.rests[id], intake, clock, log, settings.open_interest_s, on_interest)
-                for id, one in exchanges.items()
-                if one.has_open_interest
-            ]
+        self.pollers: list[Poller[OpenInterest] | Poller[Funding]] = []
+        for id, one in exchanges.items():
+            shared = one, self.rests[id], intake, clock, log
+            if on_interest is not None and settings.open_interest_s > 0 and one.has_open_interest:
+                self.pollers.append(interest_poller(*shared, settings.open_interest_s, on_interest))
+            if on_funding is not None and settings.funding_s > 0 and type(one).funding is not Exchange.funding:
+                self.pollers.append(funding_poller(*shared, settings.funding_s, on_funding))
         self.lines: list[Line] = []
         self._instruments: list[Instrument] = []
         self._group: asyncio.TaskGroup | None = None

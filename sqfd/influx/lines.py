@@ -117,10 +117,11 @@ def open_interest_line(
     open_interest: float,
     open_interest_usd: float,
     funding_rate: float | None = None,
+    funding_8h: float | None = None,
 ) -> str:
-    """Open interest in base coin and in dollars; the funding rate of one interval as a fraction, where the exchange says it."""
+    """Open interest in base coin and in dollars; the funding rate of one interval and of 8 hours as fractions, where known."""
     tags = {"symbol": symbol, "exchange": exchange, "aggregate_type": aggregate_type}
+    rates = (("funding_rate", funding_rate), ("funding_8h", funding_8h))
     fields: dict[str, float | str] = {"open_interest": open_interest, "open_interest_usd": open_interest_usd}
-    if funding_rate is not None:
-        fields["funding_rate"] = funding_rate
+    fields |= {name: rate for name, rate in rates if rate is not None}
     return point("open_interest", tags, fields, second)

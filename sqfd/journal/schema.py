@@ -12,11 +12,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sqfd.journal import gaps
-from sqfd.model import BAR_FIELDS, FLOW_VALUES
+from sqfd.model import BAR_FIELDS
 
 FILE_NAME = "journal.sqlite"
 
 Migration = Callable[[sqlite3.Connection], None]
+
+_FLOW_V1 = [
+    "price",
+    "high",
+    "low",
+    "spot_delta",
+    "perp_delta",
+    "spot_volume",
+    "perp_volume",
+    "liq_buy",
+    "liq_sell",
+    "open_interest",
+    "coverage_ppm",
+]
 
 _V1 = f"""
 CREATE TABLE market (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, exchange TEXT NOT NULL, pair TEXT NOT NULL,
@@ -26,7 +40,7 @@ CREATE TABLE bar (tick INTEGER NOT NULL, market INTEGER NOT NULL, second INTEGER
     {", ".join(f'"{name}"' for name in BAR_FIELDS)}, PRIMARY KEY (tick, market, second)) WITHOUT ROWID;
 CREATE INDEX bar_revision ON bar (second) WHERE tick <> second + 1;
 CREATE TABLE flow (symbol INTEGER NOT NULL, tick INTEGER NOT NULL, second INTEGER NOT NULL,
-    {", ".join(f"{name} INTEGER NOT NULL" for name in FLOW_VALUES)}, PRIMARY KEY (symbol, tick, second)) WITHOUT ROWID;
+    {", ".join(f"{name} INTEGER NOT NULL" for name in _FLOW_V1)}, PRIMARY KEY (symbol, tick, second)) WITHOUT ROWID;
 CREATE TABLE flow_block (symbol INTEGER NOT NULL, hour INTEGER NOT NULL, rows INTEGER NOT NULL, columns TEXT NOT NULL,
     data BLOB NOT NULL, PRIMARY KEY (symbol, hour));
 CREATE TABLE signal (signal_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, tick INTEGER NOT NULL, second INTEGER NOT NULL,
@@ -60,7 +74,12 @@ def _third(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first, gaps.create, _third)
+def _fourth(db: sqlite3.Connection) -> None:
+    """Funding beside open interest; packed hours of earlier versions name their columns and lack this one."""
+    db.execute("ALTER TABLE flow ADD COLUMN funding_ppb INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, gaps.create, _third, _fourth)
 """Migration *n* takes a file of version *n* to *n + 1*. Never change one that was released: add another."""
 VERSION = len(MIGRATIONS)
 

@@ -7,6 +7,8 @@ ticks are blocked. Sums are integers, so growing them sample by sample or all at
 from __future__ import annotations
 
 import math
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +19,24 @@ from sqfd.strategy.settings import StrategySettings
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Numbers = NDArray[Any]
+"""Ints or Floats."""
 
 ROOM = 240
 """Samples that are taken before older ones are dropped."""
+PIECE = 60
+"""Minutes whose ranks are bounded together."""
+SAFE = 1e-9
+"""Share of the largest legs by which bounds of gaps lie wide: more than the rounding of the few operations that make one."""
+GAP = 3
+"""What `Baseline` knows beside PRICE, SPOT and PERP."""
+
+
+class Bounds(NamedTuple):
+    """[minute]: a rank lies neither below `low` nor above `high`."""
+
+    low: Numbers
+    high: Numbers
 
 
 class Samples:
@@ -134,6 +151,7 @@ class Baseline:
         self._samples_of_minute = counts
         self._ranks: dict[tuple[int, int, float], Ints] = {}
         self._gaps: dict[tuple[int, float], Floats] = {}
+        self._bounds: dict[tuple[int, int, float], Bounds] = {}
 
     def minute(self, first: int, last: int) -> Ints:
         """Column of the minute of each tick of `[first, last)`."""
@@ -146,7 +164,7 @@ class Baseline:
         row = self.row[window]
         counts, sums = self.counts[row, series], self.sums[row, series]
         if self.minutes > 1:
-            counts, sums = counts[..., minute], sums[..., minute]
+            counts, sums = counts.take(minute, axis=-1), sums.take(minute, axis=-1)
         return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
 
     def swing(self, window: int, series: int) -> Floats:
@@ -170,6 +188,69 @@ class Baseline:
             return [minutes] if len(counts) and counts[0] else []
         return [minutes[place : place + 1] for place in np.flatnonzero(counts).tolist()]
 
+    def move_bounds(self, window: int, series: int, rank: float) -> Bounds:
+        """Of `move_ranks`, at a fraction of their cost: nearly all that a minute has seen its neighbours have seen too."""
+        key = window, series, rank
+        if key not in self._bounds:
+            moved = self._by_piece(window, series)
+            self._bounds[key] = self._unbounded() if moved is None else self._bounded(*(np.abs(moved),) * 2, rank)
+        return self._bounds[key]
+
+    def gap_bounds(self, window: int, rank: float) -> Bounds:
+        """Of `gap_ranks`: no sample is smaller or larger than it can be in units of any baseline of its piece."""
+        key = window, GAP, rank
+        if key not in self._bounds:
+            spot, perp = self._by_piece(window, SPOT), self._by_piece(window, PERP)
+            if spot is None or perp is None:
+                self._bounds[key] = self._unbounded()
+            else:
+                self._bounds[key] = self._gap_bounds(window, spot, perp, rank)
+        return self._bounds[key]
+
+    def _gap_bounds(self, window: int, spot: Ints, perp: Ints, rank: float) -> Bounds:
+        legs = self._extremes(spot, window, SPOT), self._extremes(perp, window, PERP)
+        corners = [one - two for one in legs[0] for two in legs[1]]
+        least, most = np.minimum.reduce(corners), np.maximum.reduce(corners)
+        smallest = np.maximum(np.maximum(least, -most), 0.0)
+        low, high = self._bounded(smallest, np.maximum(np.abs(least), np.abs(most)), rank)
+        wide = SAFE * max(float(np.abs(leg).max()) for pair in legs for leg in pair)
+        return Bounds(low - wide, high + wide)
+
+    def _unbounded(self) -> Bounds:
+        return Bounds(np.zeros(self.minutes), np.full(self.minutes, np.inf))
+
+    def _by_piece(self, window: int, series: int) -> Ints | None:
+        """[piece, sample]: the moves that any minute of each piece has seen; None where minutes have seen unequally many."""
+        counts = self._samples_of_minute[self.row[window]]
+        if counts[0] != counts[-1] or not counts[0] or self.minutes < 2:
+            return None
+        width = min(PIECE, self.minutes)
+        column = self._samples.moves[self.settings.divergence_windows_s.index(window), series]
+        start = self._place - int(counts[0])
+        shape = self.minutes - width + 1, int(counts[0]) + width - 1
+        return np.ndarray(shape, np.int64, column[start:], 0, column.strides * 2)[self._pieces]
+
+    @cached_property
+    def _pieces(self) -> Ints:
+        """The first minute of each piece; the last piece may overlap with the one before."""
+        return np.minimum(np.arange(0, self.minutes, PIECE), max(0, self.minutes - PIECE))
+
+    def _extremes(self, moves: Ints, window: int, series: int) -> tuple[Floats, Floats]:
+        """[piece, sample] in units of the smallest and of the largest baseline of the piece."""
+        row, width = self.row[window], min(PIECE, self.minutes)
+        scale = self.settings.sensitivity * self.counts[row, series] / self.sums[row, series]
+        of_piece = scale[self._pieces[:, None] + np.arange(width)]
+        return moves * of_piece.min(axis=1)[:, None], moves * of_piece.max(axis=1)[:, None]
+
+    def _bounded(self, low: Numbers, high: Numbers, rank: float) -> Bounds:
+        """A minute's samples are those of its piece without `width - 1`: its rank is no lower than if those were the largest, and no
+        higher than if they were the smallest."""
+        width = min(PIECE, self.minutes)
+        place = _place_of(rank, low.shape[1] - width + 1)
+        least, most = (_order_statistic(values, at) for values, at in ((low, place), (high, place + width - 1)))
+        piece = np.minimum(np.arange(self.minutes) // PIECE, len(self._pieces) - 1)
+        return Bounds(least[piece], most[piece])
+
     def move_ranks(self, window: int, series: int, rank: float, minutes: Ints) -> Ints:
         """By minute (ascending): the |Δ| that a share `rank` of the samples lies below, an actual sample; 0 without any."""
         key = window, series, rank
@@ -178,7 +259,8 @@ class Baseline:
         known = self._ranks[key]
         missing = minutes[known[minutes] < 0]
         for group in self._alike(window, missing) if len(missing) else ():
-            known[group] = _order_statistic(np.abs(self._moves_of(window, group, series)), rank)
+            moved = np.abs(self._moves_of(window, group, series))
+            known[group] = _order_statistic(moved, _place_of(rank, moved.shape[1]))
         return np.maximum(known[minutes], 0)
 
     def gap_ranks(self, window: int, rank: float, minutes: Ints) -> Floats:
@@ -191,8 +273,7 @@ class Baseline:
         for group in self._alike(window, missing) if len(missing) else ():
             spot, perp = (self._scaled(window, group, series) for series in (SPOT, PERP))
             gaps = np.abs(np.subtract(spot, perp, out=spot), out=spot)
-            # Bits of floats that are not negative order as integers, which are parted faster.
-            known[group] = _order_statistic(gaps.view(np.int64), rank).view(np.float64)
+            known[group] = _order_statistic(gaps, _place_of(rank, gaps.shape[1]))
         return np.maximum(known[minutes], 0.0)
 
     def _scaled(self, window: int, minutes: Ints, series: int) -> Floats:
@@ -204,8 +285,16 @@ class Baseline:
         return np.asarray(scaled)
 
 
-def _order_statistic(values: Ints, rank: float) -> Ints:
-    """Along the last axis, which is not empty; `values` are left in another order."""
-    place = min(values.shape[-1] - 1, math.floor(rank * values.shape[-1]))
-    values.partition(place, axis=-1)
+def _place_of(rank: float, count: int) -> int:
+    """Of the sample that a share `rank` of `count` lies below, in ascending order."""
+    return min(count - 1, math.floor(rank * count))
+
+
+def _order_statistic(values: Numbers, place: int) -> Numbers:
+    """Along the last axis, of numbers that are not negative; `values` are left in another order.
+
+    The bits of such floats order as integers do, which are parted faster.
+    """
+    bits = values.view(np.int64)
+    bits.partition(place, axis=-1)
     return values[..., place].copy()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
-from sqfd.strategy.baseline import Floats, Ints
+from sqfd.strategy.baseline import Bools, Bounds, Floats, Ints
 from sqfd.strategy.features import NEVER, Features, Held, distinct, held
 from sqfd.strategy.reset import Reset
 
@@ -147,30 +148,40 @@ def _windows(features: Features) -> list[Window]:
         spot, perp = (features.moves(windows, series)[place, at] for series in (SPOT, PERP))
         side = np.sign(spot)
         at = at[(side * np.sign(perp) < 0) & (features.coverage[at] >= settings.min_coverage)]
-        at = _ranking(features, place, window, at, size[place])
+        at = _ranking(features, place, window, at, size[place]) if len(at) else at
         if len(at):
             found.append(Window(at, np.sign(features.moves(windows, SPOT)[place, at]), size[place, at]))
     return found
 
 
 def _ranking(features: Features, place: int, window: int, at: Ints, size: Floats) -> Ints:
-    """Of the places `at` those whose gap, legs and price rank high enough; the most selective rank first."""
+    """Of the places `at` those whose gap, legs and price rank high enough: the most selective first, the dearest last."""
     settings, base, windows = features.settings, features.baseline, features.settings.divergence_windows_s
-    leg, price = settings.divergence_leg_rank, settings.divergence_price_rank
-    if len(at):
-        minutes, inverse = distinct(features.minute[at])
-        at = at[size[at] >= base.gap_ranks(window, settings.divergence_gap_rank, minutes)[inverse]]
-    for series in (SPOT, PERP):
-        if len(at):
-            minutes, inverse = distinct(features.minute[at])
-            legs = np.abs(features.moves(windows, series)[place, at])
-            at = at[legs >= base.move_ranks(window, series, leg, minutes)[inverse]]
-    if len(at):
-        minutes, inverse = distinct(features.minute[at])
-        side = np.sign(features.moves(windows, SPOT)[place, at])
-        with_side = side * features.moves(windows, PRICE)[place, at]
-        at = at[with_side > -base.move_ranks(window, PRICE, price, minutes)[inverse]]
-    return at
+    gap = base.gap_bounds(window, settings.divergence_gap_rank)
+    at = at[size[at] >= gap.low[features.minute[at]]]
+    spot, perp, price = (features.moves(windows, series)[place] for series in (SPOT, PERP, PRICE))
+    for series, legs, rank in ((SPOT, spot, settings.divergence_leg_rank), (PERP, perp, settings.divergence_leg_rank)):
+        at = at[_reaches(features, window, series, rank, np.abs(legs[at]), at)]
+    adverse = -np.sign(spot[at]) * price[at]
+    at = at[~_reaches(features, window, PRICE, settings.divergence_price_rank, adverse, at)]
+    exact = partial(base.gap_ranks, window, settings.divergence_gap_rank)
+    return at[_at_least(size[at], features.minute[at], gap, exact)]
+
+
+def _reaches(features: Features, window: int, series: int, rank: float, moves: Ints, at: Ints) -> Bools:
+    """Which of the moves at these places are no smaller than their minute's rank."""
+    bounds = features.baseline.move_bounds(window, series, rank)
+    return _at_least(moves, features.minute[at], bounds, partial(features.baseline.move_ranks, window, series, rank))
+
+
+def _at_least(values: Ints | Floats, minute: Ints, bounds: Bounds, exact: Callable[[Ints], Ints | Floats]) -> Bools:
+    """Which values are no smaller than `exact` is for their minutes (ascending); it is asked only where bounds leave it open."""
+    reaches = np.asarray(values >= bounds.low[minute])
+    doubtful = (reaches & (values < bounds.high[minute])).nonzero()[0]
+    if len(doubtful):
+        minutes, inverse = distinct(minute[doubtful])
+        reaches[doubtful] = values[doubtful] >= exact(minutes)[inverse]
+    return reaches
 
 
 def _together(found: list[Window], length: int) -> tuple[Ints, Ints, Floats]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sqfd.bars.ring import LIQ_BUY, LIQ_SELL, OPEN_INTEREST, PERP, PERP_VOLUME, PRICE, SPOT
+from sqfd.bars.ring import FUNDING, LIQ_BUY, LIQ_SELL, OPEN_INTEREST, PERP, PERP_VOLUME, PRICE, SPOT
 from sqfd.strategy.baseline import Bools, Floats, Ints
 from sqfd.strategy.candles import EARLIER, RECENT, absorption, breakdowns
 from sqfd.strategy.context import Context
@@ -17,6 +17,7 @@ from sqfd.strategy.reset import SIDES, Reset
 
 PARTS = ("cvd_reset", "absorption", "failed_breakdown", "directional_bias", "evidence")
 MAX_SCORE = 10.0
+PPB_PER_BPS = 100_000
 
 
 def score(features: Features, context: Context, reset: Reset, armed: Ints, at: Ints) -> Floats:
@@ -140,7 +141,7 @@ def _bias(features: Features, side: int, at: Ints) -> Floats:
 
 
 def _evidence(features: Features, side: int, ticks: Ints) -> Floats:
-    """Bounded bonus over the setup window: open interest that rose, liquidations of the squeezed side."""
+    """Bounded bonus over the setup window: open interest that rose, funding and liquidations of the squeezed side."""
     settings = features.settings
     points = np.zeros(len(ticks))
     before = np.maximum(ticks - settings.setup_window_s, features.ring.first_tick)
@@ -148,6 +149,9 @@ def _evidence(features: Features, side: int, ticks: Ints) -> Floats:
         now, then = (features.detail_at(at, OPEN_INTEREST) for at in (ticks, before))
         rise = np.where((then > 0) & (now > then), (now - then) / np.maximum(then, 1), 0.0)
         points += settings.open_interest_points * np.minimum(1.0, rise / settings.open_interest_full)
+    if settings.use_funding:
+        paid_bps = -side * features.detail_at(ticks, FUNDING) / PPB_PER_BPS
+        points += settings.funding_points * np.clip(paid_bps / settings.funding_full_bps, 0.0, 1.0)
     if settings.use_liquidations:
         row = LIQ_BUY if side > 0 else LIQ_SELL
         forced, volume = (

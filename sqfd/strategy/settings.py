@@ -180,6 +180,12 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     use_open_interest: Annotated[bool, Meta(description="Whether rising open interest adds to the score.")] = False
     open_interest_points: Annotated[float, Meta(ge=0, le=10, description="Most points for open interest.")] = 1.0
     open_interest_full: Annotated[float, Meta(gt=0, le=1, description="Relative rise that gives all points.")] = 0.02
+    use_funding: Annotated[bool, Meta(description="Whether funding paid by the squeezed side adds points.")] = False
+    funding_points: Annotated[float, Meta(ge=0, le=10, description="Most points for funding.")] = 0.5
+    funding_full_bps: Annotated[
+        float,
+        Meta(gt=0, le=100, description="Basis points of 8 hours, paid by the squeezed side, that give all points."),
+    ] = 3.0
     use_liquidations: Annotated[bool, Meta(description="Whether liquidations of the squeezed side add points.")] = False
     liquidation_points: Annotated[float, Meta(ge=0, le=10, description="Most points for liquidations.")] = 0.5
     liquidation_full: Annotated[float, Meta(gt=0, le=1, description="Share of perp volume that gives all points.")] = (

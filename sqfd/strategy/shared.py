@@ -39,7 +39,7 @@ BOOK = frozenset(
 SCORED = ("points", "ratio", "candle", "speed_", "second_test_", "wick_", "volume_", "range_", "bias_full", "lagging_")
 """Parts of the names that only scores read, and `CONTEXT`, `SETUP`, `RESET` those of the other phases."""
 CONTEXT = ("context_weights", "context_threshold", "context_high", "context_medium", "context_full")
-EVIDENCE = ("use_", "open_interest_", "liquidation_", "require_reset")
+EVIDENCE = ("use_", "open_interest_", "funding_", "liquidation_", "require_reset")
 SETUP = ("divergence_gap", "divergence_leg", "divergence_price", "divergence_full", "armed_s", "disarm_")
 RESET = ("reset_weights", "reset_gap", "reset_remainder", "reset_stall", "reset_hold", "reset_extreme", "confirm_s")
 RESET_TOO = ("confirm_move", "min_coverage")

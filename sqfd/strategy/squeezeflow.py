@@ -21,7 +21,7 @@ from sqfd.strategy.scoring import PARTS, score, total
 from sqfd.strategy.settings import StrategySettings, Tier
 from sqfd.strategy.shared import Keys, Shared
 
-EXIT_CHUNK = 1_800
+EXIT_CHUNK = 3_600
 """Ticks of an open position that are judged at once."""
 ENTRY_CHUNK = 2_400
 """Ticks that may be entries that are scored at once."""
@@ -69,6 +69,8 @@ class Evaluated:
         self.memory = Memory(self.divergence.after, self.reset.after)
         self._asked: tuple[int, int | None] | None = None
         self._scored: tuple[Ints, Floats] = NONE, np.zeros((len(PARTS), 0))
+        self._told: list[int] = []
+        """Ticks that were given as entries and exits: those of which reports will be asked."""
 
     @cached_property
     def parts(self) -> Floats:
@@ -80,14 +82,12 @@ class Evaluated:
         return score(self.features, self.context, self.reset, self.divergence.armed, at)
 
     def parts_of(self, tick: int) -> Floats:
-        """[part] of one tick; those of the last one that was asked for, and of the last entries looked at, are known."""
+        """[part] of one tick; those of the last ones that were asked for, and of the last entries looked at, are known."""
         at = tick - self.features.first
-        known, parts = self._scored
-        place = int(np.searchsorted(known, at))
-        if place == len(known) or known[place] != at:
-            known, parts, place = np.array([at]), self.parts_at(np.array([at])), 0
-            self._scored = known, parts
-        return np.asarray(parts[:, place])
+        place = int(self._scored[0].searchsorted(at))
+        if place == len(self._scored[0]) or self._scored[0][place] != at:
+            self._scored, place = (np.array([at]), self.parts_at(np.array([at]))), 0
+        return np.asarray(self._scored[1][:, place])
 
     @cached_property
     def _open(self) -> Ints:
@@ -104,8 +104,11 @@ class Evaluated:
             asked, found = self._asked
             if asked <= start and (found is None or start <= found):
                 return found
-        self._asked = start, self._first_entry(start)
-        return self._asked[1]
+        found = self._first_entry(start)
+        self._asked = start, found
+        if found is not None:
+            self._told.append(found)
+        return found
 
     def _first_entry(self, start: int) -> int | None:
         first = int(np.searchsorted(self._open, start - self.features.first)) if len(self._open) else 0
@@ -173,19 +176,28 @@ class Evaluated:
             if len(closing):
                 at = int(closing[0])
                 reasons = tuple(name for name, holds in zip(REASONS, held[:, at].tolist(), strict=True) if holds)
+                self._told.append(first + at)
                 return Exit(first + at, reasons)
         return None
 
     def held_exits(self, position: Position, ticks: Ints) -> Bools:
         """[reason, tick] for an open position."""
-        known = (position.entry_tick, position.level, position.context)
-        entered = Held(*(np.full(len(ticks), value) for value in known))
+        entered = Held(position.entry_tick, position.level, position.context)
         return exits(self.features, self.context, position.side, ticks, entered)
 
     def report(self, tick: int, position: Position | None) -> Report | None:
         if not self.features.first <= tick < self.features.last:
             return None
+        if len(self._told) > 1:
+            self._prepare()
         return explain.report(self, tick, position)
+
+    def _prepare(self) -> None:
+        """All of a block's events are found before the first is reported: what their reports look up is made at once."""
+        ticks = np.array(sorted(set(self._told)))
+        self._told.clear()
+        explain.prepare(self, ticks)
+        self._scored = ticks - self.features.first, self.parts_at(ticks - self.features.first)
 
     def mind(self, tick: int) -> dict[str, float]:
         """The whole block is scored: who asks of one tick asks of many."""

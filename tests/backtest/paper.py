@@ -75,7 +75,9 @@ def walk(seed: int, ticks: int, step: float = 0.001, holes: float = 0.0) -> Pric
     price = np.take_along_axis(price, source, axis=1)
     spread = rng.uniform(0, step, (2, ticks))
     volume = np.where(there, rng.uniform(0, 50_000, (2, ticks)) * (rng.random((2, ticks)) > 0.1), 0.0)
-    return Prices(T0, price, price * (1 + spread), price * (1 - spread), volume, there)
+    funding = np.where(np.arange(ticks) % 200 < 100, rng.integers(-500_000, 500_000, (2, 1)), 0) * (seed % 3 > 0)
+    high, low = (np.rint(np.log(price * (1 + side * spread)) * 1e9).astype(np.int64) for side in (1, -1))
+    return Prices(T0, price, high, low, volume, there, funding)
 
 
 def part(prices: Prices, start: int, stop: int) -> Prices:
@@ -114,7 +116,8 @@ def twin(prices: Prices, signals: list[Signal], settings: BacktestSettings, fee:
         tick, now = prices.first + at, prices.price[:, at]
         if tick % 28_800 == 0:
             for place, of in held.items():
-                paid = of["quantity"] * now[place] * settings.funding_bps / 10_000
+                stored = prices.funding_ppb[place, at] if settings.stored_funding else 0
+                paid = of["quantity"] * now[place] * (stored / 1e9 if stored else settings.funding_bps / 10_000)
                 cash -= paid
                 of["spent"] += paid
         for due, one in list(waiting):

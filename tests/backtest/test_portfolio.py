@@ -33,6 +33,7 @@ TERMS = st.fixed_dictionaries(
         "slippage_bps": st.floats(0, 20),
         "impact_bps": st.floats(0, 20),
         "funding_bps": st.floats(-20, 20),
+        "stored_funding": st.booleans(),
         "maintenance_share": st.sampled_from([0.0, 0.005, 0.2]),
     }
 )
@@ -122,9 +123,11 @@ def test_later_prices_change_nothing_earlier(trips: list[Any], seed: int, cut: i
     assert equity[:cut].tolist() == equity_too[:cut].tolist()
 
 
-def flat(price: float = 100.0, volume: float = 1e12) -> Prices:
+def flat(price: float = 100.0, volume: float = 1e12, funding_ppb: int = 0) -> Prices:
     level = np.full((2, TICKS), price)
-    return Prices(T0, level, level, level, np.full((2, TICKS), volume), np.ones((2, TICKS), bool))
+    log = np.rint(np.log(level) * 1e9).astype(np.int64)
+    there, funding = np.ones((2, TICKS), bool), np.full((2, TICKS), funding_ppb)
+    return Prices(T0, level, log, log, np.full((2, TICKS), volume), there, funding)
 
 
 def test_fees_slippage_and_funding_are_as_specified() -> None:
@@ -139,6 +142,16 @@ def test_fees_slippage_and_funding_are_as_specified() -> None:
     assert trade.slippage == pytest.approx(3_000 / 100.01 * 0.02)
     assert trade.funding == pytest.approx(3_000 / 100.01 * 100 * 0.0001)
     assert trade.gross == 0
+
+
+@pytest.mark.parametrize(("stored", "paid"), [(True, -0.00025), (False, 0.0001)])
+def test_funding_is_what_was_collected_where_it_was(stored: bool, paid: float) -> None:
+    """A rate in the journal is paid in the place of the assumed one, unless that is asked for; a negative one is received."""
+    signals = [signal("BTC", T0 + 10, "LONG", "LONG", 1), signal("BTC", T0 + 90, "CLOSE", "LONG", 1)]
+    terms = BacktestSettings(impact_bps=0.0, stored_funding=stored)
+    portfolio, _, _ = traded(flat(funding_ppb=-250_000), signals, terms, [])
+    (trade,) = portfolio.trades
+    assert trade.funding == pytest.approx(3_000 / 100.01 * 100 * paid)
 
 
 def test_a_large_order_pays_for_its_share_of_the_second() -> None:

@@ -123,7 +123,15 @@ def test_the_bootstrap_covers_the_mean_as_often_as_it_says() -> None:
 
 def curve_of(equity: np.ndarray, notional: np.ndarray, price: np.ndarray) -> EquityCurve:
     curve = EquityCurve(100.0, 1)
-    prices = Prices(86_400, price[None], price[None], price[None], price[None], np.ones((1, len(price)), bool))
+    prices = Prices(
+        86_400,
+        price[None],
+        price[None],
+        price[None],
+        price[None],
+        np.ones((1, len(price)), bool),
+        np.zeros((1, len(price)), np.int64),
+    )
     curve.add(Account(86_400, equity, equity, notional), prices)
     return curve
 

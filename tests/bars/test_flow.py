@@ -205,6 +205,7 @@ def test_seconds_in_which_sqfd_was_down_can_be_recovered() -> None:
     stage = Stage()
     before = np.zeros(2, FLOW)
     before["symbol"], before["second"], before["price"], before["open_interest"] = [0, 1], SECOND - 30, 4_000_000_000, 7
+    before["funding_ppb"] = -9
     stage.builder.resume(SECOND - 29)
     stage.flow.resume(before, SECOND - 29)
     stage.trade(0, 0, 100.0, 1.0, True)
@@ -215,7 +216,7 @@ def test_seconds_in_which_sqfd_was_down_can_be_recovered() -> None:
     stage.close()
     assert min(second for second, _ in stage.newest) == SECOND - 10
     row = stage.newest[SECOND - 10, 0]
-    assert (row["spot_delta"], row["coverage_ppm"], row["open_interest"]) == (10_000, 0, 7)
+    assert (row["spot_delta"], row["coverage_ppm"], row["open_interest"], row["funding_ppb"]) == (10_000, 0, 7, -9)
     assert [stage.newest[SECOND - at, 0]["price"] for at in (10, 1, 0)] == [
         round(math.log(price) * 1e9) for price in (50.0, 50.0, 100.0)
     ]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sqfd.bars.ring import COVERAGE, HIGH, OPEN_INTEREST, PERP, PRICE, SPOT, FlowRing
+from sqfd.bars.ring import COVERAGE, FUNDING, HIGH, OPEN_INTEREST, PERP, PRICE, SPOT, FlowRing
 from sqfd.model import FLOW, NO_PRICE, Flow
 from tests.flows import START, noise
 
@@ -25,7 +25,7 @@ def windows(ring: FlowRing) -> list[list[int]]:
     return [
         series[PRICE].tolist(),
         *np.diff(series[[SPOT, PERP]]).tolist(),
-        *detail[[0, 1, OPEN_INTEREST]].tolist(),
+        *detail[[0, 1, OPEN_INTEREST, FUNDING]].tolist(),
         *np.diff(detail[2:7]).tolist(),
     ]
 
@@ -54,7 +54,16 @@ def test_a_revised_ring_equals_one_built_from_the_revised_rows(late: list[tuple[
     changes = np.zeros(len(late), FLOW)
     for place, (at, value) in enumerate(late):
         changes[place] = rows[at]
-        for name in ("price", "spot_delta", "perp_delta", "spot_volume", "liq_buy", "open_interest", "coverage_ppm"):
+        for name in (
+            "price",
+            "spot_delta",
+            "perp_delta",
+            "spot_volume",
+            "liq_buy",
+            "open_interest",
+            "coverage_ppm",
+            "funding_ppb",
+        ):
             changes[place][name] += value
         revised[at] = changes[place]
     changed = ring.amend(changes)

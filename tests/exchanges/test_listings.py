@@ -146,16 +146,50 @@ def test_open_interest_is_given_for_derivatives_only(exchange_id: str) -> None:
 
 
 @pytest.mark.parametrize("exchange_id", exchanges.IDS)
-def test_funding_comes_with_open_interest_where_offered(exchange_id: str) -> None:
-    """Perpetuals have the rate that the exchange says, dated contracts and spot none; an exchange that says none gives None."""
+def test_funding_comes_with_open_interest_or_by_itself(exchange_id: str) -> None:
+    """Perpetuals have the rate that the exchange says, dated contracts and spot none; where one answer says it, no other is asked."""
     server = simulated(exchange_id)
     of, rest = instruments(server.exchange), Rest(server)
-    said = {row.instrument.market: row.funding for call in server.exchange.open_interest(of) for row in rest.ask(call)}
+    beside = {
+        row.instrument.market: row.funding for call in server.exchange.open_interest(of) for row in rest.ask(call)
+    }
     perps = {i.market for i in of if i.kind == "perp"}
-    assert all(said[market] is None for market in said.keys() - perps)
-    told = {market for market in perps if said.get(market) is not None}
-    assert bool(told) == server.exchange.has_funding
-    assert all(said[market] == FUNDING_RATE for market in told)
+    assert all(beside[market] is None for market in beside.keys() - perps)
+    said = {market: rate for market, rate in beside.items() if rate is not None}
+    itself = [row for call in server.exchange.funding(of) for row in rest.ask(call)]
+    assert said.keys().isdisjoint(row.instrument.market for row in itself)
+    said |= {row.instrument.market: row.rate for row in itself}
+    assert said.keys() <= perps
+    assert said.keys() == perps if itself else bool(said) == server.exchange.has_funding
+    assert all(rate == pytest.approx(FUNDING_RATE) for rate in said.values())
+
+
+def test_funding_intervals_are_what_the_exchange_says() -> None:
+    """Settled every 4 hours where its answer says so; an hour or 8 where that is usual and nothing is said."""
+    found = {}
+    for id in ("BINANCE_FUTURES", "OKEX", "BITGET", "BITMART", "POLONIEX", "HUOBI", "CRYPTOCOM", "KRAKEN"):
+        server = simulated(id)
+        rest, of = Rest(server), [i for i in instruments(server.exchange) if i.kind == "perp"]
+        asked = {row.interval_s for call in server.exchange.funding(of) for row in rest.ask(call)}
+        found[id] = {span_s or server.exchange.funding_s for span_s in asked} or {server.exchange.funding_s}
+    assert found["BINANCE_FUTURES"] == {14_400, 28_800}
+    assert found["OKEX"] == {14_400}
+    assert all(found[id] == {28_800} for id in ("BITGET", "BITMART", "POLONIEX", "HUOBI"))
+    assert all(found[id] == {3_600} for id in ("CRYPTOCOM", "KRAKEN"))
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_kraken_pays_by_contract(inverse: bool) -> None:
+    """Dollars of a coin on linear contracts, coins of a dollar on inverse ones: each as a share of the position."""
+    exchange = exchanges.get("KRAKEN")
+    perp = exchange.assume("PI_XBTUSD" if inverse else "PF_XBTUSD")
+    (call,) = exchange.open_interest([perp])
+    row = {"symbol": perp.symbol, "openInterest": 5, "markPrice": 50_000, "fundingRate": 2e-10 if inverse else 0.5}
+    (found,) = call.read(msgspec.json.encode({"tickers": [row]})).items
+    assert found.funding == pytest.approx(1e-5)
+    for broken in ({"markPrice": None}, {"fundingRate": None}, {"markPrice": 0}):
+        (found,) = call.read(msgspec.json.encode({"tickers": [row | broken]})).items
+        assert found.funding is None
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,9 @@ def test_tags_are_escaped_and_strings_quoted():
         9, symbol="BTC", exchange="OKEX", aggregate_type="sum", open_interest=1, open_interest_usd=2
     )
     assert line == "open_interest,aggregate_type=sum,exchange=OKEX,symbol=BTC open_interest=1.0,open_interest_usd=2.0 9"
-    said = {"open_interest": 1, "open_interest_usd": 2, "funding_rate": -0.0001}
+    said = {"open_interest": 1, "open_interest_usd": 2, "funding_rate": -0.0001, "funding_8h": -0.0002}
     line = open_interest_line(9, symbol="BTC", exchange="OKEX", aggregate_type="sum", **said)
-    assert line.endswith(" open_interest=1.0,open_interest_usd=2.0,funding_rate=-0.0001 9")
+    assert line.endswith(" open_interest=1.0,open_interest_usd=2.0,funding_rate=-0.0001,funding_8h=-0.0002 9")
     with pytest.raises(ValueError, match="needs a field"):
         point("a", {}, {"b": math.nan}, 1)
     with pytest.raises(ValueError, match="names"):

@@ -125,7 +125,7 @@ def test_flow_is_the_same_from_rows_and_from_blobs(tmp_path, sealed):
     assert list(read.ticks) == [hour + 10, hour + 10, hour + 11, hour + 11, hour + 12, hour + 3500, hour + 3500]
     assert list(read.rows["second"]) == [t - d for t, d in zip(read.ticks, (5, 1, 5, 1, 1, 5, 1), strict=True)]
     assert read.rows.dtype == FLOW
-    assert read.rows["coverage_ppm"][-1] == (ticks[-1] % 97) * 1000 + len(FLOW_VALUES) - 1
+    assert read.rows[FLOW_VALUES[-1]][-1] == (ticks[-1] % 97) * 1000 + len(FLOW_VALUES) - 1
     assert list(store.flow("BTC", hour + 11, hour + 13).ticks) == [hour + 11, hour + 11, hour + 12]
     store.append(Batch(hour + 7201, *nothing()))
     assert as_tuples(store.flow("BTC", hour, hour + 7200).rows) == as_tuples(read.rows)
@@ -234,6 +234,18 @@ def test_size_stays_under_its_limit(tmp_path):
     store.close()
 
 
+def test_what_the_last_ticks_know_of_a_market(store):
+    """The newest second with a bar, and in how many seconds trades came in time: neither late ones nor liquidations count."""
+    alone = bars((0, T0 + 3))
+    for name in ("open", "high", "low", "close"):
+        alone[name] = np.nan
+    late = bars((0, T0 + 1), (0, T0 + 4), (1, T0 + 4))
+    for second, rows in ((T0, bars((0, T0))), (T0 + 2, bars((0, T0 + 2))), (T0 + 3, alone), (T0 + 4, late)):
+        store.append(Batch(second + 1, rows, flow()))
+    known = store.last_traded(T0)
+    assert known == {NAMES[0]: (T0 + 4, 3), NAMES[1]: (T0 + 4, 1)}
+
+
 def test_migration_goes_forward_and_refuses_to_go_back(tmp_path):
     """Each step runs once, inside a transaction; a file from the future is left alone."""
     db = sqlite3.connect(tmp_path / "x", isolation_level=None)
@@ -254,6 +266,31 @@ def test_migration_goes_forward_and_refuses_to_go_back(tmp_path):
     with pytest.raises(JournalTooNew):
         migrate(db)
     db.close()
+
+
+def test_flow_from_before_funding_is_read_and_goes_on(tmp_path):
+    """A journal of the version before keeps rows and packed hours as they were, with no funding; new rows have theirs."""
+    hour = T0 - T0 % 3600
+    (tmp_path / "journal").mkdir()
+    db = sqlite3.connect(tmp_path / "journal" / FILE_NAME, isolation_level=None)
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    migrate(db, MIGRATIONS[:3])
+    before = FLOW_VALUES[:-1]
+    db.execute("INSERT INTO symbol VALUES (0, 'BTC')")
+    packed = np.array([[hour - 10, hour - 11, *range(1, len(before) + 1)]], "<i8").T
+    names = ",".join(("tick", "second", *before))
+    db.execute("INSERT INTO flow_block VALUES (0, ?, 1, ?, ?)", (hour - 3600, names, packed.tobytes()))
+    row = (0, hour + 1, hour, *range(1, len(before) + 1))
+    db.execute(f"INSERT INTO flow VALUES ({', '.join('?' * len(row))})", row)
+    db.close()
+    store = opened(tmp_path / "journal")
+    store.append(Batch(hour + 2, bars(), flow((0, hour + 1), value=7)))
+    read = store.flow("BTC", hour - 3600, hour + 3600)
+    assert list(read.ticks) == [hour - 10, hour + 1, hour + 2]
+    assert [[int(one[name]) for name in before] for one in read.rows[:2]] == [list(range(1, len(before) + 1))] * 2
+    assert read.rows["funding_ppb"][:2].tolist() == [0, 0]
+    assert read.rows["funding_ppb"][2] != 0
+    store.close()
 
 
 @pytest.mark.parametrize("damage", ["garbage", "cut"])

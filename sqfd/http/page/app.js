@@ -178,10 +178,9 @@ function showSymbol(now) {
   showParts(told.score_breakdown);
   showPhases(told.phases);
   put("words", told.words);
-  $("gates").replaceChildren(...told.gates.map((gate) => make("li", { class: gate.passed ? "passed" : null }, `${gate.name.replaceAll("_", " ")}: ${number(gate.value)} of ${number(gate.needed)}`, gate.passed ? "" : ` — ${gate.words}`)));
+  $("gates").replaceChildren(...told.gates.map((gate) => make("li", { class: gate.passed ? "passed" : null }, `${gate.name.replaceAll("_", " ")}: ${gate.words}`)));
 }
 
-const number = (value) => Number(value.toFixed(2)).toString();
 
 function showParts(parts) {
   $("parts").replaceChildren(...PARTS.filter(([key]) => key !== "evidence" || parts[key]).map(([key, name, most]) => {
@@ -195,7 +194,7 @@ const SIDES = { LONG_SQUEEZE: "long", SHORT_SQUEEZE: "short", long: "long", shor
 
 function showPhases(phases) {
   const told = {
-    context: (p) => [p.verdict.replaceAll("_", " ").toLowerCase(), `${signed(p.value)} of ±${p.threshold}${p.duration ? ` · ${String(p.duration).toLowerCase()}` : ""}`],
+    context: (p) => [p.verdict.replaceAll("_", " ").toLowerCase(), `${signed(p.value)} of ±${p.threshold}${p.duration ? ` · ${String(p.duration).toLowerCase()}` : ""}${p.funding_8h_bps === undefined ? "" : ` · funding ${signed(p.funding_8h_bps)} bp in 8 h`}`],
     divergence: (p) => [p.verdict, p.age_s === null ? nearest(p.windows) : `strength ${p.strength.toFixed(2)} · ${p.age_s ? `held ${p.age_s} s ago` : "holds now"}`],
     reset: (p) => [p.verdict, `${Math.round(Math.max(p.alignment, 0) * 100)} % aligned · convergence ${p.convergence.toFixed(2)}${p.age_s ? ` · ${p.age_s} s ago` : ""}`],
     scoring: (p) => [p.verdict, `${p.score.toFixed(2)} of ${p.needed}`],
