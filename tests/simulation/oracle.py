@@ -174,9 +174,10 @@ class Oracle:
         return wanted
 
     def _may_be_lost(self, life: Seen, one: Appended) -> bool:
-        if not life.killed or life.ended_s is None:
+        if life.ended_s is None:
             return False
-        return life.ended_s - one.at_s <= WRITTEN_S or self._disk_refused(one.at_s, life.ended_s)
+        just_before = life.killed and life.ended_s - one.at_s <= WRITTEN_S
+        return just_before or self._disk_refused(one.at_s, life.ended_s)
 
     # --- InfluxDB
 
