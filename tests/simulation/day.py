@@ -39,7 +39,7 @@ from tests.real.blinker import Blinker
 from tests.simulation.disk import Disk
 from tests.simulation.influx import FakeInflux, InfluxClient
 from tests.simulation.loop import PROCESS, Process, VirtualClock, VirtualLoop
-from tests.simulation.oracle import Oracle, Seen, conserved
+from tests.simulation.oracle import EXCUSED_S, PUNCTUAL_S, Oracle, Seen, conserved
 from tests.simulation.orders import Orders
 from tests.simulation.redis import FakeRedis, RedisClient
 from tests.simulation.venue import MemoryRest, Venue
@@ -47,7 +47,6 @@ from tests.simulation.venue import MemoryRest, Venue
 STEP_S = 0.4
 HEALTHY_S = 150.0
 """After the last fault everything is well again this soon: back-off goes up to a minute, and a quiet market proves itself."""
-QUIET_S = 120.0
 STOP_S = 20.0
 PICK: dict[str, Sequence[tuple[str, str]]] = {
     "BINANCE": (("BTCUSDT", "spot"),),
@@ -128,7 +127,8 @@ class Day:
         self.orders = Orders(self.random, list(self.venues.values()), rate_hz, self.clock.now_ms())
         self.influx, self.redis = FakeInflux(self.random), FakeRedis(self.random, self.clock)
         self.disk = Disk(self.random, folder)
-        self.oracle = Oracle(self._disk_refused, self._was_quiet)
+        behind_s = max(0.0, *(-venue.skew_ms / 1e3 for venue in self.venues.values()))
+        self.oracle = Oracle(self._disk_refused, self._excused, behind_s)
         self.config = self._config()
         self.daemon: Daemon | None = None
         self.process: Process | None = None
@@ -400,8 +400,10 @@ class Day:
         running = any(name.startswith(part) for name in self.on.values())
         return running or any(name.startswith(part) and until >= since for name, _, until in self.spans)
 
-    def _was_quiet(self, at_s: float) -> bool:
-        return not any(begin <= at_s + 5.0 and until >= at_s - QUIET_S for _, begin, until in self.spans)
+    def _excused(self, at_s: float) -> bool:
+        """Whether a fault makes a signal of that moment late."""
+        excuses = ((EXCUSED_S.get(name, EXCUSED_S.get(name.partition(":")[0])), b, u) for name, b, u in self.spans)
+        return any(s is not None and b <= at_s + PUNCTUAL_S and u >= at_s - s for s, b, u in excuses)
 
     def _disk_refused(self, from_s: float, until_s: float) -> bool:
         """Whether the disk refused all the time but for less than WRITTEN_S in a row."""
@@ -439,6 +441,7 @@ class Day:
             "market_seconds": every,
             "rows": len(rows),
             "stream": len(self.redis.every),
+            "punctual": self.oracle.punctual,
             "healthy_s": self.healthy_s,
         }
 
