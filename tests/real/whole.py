@@ -35,7 +35,7 @@ from sqfd.sim.venues import Addresses, Venues
 from tests.ports import free_port
 from tests.real.blinker import installed
 from tests.real.nemesis import FORK
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import LOOK_S, PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = ("BINANCE", "BINANCE_FUTURES", "OKEX")
@@ -122,15 +122,17 @@ class Exchanges:
 class Sqfd:
     """`sqfd run` as a process."""
 
-    def __init__(self, folder: Path, addresses: Addresses, influx: int, redis: int, database: str) -> None:
-        """`influx`, `redis`: ports."""
+    def __init__(
+        self, folder: Path, addresses: Addresses, influx: int, redis: int, database: str, creates: bool
+    ) -> None:
+        """`influx`, `redis`: ports. `creates`: it makes what is missing in InfluxDB."""
         self.folder, self.state, self.port = folder, folder / "state", free_port()
         self.log = folder / "log"
         self.crashes: list[int] = []
         """The journal's newest tick after each kill -9."""
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True)
-        (folder / "sqfd.toml").write_text(_config(self.port, influx, redis, database, addresses))
+        (folder / "sqfd.toml").write_text(_config(self.port, influx, redis, database, addresses, creates))
         installed(folder / "site")
 
     def start(self) -> None:
@@ -199,6 +201,13 @@ class Sqfd:
         except OSError:
             return None
 
+    def answer(self, path: str = "/status") -> Any:
+        """An answer, as soon as it gives one."""
+        while (told := self.ask(path)) is None:
+            assert self.process.poll() is None, f"it ended: {self.log.read_text()[-3000:]}"
+            time.sleep(LOOK_S)
+        return told
+
     def limit_files(self, size: int | None) -> None:
         """No file of it may grow beyond `size` bytes; None: any may."""
         _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
@@ -222,9 +231,7 @@ class Sqfd:
 
     def assert_conserved(self) -> None:
         """P2: what was received is somewhere."""
-        answers: list[Any] = []
-        until(lambda: answers.append(self.ask()) or answers[-1] is not None, "it answers")
-        told = answers[-1]
+        told = self.answer()
         counts = msgspec.convert(told["counts"], Counts)
         assert counts.conserved(), counts
         assert not told["sinks"]["journal"]["lost"], told["sinks"]["journal"]
@@ -235,7 +242,7 @@ def store_has(last_tick: int, told: dict[str, Any]) -> bool:
     return bool(last_tick >= told["sinks"]["journal"]["written"])
 
 
-def _config(port: int, influx: int, redis: int, database: str, addresses: Addresses) -> str:
+def _config(port: int, influx: int, redis: int, database: str, addresses: Addresses, creates: bool) -> str:
     text = f"""
 [symbols]
 symbols = {json.dumps(SYMBOLS)}
@@ -263,6 +270,7 @@ backoff_min_s = 0.05
 backoff_max_s = 0.5
 rollup_delay_s = 0.5
 retain_1s_days = 0
+create_schema = {str(creates).lower()}
 [redis]
 port = {redis}
 timeout_s = 0.3
