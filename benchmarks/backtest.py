@@ -95,7 +95,7 @@ def peak_mb() -> float:
     return round(int(found[1]) / 1024, 1) if found else 0.0
 
 
-def in_process(folder: Path, symbols: tuple[str, ...], block_s: int = 7_200) -> dict[str, Any]:
+def in_process(folder: Path, symbols: tuple[str, ...], block_s: int = BacktestSettings().block_s) -> dict[str, Any]:
     """The same in a process of its own, for its peak memory."""
     arguments = [sys.executable, "-m", "benchmarks.backtest", "--case", str(folder), ",".join(symbols), str(block_s)]
     done = subprocess.run(arguments, check=True, capture_output=True, text=True)

@@ -30,6 +30,8 @@ BURST = 100.0
 QUIET_S = 3.0
 END_S = 5.0
 """After the last trade, for its second to close."""
+OVERDUE_S = 120.0
+"""For trades that are on their way still: what has not come by then is lost."""
 
 
 def plan(rate_hz: float, seconds: float) -> Plan:
@@ -43,7 +45,9 @@ async def measure(addresses: dict[str, str], given: Plan, folder: Path) -> dict[
     running, task = await started(addresses, given, folder)
     late_s, ticks, memory, begun = [], running.ticks, _rss_mb(), time.process_time()
     until_s = time.monotonic() + given.burst_s + 2 * QUIET_S + END_S
-    while time.monotonic() < until_s:
+    while time.monotonic() < until_s or (
+        running.counts().aggregated < given.trades and time.monotonic() < until_s + OVERDUE_S
+    ):
         await asyncio.sleep(0.005)
         if running.ticks > ticks:
             ticks = running.ticks

@@ -33,8 +33,9 @@ from sqfd.model import BAR, FLOW, Bars, market_of
 from sqfd.settings import toml_value
 from sqfd.sim.listing import listed
 from sqfd.sim.process import Ready, SimulatedExchanges
+from tests.ports import free_port
 from tests.real.daemons import DaemonProcess
-from tests.real.servers import Influx, free_port
+from tests.real.servers import Influx
 
 SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE")
 MARKETS = 112

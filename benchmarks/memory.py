@@ -29,8 +29,8 @@ from sqfd.journal import JournalStore
 from sqfd.settings import toml_value
 from sqfd.sim.listing import listed
 from sqfd.sim.process import Ready, SimulatedExchanges
+from tests.ports import free_port
 from tests.real.daemons import DaemonProcess
-from tests.real.servers import free_port
 
 SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE")
 MARKETS = 112

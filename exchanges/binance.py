@@ -27,15 +27,20 @@ from exchanges.api import (
     Excluded,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
+    Natural,
     Page,
+    Price,
+    Quantity,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    Time,
     Trade,
     base_asset,
     chunks,
@@ -59,6 +64,23 @@ class Aggregate(msgspec.Struct, gc=False, tag_field="e", tag="aggTrade"):
     T: int
     m: bool
     s: str = ""
+
+
+class Bounded(Aggregate, tag_field="e", tag="aggTrade"):
+    """An aggregate whose values are in range."""
+
+    a: Id
+    p: Price
+    q: Quantity
+    f: Natural
+    l: Natural  # noqa: E741
+    T: Time
+
+
+class Aggregated(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    data: Bounded
 
 
 class Match(msgspec.Struct, gc=False, tag_field="e", tag="trade"):
@@ -102,6 +124,7 @@ class Message(msgspec.Struct, gc=False):
     error: Refusal | None = None
 
 
+_aggregated = lax(Aggregated).decode
 _decode = lax(Message).decode
 _bare: msgspec.json.Decoder[Aggregate | Match | Forced] = msgspec.json.Decoder(Aggregate | Match | Forced, strict=False)
 
@@ -112,6 +135,12 @@ class BinanceDecoder(Decoder):
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        row = _aggregated(frame).data
+        if row.f > row.l:
+            return None
+        return (self.checked(row.s, row.T, row.p, row.q, not row.m, row.a, row.l - row.f + 1),)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         message = _decode(frame)

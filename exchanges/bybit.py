@@ -31,11 +31,15 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    TextId,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -63,6 +67,22 @@ class Row(msgspec.Struct, gc=False):
     i: str | None = None
 
 
+class Bounded(Row):
+    """A trade whose values are in range."""
+
+    T: Time
+    v: Quantity
+    p: Price
+    i: TextId | None = None
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    topic: str
+    data: list[Bounded]
+
+
 class Message(msgspec.Struct, gc=False):
     """A push, or an answer to a request of ours."""
 
@@ -81,6 +101,7 @@ class Envelope(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"[]")
 
 
+_traded = lax(Traded)
 _message = lax(Message)
 _envelope = lax(Envelope)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
@@ -95,6 +116,13 @@ class BybitDecoder(Decoder):
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        message = _traded.decode(frame)
+        if not message.topic.startswith(TRADES):
+            return None
+        checked = self.checked
+        return [checked(row.s, row.T, row.p, row.v, row.S == "Buy", row.i) for row in message.data]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -21,13 +21,15 @@ from sqfd.feed.limits import FILE_NAME as LIMITS_FILE
 from sqfd.feed.record import Recorder
 from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
-from sqfd.journal import GapRecord
+from sqfd.journal import GapRecord, Missed
 from sqfd.model import Market, market_of
 from sqfd.story import gap_records
 from sqfd.wiring import Outside, exchanges_of, symbols_of
 
 INTEREST_ROUNDS = 10
 """Open interest or funding that was not confirmed for so many intervals is no longer counted."""
+RATES_S = 86_400
+"""A run that ended longer ago says nothing about how often markets trade."""
 TellInterest = Callable[[str, Mapping[str, InterestSum], int], None]
 """(symbol, exchange → (base coins, dollars), second)."""
 Register = Callable[[Sequence[Market]], Awaitable[None]]
@@ -93,7 +95,7 @@ class Collector:
         self._catalog = Catalog(self.exchanges, self._rests, state / "listings", config.feed, clock, log.get("catalog"))
         self._adding = asyncio.Lock()
         self._down_since: int | None = None
-        self._missed: Mapping[str, int] = {}
+        self._missed: Mapping[str, Missed] = {}
 
     # --- which markets
 
@@ -131,10 +133,10 @@ class Collector:
             self.supervisor.add(instruments, self.seconds.add_markets(markets))
             self._resume(instruments)
 
-    def resume(self, second: int, missed: Mapping[str, int]) -> None:
-        """An earlier run closed everything before `second`. `missed`: when each of its markets last traded.
+    def resume(self, second: int, missed: Mapping[str, Missed]) -> None:
+        """An earlier run closed everything before `second`. `missed`: what it knew of each of its markets.
 
-        What happened on them since is a gap, and is asked for.
+        What happened on them since is a gap, and is asked for. As often as they traded they are expected to trade again.
         """
         self._down_since, self._missed = second, missed
         self._resume([feed.instrument for feed in self.intake.markets.values()])
@@ -145,8 +147,10 @@ class Collector:
         chosen = {instrument.market for instrument in instruments} & self._missed.keys()
         for feed in self.intake.markets.values():
             if feed.instrument.market in chosen:
-                lead_s = self._down_since - self._missed[feed.instrument.market]
-                feed.resume(self._down_since * 1e3, max(1, lead_s) * 1000)
+                known = self._missed[feed.instrument.market]
+                feed.resume(self._down_since * 1e3, max(1, self._down_since - known.second) * 1000)
+                if self.time.now_ms() / 1e3 - self._down_since < RATES_S:
+                    feed.pace.assume(known.traded, known.whole)
 
     def _wanted(self) -> Wanted:
         settings = self._config.symbols

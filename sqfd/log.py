@@ -28,6 +28,7 @@ REPEAT_KEYS = (
     "id",
     "key",
     "action",
+    "verdict",
 )
 """What makes two lines the same."""
 MAX_REPEATS = 1_000

@@ -14,7 +14,7 @@ from sqfd.config import Config
 from sqfd.engine import Engine
 from sqfd.influx.client import Client, QueryError
 from sqfd.influx.warm import Earlier, FlowReader
-from sqfd.journal import Journal, Ticked
+from sqfd.journal import Journal, LastTraded, Missed, Ticked
 from sqfd.model import FLOW, Flow
 
 HOUR_S = 3600
@@ -84,16 +84,17 @@ async def _recall(seconds: Seconds, journal: Journal, last: int) -> bool:
     return found
 
 
-async def missed_by(journal: Journal) -> Mapping[str, int]:
-    """The markets that the last run collected in its last hour, with the second in which each last traded (or that hour's
-    first): what happened on them since the journal's last tick was missed. Empty for a new journal."""
+async def missed_by(journal: Journal) -> Mapping[str, Missed]:
+    """By name; empty for a new journal."""
     last = journal.written
     if last == 0:
         return {}
     names = journal.names()
     coverage = await journal.coverage(names, last - HOUR_S, last)
-    known = {name: last - HOUR_S for name, whole in zip(names, coverage, strict=True) if whole.any()}
-    return known | await journal.last_traded(last - HOUR_S)
+    whole = dict(zip(names, coverage.sum(axis=1).tolist(), strict=True))
+    traded = await journal.last_traded(last - HOUR_S)
+    never = LastTraded(last - HOUR_S, 0)
+    return {name: Missed(*traded.get(name, never), whole[name]) for name in names if whole[name] or name in traded}
 
 
 async def _before_journal(

@@ -84,6 +84,14 @@ def test_repeats_are_counted() -> None:
     assert len(stage._seen) <= 1_001
 
 
+def test_another_verdict_is_no_repeat() -> None:
+    """What has to be mended is told, though InfluxDB was away a moment before."""
+    repeats = Repeats()
+    for verdict in ("retry", "hold"):
+        line = {"event": "InfluxDB takes nothing", "verdict": verdict}
+        assert repeats(None, "error", dict(line)) == line
+
+
 def test_signals_are_never_repeats() -> None:
     """Two signals differ in their second or symbol."""
     lines = written("json", {}, *(("info", "signal", {"symbol": "BTCUSDT", "second": second}) for second in (1, 2)))

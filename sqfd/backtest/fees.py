@@ -1,8 +1,11 @@
 """What exchanges charge: maker and taker fee of the lowest tier in basis points, perpetuals where there are any.
 
-From the exchanges' public fee schedules as of 2025; those of BITHUMB, GEMINI and UPBIT (markets in won) as of autumn 2026, from ccxt 4.5.90. What
-that names for perpetuals is the same but for BITGET and GATEIO (maker 4 and 0) and BYBIT (1 and 7.5). Fees change, differ by region and fall
-with volume: `backtest.maker_fee_bps` and `backtest.taker_fee_bps` replace them.
+From the exchanges' public fee schedules as of 2025; those of BITHUMB, GEMINI and UPBIT (markets in won) as of autumn 2026, from ccxt 4.5.90, and
+of MEXC (BTC_USDT) as of October 2026, from the fee index of loweef.io, which reads the exchanges' own pages. What ccxt names for perpetuals is the
+same but for three, where it is behind the exchanges: BYBIT 2 and 5.5 (its help centre, "Trading Fee Structure", as the same index read it in October
+2026; ccxt 1 and 7.5), BITGET 2 and 6 (its support article 12560603820668 of January 2025; ccxt 4 and 6), GATEIO 2 and 5 (its announcement 50390
+for 9 April 2026 leaves VIP 0 at a taker fee of 5; ccxt 0 and 5). Fees change, differ by region and fall with volume: `backtest.maker_fee_bps` and
+`backtest.taker_fee_bps` replace them.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ LOWEST_TIER: dict[str, Fees] = {
     "HYPERLIQUID": Fees(1.5, 4.5),
     "KRAKEN": Fees(2.0, 5.0),
     "KUCOIN": Fees(2.0, 6.0),
-    "MEXC": Fees(1.0, 5.0),
+    "MEXC": Fees(0.0, 4.0),
     "OKEX": Fees(2.0, 5.0),
     "PHEMEX": Fees(1.0, 6.0),
     "POLONIEX": Fees(1.0, 5.0),

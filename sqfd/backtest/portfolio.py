@@ -243,8 +243,8 @@ def _stretch(held: Open, prices: Prices, at: int, until: int) -> None:
     """Take the extremes of `[at, until)` into account, as far as the position was open during those seconds."""
     start, stop = max(at, held.tick + 1) - prices.first, until - prices.first
     if start < stop:
-        held.high = max(held.high, float(prices.high[held.place, start:stop].max()))
-        held.low = min(held.low, float(prices.low[held.place, start:stop].min()))
+        held.high = max(held.high, float(np.exp(prices.high[held.place, start:stop].max() / 1e9)))
+        held.low = min(held.low, float(np.exp(prices.low[held.place, start:stop].min() / 1e9)))
 
 
 def _trade(held: Open, tick: int, price: float, mid: float, second: int | None, reasons: tuple[str, ...]) -> Trade:

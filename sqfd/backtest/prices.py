@@ -21,8 +21,9 @@ class Prices(NamedTuple):
     first: int
     price: Floats
     """Index price; the last one before where the second is missing, NaN before the first."""
-    high: Floats
-    low: Floats
+    high: Ints
+    low: Ints
+    """Logarithms × 1e9, which are turned into prices where somebody asks."""
     volume: Floats
     """Spot and perp notional of the second, dollars; 0 where it is missing."""
     there: Bools
@@ -58,8 +59,9 @@ class PriceTrack:
             funding[symbol] = self._last_funding(symbol, rows, last - first, place)
         there = logs[0] != NO_PRICE
         self._carry(logs, there)
-        price, high, low = (np.where(table == NO_PRICE, np.nan, np.exp(table / 1e9)) for table in logs)
-        return Prices(first, price, high, low, volume, there, funding)
+        price = np.exp(logs[0] / 1e9)
+        price[logs[0] == NO_PRICE] = np.nan
+        return Prices(first, price, logs[1], logs[2], volume, there, funding)
 
     def _last_funding(self, symbol: int, rows: FlowTable, ticks: int, place: slice | Ints) -> Ints:
         """[tick]: the rate of each tick's row, of the one before it where there is none."""

@@ -18,9 +18,18 @@ class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=60,
             le=86_400,
-            description="Seconds of flow that are read and judged at once; signals do not depend on it.",
+            description="Seconds of flow that are read and judged at once; symbols share them, down to 2 h each. "
+            "Signals do not depend on it.",
         ),
-    ] = 7_200
+    ] = 21_600
+    coarse_block_s: Annotated[
+        int,
+        Meta(
+            ge=14_400,
+            le=31_536_000,
+            description="The same with bars of a minute or more (`--timeframe`), down to a day for each symbol.",
+        ),
+    ] = 259_200
     capital: Annotated[float, Meta(gt=0, description="Cash at the start, in dollars.")] = 10_000.0
     margin_share: Annotated[
         float, Meta(gt=0, le=1, description="Share of equity put up as margin for a signal of size factor 1.")

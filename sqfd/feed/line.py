@@ -200,7 +200,7 @@ class Line:
         link = Link(self._exchange, session, source, self._intake, settings, self._clock, self._log, record)
         connection = await self._connector(
             where,
-            link.on_frame,
+            link.on_frames,
             link.on_end,
             transport=settings.transport,
             max_bytes=settings.max_frame_bytes,

@@ -64,38 +64,34 @@ class Link:
 
     # --- frames -----------------------------------------------------------------------------------------------------
 
-    def on_frame(self, frame: bytes, text: bool, last: bool = True) -> None:
-        """Everything that one frame causes, at once. `last`: of those that were read from the socket together."""
+    def on_frames(self, frames: Sequence[bytes], text: bool) -> None:
+        """Everything that some frames cause, at once. Those that are read from the socket together share a time of arrival."""
         now_ms = self._now_ms if self._frames else self._begin()
-        self._frames += 1
+        self._frames += len(frames)
         try:
-            others = self.source.take(self.session.received(frame, self._recv_ms), now_ms)
-            if others is not None:
-                self._take_others(others, now_ms)
+            self.source.take(self.session.received(frames, self._recv_ms), now_ms, self._take_other)
             if self._record is not None:
-                self._record.add(now_ms, frame, text)
-            if last:
-                self.on_end()
+                for frame in frames:
+                    self._record.add(now_ms, frame, text)
         except Exception:
-            self._log.exception("a frame could not be processed", frame=frame[:200])
+            self._log.exception("a frame could not be processed", frames=len(frames), frame=frames[0][:200])
             raise  # the transport ends this connection, and no other
 
     def _begin(self) -> float:
-        """The first of several frames: they share their time of arrival."""
+        """The first of several frames."""
         self._now_ms = now_ms = self._clock.now_ms()
         self._recv_ms = int(now_ms)
         return now_ms
 
-    def _take_others(self, events: Sequence[Event], now_ms: float) -> None:
+    def _take_other(self, event: Event, now_ms: float) -> None:
         """What is no trade."""
-        data = self.session.handle(events, now_ms)
-        if data:
-            self._intake.take_others(self.source, data, now_ms)
-        if self.session.pending:
+        if self.session.handle(event, now_ms):
+            self._intake.take_other(self.source, event, now_ms)
+        elif self.session.pending:
             self._flush(now_ms)
 
     def on_end(self) -> None:
-        """All that was read together is taken."""
+        """All that was read together was handed up."""
         if self._frames:
             self.source.settle(self._now_ms)
             self.session.heard(self._frames, self.source.data_ms == self._now_ms, self._now_ms)
@@ -251,7 +247,7 @@ class Link:
     def _proof_s(self, topic: Topic, feed: MarketFeed, others: int) -> float:
         """How long this market's silence must be to prove something, given where else its asset trades meanwhile."""
         settings = self._settings
-        if not feed.aggregated:
+        if not feed.aggregated and not feed.pace.sure_hz:
             return settings.first_trade_s if others >= OTHERS and not topic.doubts else settings.silence_max_s
         proof_s = market_proof_s(feed.pace, settings.silence_min_s, settings.silence_max_s, others)
         # It did not come back when it was asked for: twice, four times… as long until it is asked for again.
@@ -281,9 +277,10 @@ class Link:
         proof_s = connection_proof_s([feed.pace for feed in feeds], settings.silence_min_s)
         since_ms = session.data_ms
         if since_ms is None:
-            since_ms = session.opened_ms + self.session.endpoint.settle_s * 1e3
+            asked_ms = [one.asked_ms for one in session.trade_topics.values() if one.asked_ms < float("inf")]
+            since_ms = max([session.opened_ms + session.endpoint.settle_s * 1e3, *asked_ms])
             if all(feed.ledger.open is not None for feed in feeds):  # nothing is believed: it must prove itself
-                known = any(feed.pace.rate_hz for feed in feeds)
+                known = any(feed.pace.sure_hz for feed in feeds)
                 proof_s = min(proof_s, settings.silence_max_s if known else settings.first_trade_s)
         silent_s = (now_ms - since_ms) / 1e3
         if silent_s > proof_s:

@@ -29,6 +29,8 @@ RECENT_S, LONG_S = 300.0, 1800.0
 """Time constants of what is remembered. The rate is the lesser of both: an hour that was busy does not condemn a lull."""
 DEVIATIONS = 2.0
 """Of the confidence bound."""
+LEAST_S = 300
+"""An earlier run says something about a market that it watched for so long."""
 
 
 class _Quiet:
@@ -39,6 +41,11 @@ class _Quiet:
     def __init__(self, memory_s: float) -> None:
         self._memory_s = memory_s
         self.quiet = self.seconds = 0.0
+
+    def assume(self, quiet_share: float, seconds: float) -> None:
+        """Begin with what was seen elsewhere."""
+        self.seconds = min(seconds, self._memory_s)
+        self.quiet = self.seconds * quiet_share
 
     def learn(self, quiet: int, elapsed_s: float) -> None:
         """So many quiet seconds, and then one with trades."""
@@ -84,7 +91,19 @@ class Pace:
     @property
     def sure_hz(self) -> float:
         """Seconds with trades that can be expected per second, cautiously; 0 where nothing is known."""
-        return min(self._long.least_hz(), self._recent.mean_hz()) if self._recent.seconds else 0.0
+        sure_hz = self._long.least_hz()
+        return min(sure_hz, self._recent.mean_hz()) if self._recent.seconds else sure_hz
+
+    def assume(self, traded: int, seconds: int) -> None:
+        """An earlier run saw trades in `traded` of `seconds`: half of that is expected again until more is known.
+
+        So a feed that is dead from the start is noticed by its own rate. Nothing is assumed beside what was watched already.
+        """
+        if seconds < LEAST_S or not traded or self._long.seconds:
+            return
+        quiet_share = math.sqrt((seconds - traded + 0.5) / (seconds + 1.0))
+        self._long.assume(quiet_share, seconds)
+        self.longest_pause_s = math.log(max(math.e, traded)) / -math.log(quiet_share)
 
     def pause(self) -> None:
         """The feed is down: what passed since its last trade, and until `update` is called again, says nothing."""

@@ -14,9 +14,9 @@ from typing import Literal
 import msgspec
 
 from exchanges.api import (
-    UNREADABLE,
     Acked,
     Alive,
+    Buffer,
     Closing,
     Endpoint,
     Event,
@@ -24,11 +24,9 @@ from exchanges.api import (
     Frame,
     Instrument,
     Liquidation,
-    Malformed,
     Rejected,
     Reply,
     Stream,
-    unreadable,
 )
 from sqfd.feed.backoff import RateLimit
 
@@ -173,31 +171,25 @@ class Session:
         if self.state == "connecting":  # frames may have come with the handshake
             self._enter("subscribing", now_ms)
 
-    def received(self, frame: bytes | memoryview, recv_ms: int) -> Sequence[Event]:
-        """What one frame means. One that cannot be read gives one `Malformed`.
+    def received(self, frames: Sequence[Buffer], recv_ms: int) -> Sequence[Event]:
+        """What some frames mean, in order. One that cannot be read gives one `Malformed`.
 
         The caller adds the trades to the bars and marks their topics (`Source.take`), gives everything else to `handle`, and
         tells `heard` when it took all that was read at once.
         """
-        try:
-            return self._decoder.read(frame, recv_ms)
-        except UNREADABLE as error:
-            return (Malformed(unreadable(error)),)
+        return self._decoder.read_all(frames, recv_ms)
 
-    def handle(self, events: Sequence[Event], now_ms: float) -> list[Event]:
-        """Take what is about the connection out of these events; returns the others, which are data."""
-        data: list[Event] = []
-        for event in events:
-            if type(event) in _CONTROL:
-                self._control(event, now_ms)
-                continue
-            if type(event) is Liquidation:
-                topic = self._liquidations_by_symbol.get(event.instrument.symbol)
-                if topic is not None:
-                    self._works(topic, now_ms)
-                self._data(now_ms)
-            data.append(event)
-        return data
+    def handle(self, event: Event, now_ms: float) -> bool:
+        """Take what is no trade; whether it is data, which the caller counts, rather than about the connection."""
+        if type(event) in _CONTROL:
+            self._control(event, now_ms)
+            return False
+        if type(event) is Liquidation:
+            topic = self._liquidations_by_symbol.get(event.instrument.symbol)
+            if topic is not None:
+                self._works(topic, now_ms)
+            self._data(now_ms)
+        return True
 
     def heard(self, frames: int, trades: bool, now_ms: float) -> None:
         """So many frames were read at once, with trades in them or without."""

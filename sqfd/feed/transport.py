@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Literal, Protocol
@@ -35,19 +35,18 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 
 from exchanges.api import Frame
-from exchanges.numbers import SMALL_BYTES
 from sqfd.feed.frames import Assembler, Refused
 
 
-class OnFrame(Protocol):
-    """Who takes messages. Called in the event loop; must not block."""
+class OnFrames(Protocol):
+    """Who takes messages: some of those that were read together, in order. Called in the event loop; must not block."""
 
-    def __call__(self, frame: bytes, text: bool, last: bool = True) -> None:
-        """`last`: of those that were read together. Where it was none, `OnEnd` is called after what was read."""
+    def __call__(self, frames: Sequence[bytes], text: bool) -> None:
+        """All text, or all binary; binary ones of nothing but ASCII, which mean the same, may be told as text."""
 
 
 OnEnd = Callable[[], None]
-"""What was read together ended with something else than a message."""
+"""All that was read together was handed up."""
 
 
 TransportName = Literal["picows", "websockets"]
@@ -60,6 +59,10 @@ _silent.propagate = False
 
 CONTROL_BYTES = 125
 """The longest payload of a ping, pong or close (RFC 6455, 5.5); picows refuses longer ones."""
+SHORT_BYTES = 4096
+"""Messages up to this size are handed up together,"""
+TOGETHER = 64
+"""…so many at most: what they hold is in memory at once."""
 LINGER_S = 1.0
 """After this long a connection that we left is cut."""
 
@@ -111,7 +114,7 @@ class Connector(Protocol):
     async def __call__(
         self,
         url: str,
-        on_frame: OnFrame,
+        on_frames: OnFrames,
         on_end: OnEnd,
         *,
         transport: TransportName = "picows",
@@ -131,7 +134,7 @@ def tls() -> ssl.SSLContext:
 
 async def connect(
     url: str,
-    on_frame: OnFrame,
+    on_frames: OnFrames,
     on_end: OnEnd,
     *,
     transport: TransportName = "picows",
@@ -144,8 +147,8 @@ async def connect(
     try:
         async with asyncio.timeout(timeout_s):
             if transport == "picows":
-                return await _open_picows(url, on_frame, on_end, max_bytes, timeout_s, headers or {})
-            return await _open_websockets(url, on_frame, max_bytes, timeout_s, headers or {}, deflate)
+                return await _open_picows(url, on_frames, on_end, max_bytes, timeout_s, headers or {})
+            return await _open_websockets(url, on_frames, on_end, max_bytes, timeout_s, headers or {}, deflate)
     except TimeoutError as error:
         raise ConnectFailed(f"no handshake within {timeout_s:g} s") from error
     except OSError as error:
@@ -178,57 +181,69 @@ _PING, _PONG, _CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
 class _Picows(WSListener):
     """One connection by picows: listener and connection in one."""
 
-    def __init__(self, on_frame: OnFrame, on_end: OnEnd, max_bytes: int) -> None:
+    def __init__(self, on_frames: OnFrames, on_end: OnEnd, max_bytes: int) -> None:
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
-        self._on_frame = on_frame
+        self._on_frames = on_frames
         self._on_end = on_end
         self._assembler = Assembler(max_bytes)
         self._end: Closed | None = None
         """Why it ends, as soon as that is known: what arrives afterwards is dropped."""
         self._transport: WSTransport | None = None
+        self._read: list[bytes] = []
+        """Messages that were read together and wait for being handed up."""
+        self._text = True
+        """Whether they are text."""
+        self._plain = True
+        """Whether a frame can be put to them just so: they are text, no message has begun, and the connection is not over."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
         self._watch = asyncio.create_task(self._wait(transport), name="socket")
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if self._end is not None:
-            return
         # Attributes of a frame are dear (its type costs as much as all that the bars do with a trade): within a run of frames
         # that were read together, what protects us is checked of each (size, fragments, text), and what only judges the peer
         # (reserved bits, a continuation of nothing) of the last.
+        data = frame.get_payload_as_bytes()
         if (
             frame.fin
-            and CONTROL_BYTES < frame.payload_size <= SMALL_BYTES
-            and not (self._assembler.busy or frame.last_in_buffer)
+            and CONTROL_BYTES < len(data) <= SHORT_BYTES
+            and self._plain
+            and data.isascii()
+            and not frame.last_in_buffer
         ):
-            data = frame.get_payload_as_bytes()
-            if data.isascii():
-                on_frame = self._on_frame
-                on_frame(data, True, False)
-                return
+            read = self._read
+            read.append(data)
+            if len(read) >= TOGETHER:
+                self._hand_up()
+        elif self._end is None:
+            self._other(transport, frame, data)
+
+    def _other(self, transport: WSTransport, frame: WSFrame, data: bytes) -> None:
+        """A frame that needs every check, the last of a read among them."""
+        last = frame.last_in_buffer
         try:
-            self._frame(transport, frame)
+            self._frame(transport, frame, data)
         except Refused as refusal:
             self._cut(transport, refusal.code, refusal.reason)
-        if frame.last_in_buffer:
+        if last or self._end is not None:
+            self._hand_up()
             self._on_end()
+        self._plain = self._text and self._end is None and not self._assembler.busy
 
-    def _frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Any frame, with every check."""
+    def _frame(self, transport: WSTransport, frame: WSFrame, data: bytes) -> None:
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise Refused(1002, "reserved bits are set")
         kind = frame.msg_type
-        data = frame.get_payload_as_bytes()
         if kind is _TEXT or kind is _BINARY:
             if frame.fin:
-                self._on_frame(self._assembler.whole(data, kind is _TEXT), kind is _TEXT, False)
+                self._put(self._assembler.whole(data, kind is _TEXT), kind is _TEXT)
             else:
                 self._assembler.begin(data, kind is _TEXT)
         elif kind is _CONTINUATION:
             message = self._assembler.go_on(data, frame.fin)
             if message is not None:
-                self._on_frame(*message, False)
+                self._put(*message)
         elif kind is _PING:
             transport.send_pong(data)
         elif kind is _CLOSE:
@@ -236,6 +251,19 @@ class _Picows(WSListener):
             text = data[2:].decode(errors="replace")[:120]
             self._end = Closed(f"closed by the exchange{': ' + text if text else ''}", code)
             self._leave(transport, 1000)
+
+    def _put(self, message: bytes, text: bool) -> None:
+        """Add a message to those that are handed up together: few, of one kind, and no large one among them."""
+        if text is not self._text or len(message) > SHORT_BYTES or len(self._read) >= TOGETHER:
+            self._hand_up()
+            self._text = text
+        self._read.append(message)
+
+    def _hand_up(self) -> None:
+        read = self._read
+        if read:
+            text, self._read, self._text = self._text, [], True
+            self._on_frames(read, text)
 
     def _cut(self, transport: WSTransport, code: int, reason: str) -> None:
         self._end = Closed(f"refused: {reason}", code, by_us=True)
@@ -251,6 +279,7 @@ class _Picows(WSListener):
         """The peer does not read what we send: pings without end, or dead."""
         if self._end is None:
             self._end = Closed("the exchange does not read", by_us=True)
+            self._plain = False
         if self._transport is not None:
             self._transport.disconnect(graceful=False)
 
@@ -287,6 +316,7 @@ class _Picows(WSListener):
             return
         if self._end is None:
             self._end = Closed("closed by us", 1000, by_us=True)
+            self._plain = False
             transport.send_close(WSCloseCode.OK)
         transport.disconnect()
         try:
@@ -298,11 +328,11 @@ class _Picows(WSListener):
 
 
 async def _open_picows(
-    url: str, on_frame: OnFrame, on_end: OnEnd, max_bytes: int, timeout_s: float, headers: Mapping[str, str]
+    url: str, on_frames: OnFrames, on_end: OnEnd, max_bytes: int, timeout_s: float, headers: Mapping[str, str]
 ) -> Connection:
     try:
         _, listener = await ws_connect(
-            lambda: _Picows(on_frame, on_end, max_bytes),
+            lambda: _Picows(on_frames, on_end, max_bytes),
             url,
             ssl_context=tls() if url.startswith("wss:") else None,
             websocket_handshake_timeout=timeout_s,
@@ -342,7 +372,8 @@ class _Connect(websockets_connect):
 class _Client(ClientConnection):
     """Hands frames up as they arrive instead of queueing them for `recv`."""
 
-    on_frame: OnFrame
+    on_frames: OnFrames
+    on_end: OnEnd
     assembler: Assembler
     end: Closed | None = None
 
@@ -359,9 +390,9 @@ class _Client(ClientConnection):
             if frame.opcode is Opcode.CONT:
                 message = self.assembler.go_on(data, frame.fin)
                 if message is not None:
-                    self.on_frame(*message, True)
+                    self.on_frames((message[0],), message[1])
             elif frame.fin:
-                self.on_frame(self.assembler.whole(data, text), text, True)
+                self.on_frames((self.assembler.whole(data, text),), text)
             else:
                 self.assembler.begin(data, text)
         except Refused as refusal:
@@ -376,6 +407,7 @@ class _Client(ClientConnection):
             if self.end is not None:
                 return
             super().data_received(data[start : start + SLICE_BYTES])
+            self.on_end()
         # After its answer to a close frame or an offence, nothing more is read: the library would go on for a while.
         if self.end is None and self.response is not None and self.protocol.state is not State.OPEN:
             self.transport.close()
@@ -443,12 +475,18 @@ class _Websockets:
 
 
 async def _open_websockets(
-    url: str, on_frame: OnFrame, max_bytes: int, timeout_s: float, headers: Mapping[str, str], deflate: bool
+    url: str,
+    on_frames: OnFrames,
+    on_end: OnEnd,
+    max_bytes: int,
+    timeout_s: float,
+    headers: Mapping[str, str],
+    deflate: bool,
 ) -> Connection:
     def make(*arguments: Any, **options: Any) -> _Client:
         client = _Client(*arguments, **options)
         # Before the handshake, since the first frames may come together with its answer.
-        client.on_frame, client.assembler = on_frame, Assembler(max_bytes)
+        client.on_frames, client.on_end, client.assembler = on_frames, on_end, Assembler(max_bytes)
         return client
 
     try:

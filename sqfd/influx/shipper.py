@@ -223,10 +223,10 @@ class Shipper:
 
     async def _back_off(self, verdict: Verdict, why: str) -> None:
         """Wait 0.2 → 30 s, doubled each time, with jitter down to half."""
-        self.state = verdict.value
-        if self._down is None:
+        # That somebody has to do something is news, also while it takes nothing for another reason.
+        if self._down is None or (verdict is Verdict.HOLD and self.state != "hold"):
             log.error("InfluxDB takes nothing", verdict=verdict.value, why=why)
-        self._down = why
+        self.state, self._down = verdict.value, why
         longest = min(self._settings.backoff_max_s, self._settings.backoff_min_s * 2.0 ** min(self._failures, 30))
         self._failures += 1
         await self._clock.sleep(longest * (0.5 + 0.5 * self._random()))

@@ -4,7 +4,7 @@
 """
 
 from sqfd.journal.journal import Journal, JournalBusy
-from sqfd.journal.records import Batch, Extent, GapRecord, JournaledSignal, JournalSettings, Ticked
+from sqfd.journal.records import Batch, Extent, GapRecord, JournaledSignal, JournalSettings, LastTraded, Missed, Ticked
 from sqfd.journal.schema import FILE_NAME, JournalTooNew
 from sqfd.journal.store import JournalStore
 
@@ -19,5 +19,7 @@ __all__ = [
     "JournalStore",
     "JournalTooNew",
     "JournaledSignal",
+    "LastTraded",
+    "Missed",
     "Ticked",
 ]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sqfd.journal.records import Extent, JournaledSignal, Ticked
+from sqfd.journal.records import Extent, JournaledSignal, LastTraded, Ticked
 from sqfd.journal.store import JournalStore
 from sqfd.model import Bars, Flow
 
@@ -68,7 +68,7 @@ class StoreCalls:
         """See `JournalStore.first_flow`."""
         return await self._call(self._store.first_flow, symbols)
 
-    async def last_traded(self, from_tick: int) -> dict[str, int]:
+    async def last_traded(self, from_tick: int) -> dict[str, LastTraded]:
         """See `JournalStore.last_traded`."""
         return await self._call(self._store.last_traded, from_tick)
 

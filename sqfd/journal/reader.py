@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sqfd.journal import bars as bar_rows
 from sqfd.journal import coverage, flows, gaps, retention
-from sqfd.journal.records import Extent, GapRecord, JournaledSignal, Ticked
+from sqfd.journal.records import Extent, GapRecord, JournaledSignal, LastTraded, Ticked
 from sqfd.model import Bars, FlowTable, Market
 
 SIGNAL_COLUMNS = "signal_id, tick, second, seq, symbol, valid_until_s, line, cvd"
@@ -80,13 +80,14 @@ class JournalReader:
         known = [first for first in firsts if first is not None]
         return max(known) if len(known) == len(firsts) and known else None
 
-    def last_traded(self, from_tick: int) -> dict[str, int]:
-        """The newest second with a bar, by market, among what became known in ticks after `from_tick`."""
+    def last_traded(self, from_tick: int) -> dict[str, LastTraded]:
+        """By market, among what became known in ticks after `from_tick`."""
         query = (
-            "SELECT market.name, max(second) FROM bar JOIN market ON market.id = bar.market "
+            "SELECT market.name, max(second), sum(tick = second + 1 AND open IS NOT NULL) FROM bar JOIN market ON market.id = bar.market "
             "WHERE tick > ? GROUP BY bar.market"
         )
-        return {str(name): int(second) for name, second in self._db.execute(query, (from_tick,))}
+        found = self._db.execute(query, (from_tick,))
+        return {str(name): LastTraded(int(second), int(seconds)) for name, second, seconds in found}
 
     def flow_extent(self, symbol: str) -> tuple[int, int] | None:
         """First and last tick at which flow of a symbol became known; None where there is none."""

@@ -63,6 +63,25 @@ class JournaledSignal(msgspec.Struct, frozen=True):
     """Ready JSON for the key `signal_cvd:{signal_id}`; empty: no such key is written."""
 
 
+class LastTraded(NamedTuple):
+    """What the last ticks of a journal know of a market."""
+
+    second: int
+    """The newest with a bar."""
+    seconds: int
+    """How many had a trade that came in time."""
+
+
+class Missed(NamedTuple):
+    """A market that the last run collected in its last hour: what happened on it since the journal's last tick was missed."""
+
+    second: int
+    """In which it last traded, or that hour's first."""
+    traded: int
+    """Of the seconds of that hour in which its feed was whole, how many had trades."""
+    whole: int
+
+
 class GapRecord(NamedTuple):
     """A stretch of a market's feed that was not simply live, as it is known at a tick."""
 

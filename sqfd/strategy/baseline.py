@@ -164,7 +164,7 @@ class Baseline:
         row = self.row[window]
         counts, sums = self.counts[row, series], self.sums[row, series]
         if self.minutes > 1:
-            counts, sums = counts[..., minute], sums[..., minute]
+            counts, sums = counts.take(minute, axis=-1), sums.take(minute, axis=-1)
         return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
 
     def swing(self, window: int, series: int) -> Floats:

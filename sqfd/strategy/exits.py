@@ -15,12 +15,12 @@ REASONS = ("flow_reversal", "range_break", "context_invalidation", "cvd_invalida
 
 
 class Held(NamedTuple):
-    """What a position was entered with, one each per tick: the tick, its reset's low (long) or high (short) in log × 1e9, and the
-    context on its side."""
+    """What a position was entered with, one for all ticks or one each: the tick, its reset's low (long) or high (short) in
+    log × 1e9, and the context on its side."""
 
-    entry: Ints
-    level: Ints
-    context: Floats
+    entry: Ints | int
+    level: Ints | int
+    context: Floats | float
 
 
 def exits(features: Features, context: Context, side: int, ticks: Ints, held: Held) -> Bools:
@@ -40,14 +40,14 @@ def exits(features: Features, context: Context, side: int, ticks: Ints, held: He
     return found
 
 
-def _flows(features: Features, side: int, ticks: Ints, entry: Ints) -> Floats:
+def _flows(features: Features, side: int, ticks: Ints, entry: Ints | int) -> Floats:
     """[2, tick]: spot and perp flow with the position since its entry, at most the look-back, whose swing is the unit."""
     window, flows = features.settings.exit_lookback_s, slice(SPOT, PERP + 1)
     moves = features.flows_at(ticks, np.minimum(ticks - entry, window))
     return side * features.baseline.normalised(moves, window, flows, features.minute_at(ticks))
 
 
-def _flow_reversal(features: Features, side: int, ticks: Ints, entry: Ints, flows: Floats) -> Bools:
+def _flow_reversal(features: Features, side: int, ticks: Ints, entry: Ints | int, flows: Floats) -> Bools:
     """Since the entry, at most the look-back: spot against the position, perp with it, and no new extreme of price."""
     settings = features.settings
     spot, perp = flows

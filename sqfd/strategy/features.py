@@ -177,7 +177,7 @@ class Features:
 
     def price_at(self, ticks: Ints) -> Ints:
         """Log price × 1e9."""
-        return np.asarray(self.ring.series[PRICE][ticks - self.ring.base])
+        return np.asarray(self.ring.series[PRICE].take(ticks - self.ring.base))
 
     def flows_at(self, ticks: Ints, window: int | Ints) -> Ints:
         """[2, tick]: spot and perp Δ over `window` (one, or one per tick) seconds up to ticks of the block; 0 before there was
@@ -186,12 +186,12 @@ class Features:
         left = right - window
         least = self.ring.first_tick - self.ring.base
         if int(left[0]) >= least:  # ticks ascend, and so does what they look back to
-            return np.asarray(flows[:, right] - flows[:, left])
+            return np.stack([flow.take(right) - flow.take(left) for flow in flows])
         return np.where(left >= least, flows[:, right] - flows[:, np.maximum(left, 0)], 0)
 
     def minute_at(self, ticks: Ints) -> Ints:
         """Columns of the baseline for single ticks of the block."""
-        return ticks if self.baseline.minutes == 1 else np.asarray(self.minute[ticks - self.first])
+        return ticks if self.baseline.minutes == 1 else self.minute.take(ticks - self.first)
 
     def gap_at(self, ticks: Ints, window: int) -> Floats:
         """n(S) − n(P) at single ticks of the block."""
@@ -210,11 +210,11 @@ class Features:
     def swing_at(self, ticks: Ints, window: int) -> Floats:
         """The usual |ΔL| over `window` at single ticks of the block."""
         swing = self.baseline.swing(window, PRICE)
-        return swing if len(swing) == 1 else np.asarray(swing[self.minute[ticks - self.first]])
+        return swing if len(swing) == 1 else swing.take(self.minute_at(ticks))
 
     def detail_at(self, ticks: Ints, row: int) -> Ints:
         """One column of the ring's `detail` at single ticks."""
-        return np.asarray(self.ring.detail[row][ticks - self.ring.detail_base])
+        return np.asarray(self.ring.detail[row].take(ticks - self.ring.detail_base))
 
     def lowest(self, row: int, after: Ints, until: Ints) -> Ints:
         """Minimum of a column of `detail` over the ticks `(after, until]` of each pair, within what is kept."""

@@ -21,7 +21,7 @@ from sqfd.strategy.scoring import PARTS, score, total
 from sqfd.strategy.settings import StrategySettings, Tier
 from sqfd.strategy.shared import Keys, Shared
 
-EXIT_CHUNK = 1_800
+EXIT_CHUNK = 3_600
 """Ticks of an open position that are judged at once."""
 ENTRY_CHUNK = 2_400
 """Ticks that may be entries that are scored at once."""
@@ -182,8 +182,7 @@ class Evaluated:
 
     def held_exits(self, position: Position, ticks: Ints) -> Bools:
         """[reason, tick] for an open position."""
-        known = (position.entry_tick, position.level, position.context)
-        entered = Held(*(np.full(len(ticks), value) for value in known))
+        entered = Held(position.entry_tick, position.level, position.context)
         return exits(self.features, self.context, position.side, ticks, entered)
 
     def report(self, tick: int, position: Position | None) -> Report | None:

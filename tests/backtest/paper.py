@@ -76,7 +76,8 @@ def walk(seed: int, ticks: int, step: float = 0.001, holes: float = 0.0) -> Pric
     spread = rng.uniform(0, step, (2, ticks))
     volume = np.where(there, rng.uniform(0, 50_000, (2, ticks)) * (rng.random((2, ticks)) > 0.1), 0.0)
     funding = np.where(np.arange(ticks) % 200 < 100, rng.integers(-500_000, 500_000, (2, 1)), 0) * (seed % 3 > 0)
-    return Prices(T0, price, price * (1 + spread), price * (1 - spread), volume, there, funding)
+    high, low = (np.rint(np.log(price * (1 + side * spread)) * 1e9).astype(np.int64) for side in (1, -1))
+    return Prices(T0, price, high, low, volume, there, funding)
 
 
 def part(prices: Prices, start: int, stop: int) -> Prices:

@@ -125,8 +125,9 @@ def test_later_prices_change_nothing_earlier(trips: list[Any], seed: int, cut: i
 
 def flat(price: float = 100.0, volume: float = 1e12, funding_ppb: int = 0) -> Prices:
     level = np.full((2, TICKS), price)
+    log = np.rint(np.log(level) * 1e9).astype(np.int64)
     there, funding = np.ones((2, TICKS), bool), np.full((2, TICKS), funding_ppb)
-    return Prices(T0, level, level, level, np.full((2, TICKS), volume), there, funding)
+    return Prices(T0, level, log, log, np.full((2, TICKS), volume), there, funding)
 
 
 def test_fees_slippage_and_funding_are_as_specified() -> None:

@@ -145,7 +145,7 @@ async def neighbour(transport: Name) -> AsyncIterator[list[bytes]]:
     async with server(behave) as url:
         connection = await connect(
             url,
-            lambda data, text, last=True: got.append(data),
+            lambda frames, text: got.extend(frames),
             lambda: None,
             transport=transport,
             max_bytes=LIMIT_BYTES,
@@ -178,7 +178,7 @@ def forget_peak() -> int:
 async def ended(url: str, transport: Name, deflate: bool) -> Closed:
     connection = await connect(
         url,
-        lambda data, text, last=True: None,
+        lambda frames, text: None,
         lambda: None,
         transport=transport,
         max_bytes=LIMIT_BYTES,
@@ -220,7 +220,7 @@ async def test_a_handshake_that_goes_on_for_ever_is_given_up(name: Name, line: b
         with pytest.raises(ConnectFailed):
             await connect(
                 url,
-                lambda data, text, last=True: None,
+                lambda frames, text: None,
                 lambda: None,
                 transport=name,
                 max_bytes=LIMIT_BYTES,

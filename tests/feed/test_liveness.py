@@ -71,6 +71,41 @@ def test_nothing_is_concluded_from_nothing() -> None:
     assert connection_proof_s([], 5) == math.inf
 
 
+def test_an_earlier_run_tells_how_busy_a_market_is() -> None:
+    """Dead from its first second, a market that traded all the time is noticed within 10 s, a quiet one by what it did."""
+    for traded, low, high in ((3600, 5, 10), (1800, 40, 80), (60, 1200, math.inf)):
+        pace = Pace()
+        pace.assume(traded, 3600)
+        assert low <= market_proof_s(pace, 5) <= high
+        assert pace.rate_hz is None, "it was not watched yet"
+
+
+@pytest.mark.parametrize("rate_hz", [0.05, 0.5, 2.0])
+def test_what_an_earlier_run_saw_condemns_no_slower_market(rate_hz: float) -> None:
+    """Trading half as often as in the hour before the restart: no false alarm in the first hour of eight starts."""
+    for seed in range(8):
+        pace, count, chance = Pace(), 0, random.Random(seed)
+        pace.assume(round(3600 * (1 - math.exp(-rate_hz))), 3600)
+        seen, quiet = 0, math.exp(-rate_hz / 2)
+        for second in range(3600):
+            if chance.random() >= quiet:
+                count, seen = count + 1, second
+            assert second - seen <= market_proof_s(pace, 5.0, 300.0, OTHERS)
+            pace.update(count, second * 1e3)
+
+
+def test_little_is_concluded_from_little() -> None:
+    """A run of minutes, a market that never traded, and one that is watched already: nothing is assumed."""
+    for traded, seconds in ((200, 200), (0, 3600)):
+        pace = Pace()
+        pace.assume(traded, seconds)
+        assert market_proof_s(pace, 5) == math.inf
+    pace = watch(0.1, 3600)
+    known = pace.sure_hz
+    pace.assume(3600, 3600)
+    assert pace.sure_hz == known
+
+
 def test_an_outage_does_not_change_the_rate() -> None:
     """What passes while the feed is down says nothing about the market."""
     pace = watch(2, 600)

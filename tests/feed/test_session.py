@@ -87,14 +87,15 @@ def say(made: Session, now_ms: float, *words: str) -> Sequence[Event]:
 
 def take(made: Session, frame: bytes, now_ms: float) -> Sequence[Event]:
     """As a link does: trades mark their topics, the session handles the rest; returns what is data."""
-    events = made.received(frame, int(now_ms))
+    events = made.received([frame], int(now_ms))
     trades = [event for event in events if type(event) is Trade]
     for trade in trades:
         topic = made.trade_topics[trade.instrument.symbol]
         topic.data_ms = now_ms
         if topic.live_ms is None:
             made.proven(topic, now_ms)
-    return [*trades, *made.handle([event for event in events if type(event) is not Trade], now_ms)]
+    others = [event for event in events if type(event) is not Trade]
+    return [*trades, *(event for event in others if made.handle(event, now_ms))]
 
 
 def asked(made: Session, now_ms: float) -> list[str]:
@@ -222,7 +223,7 @@ def test_a_frame_that_cannot_be_read_costs_itself() -> None:
     asked(made, T0)
     chance = random.Random(3)
     for _ in range(200):
-        (event,) = made.received(chance.randbytes(20), int(T0))
+        (event,) = made.received([chance.randbytes(20)], int(T0))
         assert type(event) is Malformed
     assert made.state == "subscribing"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import pytest
 import uvloop
 
-from sqfd.feed.transport import Closed, ConnectFailed, Connection, connect, retry_after_s
+from sqfd.feed.transport import TOGETHER, Closed, ConnectFailed, Connection, connect, retry_after_s
 
 Name = Literal["picows", "websockets"]
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
@@ -75,7 +75,7 @@ async def answer(writer: Writer, key: bytes, more: bytes = b"") -> None:
 async def opened(url: str, transport: Name, got: list[bytes], timeout_s: float = 2.0) -> Connection:
     return await connect(
         url,
-        lambda data, text, last=True: got.append(data),
+        lambda frames, text: got.extend(frames),
         lambda: None,
         transport=transport,
         max_bytes=MAX_BYTES,
@@ -88,7 +88,7 @@ async def outcome(behave: Behaviour, transport: Name) -> tuple[list[bytes], Clos
     got: list[bytes] = []
     async with server(behave) as url:
         connection = await opened(url, transport, got)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return got, await connection.closed
 
 
@@ -118,6 +118,55 @@ async def test_good_messages_arrive(transport: Name) -> None:
     assert got == ["grüße".encode(), b"\xff", b"abc"]
     assert (closed.code, closed.by_us, closed.reason) == (1001, False, "closed by the exchange: maintenance")
     assert pongs.result()[0] == 0x8A
+
+
+def mixed(number: int) -> tuple[bytes, bytes, bool]:
+    """(frames, the message that they are, whether it is text): of every kind and length in turn."""
+    long, kind = b"%07d" % number, number % 11
+    if kind == 3:
+        return frame(BINARY, b"\xfe" + long * 30), b"\xfe" + long * 30, False
+    if kind == 5:
+        return frame(TEXT, b"%d" % number), b"%d" % number, True
+    if kind == 7:
+        return frame(TEXT, long * 3, fin=False) + frame(PING, b"") + frame(CONTINUATION, long), long * 4, True
+    if kind == 9:
+        return frame(TEXT, "ü".encode() * 200), "ü".encode() * 200, True
+    size = 1000 if kind == 10 else 20
+    return frame(TEXT, long * size), long * size, True
+
+
+async def test_what_is_read_together_comes_in_order_and_as_what_it_is(transport: Name) -> None:
+    """Messages of all kinds and lengths, many in a read: few at a time are handed up, of one kind, and then the end is told."""
+    parts = [mixed(number) for number in range(400)]
+    got: list[tuple[bytes, bool]] = []
+    sizes: list[int] = []
+    after_end = 0
+
+    def take(frames: Sequence[bytes], text: bool) -> None:
+        got.extend((one, text) for one in frames)
+        sizes.append(len(frames))
+
+    def end() -> None:
+        nonlocal after_end
+        after_end = len(got)
+
+    async with server(sends(b"".join(part[0] for part in parts), frame(CLOSE, b""))) as url:
+        connection = await connect(url, take, end, transport=transport, max_bytes=MAX_BYTES, timeout_s=2)
+        async with asyncio.timeout(30):
+            await connection.closed
+    assert got == [part[1:] for part in parts]
+    assert max(sizes) <= TOGETHER
+    assert after_end == len(got)
+
+
+@pytest.mark.parametrize("offence", [b"\xc3(" * 100, b"\xff"])
+async def test_an_offence_between_good_messages_keeps_what_came_before(transport: Name, offence: bytes) -> None:
+    """All in one read: the messages before it are handed up, it and those after it are not."""
+    good = [b"%03d" % number * 50 for number in range(6)]
+    sent = [frame(TEXT, one) for one in good]
+    got, closed = await outcome(sends(b"".join([*sent[:3], frame(TEXT, offence), *sent[3:]])), transport)
+    assert got == good[:3]
+    assert closed.code == 1007
 
 
 OFFENCES = {
@@ -197,12 +246,12 @@ async def test_an_end_without_close_frame(transport: Name) -> None:
 async def test_an_error_in_the_callback_ends_the_connection(transport: Name) -> None:
     """An error of ours ends only this connection; it does not reach the event loop."""
 
-    def fail(data: bytes, text: bool, last: bool = True) -> None:
+    def fail(frames: Sequence[bytes], text: bool) -> None:
         raise KeyError("ours")
 
     async with server(sends(frame(TEXT, b"1"))) as url:
         connection = await connect(url, fail, lambda: None, transport=transport, max_bytes=MAX_BYTES, timeout_s=2)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             closed = await connection.closed
     assert closed.reason == "failed: KeyError: 'ours'"
 
@@ -293,7 +342,7 @@ def test_a_loop_that_ends_with_all_its_tasks_ends(
         try:
             await asyncio.Event().wait()
         finally:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await connection.close(1.0)
             ends.append(connection.closed.result())
 

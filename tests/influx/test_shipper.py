@@ -136,6 +136,20 @@ async def test_a_first_start_is_not_again(tmp_path, place, said):
     assert [entry for entry in logs if entry["log_level"] == "info"] == [{**said, "log_level": "info"}]
 
 
+async def test_what_somebody_has_to_mend_is_said(tmp_path):
+    """That the database is missing is told at once, also where InfluxDB was away before that; each of both once."""
+    gone = Answer(404, 'database not found: "db"')
+    client = Scripted(Answer(Failure.REFUSED, ""), Answer(Failure.REFUSED, ""), gone, gone)
+    with capture_logs() as logs:
+        await shipped(Ledger(bars((0, T0))), client, tmp_path, lambda s: s.cursor == T0 + 1 and s.state == "ok")
+    told = [(line["event"], line.get("verdict")) for line in logs if line["event"].startswith("InfluxDB")]
+    assert told == [
+        ("InfluxDB takes nothing", "retry"),
+        ("InfluxDB takes nothing", "hold"),
+        ("InfluxDB takes writes", None),
+    ]
+
+
 async def test_bars_that_influxdb_must_not_get_are_kept_aside(tmp_path):
     """Infinite values, seconds in 1970 or far ahead, and markets whose name cannot be written."""
     rows = bars((0, T0), (0, 5), (0, T0 + 10**6), (3, T0), (1, T0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal as signals
 import sqlite3
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from sqfd.journal import FILE_NAME, Journal, JournalBusy, JournalStore
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, T0, bars, flow, signal
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -23,13 +23,6 @@ async def journal(tmp_path):
     await journal.register(MARKETS, SYMBOLS)
     yield journal
     await journal.close()
-
-
-async def until(condition, limit_s=10.0):
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "not within time"
-        await asyncio.sleep(0.01)
 
 
 async def test_an_append_is_readable_once_written(journal):
@@ -54,7 +47,7 @@ async def test_append_never_waits_for_the_disk(journal):
             journal.append(T0 + n, bars((0, T0 + n - 1)), flow())
         assert time.thread_time() - begun < 0.1  # of the loop's own thread; the lock above is held for longer
     other.close()
-    await until(lambda: journal.written == T0 + 99)
+    await eventually(lambda: journal.written == T0 + 99)
     assert len(await journal.bars(None, T0, T0 + 200)) == 99
     assert not journal.lost
 
@@ -117,7 +110,7 @@ async def test_damage_while_running_begins_a_new_file(journal, tmp_path):
         file.write(b"\xff" * (path.stat().st_size - 4096))
     await journal._call(lambda: journal._store._db.execute("PRAGMA shrink_memory"))
     journal.append(T0 + 300, bars((0, T0 + 299)), flow())
-    await until(lambda: journal.written == T0 + 300)
+    await eventually(lambda: journal.written == T0 + 300)
     assert list(tmp_path.glob("*.damaged-*"))
     assert len(await journal.bars([NAMES[0]], T0, T0 + 400)) == 1
 

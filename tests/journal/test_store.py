@@ -234,6 +234,18 @@ def test_size_stays_under_its_limit(tmp_path):
     store.close()
 
 
+def test_what_the_last_ticks_know_of_a_market(store):
+    """The newest second with a bar, and in how many seconds trades came in time: neither late ones nor liquidations count."""
+    alone = bars((0, T0 + 3))
+    for name in ("open", "high", "low", "close"):
+        alone[name] = np.nan
+    late = bars((0, T0 + 1), (0, T0 + 4), (1, T0 + 4))
+    for second, rows in ((T0, bars((0, T0))), (T0 + 2, bars((0, T0 + 2))), (T0 + 3, alone), (T0 + 4, late)):
+        store.append(Batch(second + 1, rows, flow()))
+    known = store.last_traded(T0)
+    assert known == {NAMES[0]: (T0 + 4, 3), NAMES[1]: (T0 + 4, 1)}
+
+
 def test_migration_goes_forward_and_refuses_to_go_back(tmp_path):
     """Each step runs once, inside a transaction; a file from the future is left alone."""
     db = sqlite3.connect(tmp_path / "x", isolation_level=None)

@@ -6,21 +6,23 @@ As `sqfd run`, but its clock is that of the simulated market, so that a minute o
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 from sqfd import log
 from sqfd.cli.running import run_until_stopped
 from sqfd.config import load
 from sqfd.daemon import Daemon
-from sqfd.journal import JournalStore
+from sqfd.journal import FILE_NAME, JournalStore
 from sqfd.sim.clock import ScaledClock
 from sqfd.sim.process import Ready
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 60.0
 
 
 class DaemonProcess:
@@ -44,13 +46,13 @@ class DaemonProcess:
     def until(self, tick: int) -> int:
         """Wait until the journal has `tick`, as long as seconds are closed; gives the newest that it has."""
         assert self.process is not None
-        newest, deadline = self.last_tick(), time.monotonic() + LIMIT_S
+        newest, deadline = self.last_tick(), time.monotonic() + PATIENCE_S
         while newest < tick:
             assert self.process.poll() is None, "the daemon ended"
-            assert time.monotonic() < deadline, f"no second was closed for {LIMIT_S:.0f} s"
+            assert time.monotonic() < deadline, f"no second was closed for {PATIENCE_S:.0f} s"
             time.sleep(0.02)
             if (now := self.last_tick()) > newest:
-                newest, deadline = now, time.monotonic() + LIMIT_S
+                newest, deadline = now, time.monotonic() + PATIENCE_S
         return newest
 
     def last_tick(self) -> int:
@@ -71,12 +73,21 @@ class DaemonProcess:
         """SIGTERM; gives the exit code."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(LIMIT_S)
+        return self.process.wait(PATIENCE_S)
 
     def end(self) -> None:
         """Whatever it does, it is gone."""
         if self.process is not None and self.process.poll() is None:
             self.kill()
+
+
+def bars_in(state: Path) -> int:
+    """Rows of bars in a journal, whoever writes it; 0 while there is none."""
+    if not (state / FILE_NAME).exists():
+        return 0
+    with closing(sqlite3.connect(state / FILE_NAME)) as db:
+        made = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'bar'").fetchone()[0]
+        return int(db.execute("SELECT count(*) FROM bar").fetchone()[0]) if made else 0
 
 
 def main(config: Path, state: Path, anchor_ms: float, speed: float) -> int:

@@ -12,14 +12,17 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqfd.sim.faults import FaultKind
-from tests.real.nemesis import PASS, PROXY_FAULTS, full_disk
-from tests.real.whole import IDS, until
+from tests.real.nemesis import MISSING, PASS, PROXY_FAULTS, full_disk, missing
+from tests.real.whole import IDS
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.real.installation import Installation
 
 Struck = Callable[[], object]
 FAULTS: dict[str, Callable[[Installation], AbstractContextManager[Struck]]] = {}
+ALONE: set[str] = set()
+"""Those that nothing else may come together with: they ask a server, or turn the network off themselves."""
 
 
 def fault(befall: Callable[[Installation], Iterator[Struck]]) -> None:
@@ -72,11 +75,12 @@ def sqfd_stands_still(it: Installation) -> Iterator[Struck]:
 @fault
 def sqfd_has_a_full_disk(it: Installation) -> Iterator[Struck]:
     """P14: it says so, and signals go on."""
-    until(lambda: it.sqfd.ask(), "sqfd runs before its disk fills")
+    it.sqfd.answer()
     it.sqfd.limit_files(1)
     yield it.sqfd.fault
-    signals = it.redis.length()
-    until(lambda: it.redis.length() > signals or it.disturbed, "a signal leaves while the disk is full")
+    if not it.disturbed:  # else Redis may be away
+        signals = it.redis.length()
+        until(lambda: it.redis.length() > signals, "a signal leaves while the disk is full")
     it.sqfd.limit_files(None)
     until(lambda: not it.sqfd.fault(), "the journal is written again")
 
@@ -103,6 +107,28 @@ def influxdb_stands_still(it: Installation) -> Iterator[Struck]:
 def influxdb_has_a_full_disk(it: Installation) -> Iterator[Struck]:
     with full_disk(it.influxd, it.database):
         yield _at_once
+
+
+def _missing(what: str) -> Callable[[Installation], Iterator[Struck]]:
+    def befall(it: Installation) -> Iterator[Struck]:
+        """P1: it says that somebody has to do something, and heals once that was done, by whomever."""
+        it.sqfd.answer()
+        held = _held(it)
+        with missing(it.influxd, it.proxies["InfluxDB"], it.database, what, it.creates) as back:
+            yield lambda: _held(it) > held or back()
+
+    return befall
+
+
+def _held(it: Installation) -> int:
+    """How often it said that it holds what InfluxDB does not take; 0 while it gives no answer."""
+    told = it.sqfd.ask()
+    return int(told["sinks"]["influx"]["counters"].get("writes_hold", 0)) if told is not None else 0
+
+
+for _what in MISSING:
+    FAULTS[f"influxdb has no {_what}"] = contextmanager(_missing(_what))
+    ALONE.add(f"influxdb has no {_what}")
 
 
 # --- Redis ----------------------------------------------------------------------------------------------------------------

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing as mp
-import os
 import random
 import resource
 import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,21 +23,24 @@ import numpy as np
 
 from sqfd.clock import SystemClock
 from sqfd.influx.client import Client
+from sqfd.influx.schema import BARS_RP, Schema, compare, wanted
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
 from sqfd.journal import Journal, JournalStore
 from sqfd.model import BAR, BAR_FIELDS, Bars
 from tests.journal.rows import MARKETS, SYMBOLS, flow
-from tests.real.servers import Influx, free_port
+from tests.ports import free_port
+from tests.real.servers import Influx
+from tests.waiting import PATIENCE_S, until
 
 FORK = mp.get_context("fork")
 T0 = int(time.time()) // 3600 * 3600 - 3600
 
-PATIENCE_S = float(os.environ.get("SQFD_NEMESIS_PATIENCE_S", "60"))
-"""Everything is in InfluxDB this long after the last fault, on a machine with nothing else to do."""
-
+MISSING = ("database", "policy")
+"""What somebody may drop under the running writer."""
 PASS, REFUSE, SLOW, RESET, ERROR_500, ERROR_503, SILENT = range(7)
 PROXY_FAULTS = {"slow": SLOW, "reset": RESET, "500": ERROR_500, "503": ERROR_503, "silent": SILENT, "refuse": REFUSE}
+FAULTS = (*PROXY_FAULTS, "kill writer", "kill influxd", "stop influxd", "disk", *(f"no {what}" for what in MISSING))
 
 
 def bars_of_tick(seed: int, tick: int) -> Bars:
@@ -65,6 +67,10 @@ class Writer:
         self.folder, self.seed, self.port, self.database = folder, seed, port, database
         self.written = FORK.Value("q", 0)
         """Newest tick that the journal has: what a crash must not lose."""
+        self.held = FORK.Value("q", 0)
+        """Writes that were answered so that they are held."""
+        self.creates = seed % 2 == 0
+        """It makes again what is missing; otherwise it waits until somebody has."""
         self.finish = FORK.Value("b", 0)
         self.segments: list[tuple[int, int]] = []
         """(first tick, newest tick known to be written) of each life."""
@@ -75,11 +81,8 @@ class Writer:
         self.process = FORK.Process(target=self._main, daemon=True)
         self.process.start()
         before = self.written.value
-        deadline = time.monotonic() + 20
-        while self.written.value == before:
-            assert self.process.is_alive(), "the writer ended"
-            assert time.monotonic() < deadline, "the writer does not start"
-            time.sleep(0.005)
+        until(lambda: self.written.value != before or not self.process.is_alive(), "the writer starts")
+        assert self.process.is_alive(), "the writer ended"
         self._first = self.written.value
 
     def kill(self) -> None:
@@ -114,6 +117,7 @@ class Writer:
             batch_lines=50,
             poll_s=0.01,
             rollup_delay_s=600,
+            create_schema=self.creates,
         )
         journal = await Journal.open(self.folder, bulk=True)
         await journal.register(MARKETS, SYMBOLS)
@@ -125,6 +129,7 @@ class Writer:
                 tick += 1
                 journal.append(tick, bars_of_tick(self.seed, tick), flow())
                 await asyncio.sleep(0.003)
+                self.held.value += shipper.counters.pop("writes_hold", 0)
                 if journal.written > first:  # what an earlier life wrote says nothing of this one
                     self.written.value = journal.written
             await journal.flush()
@@ -146,16 +151,17 @@ class Proxy:
         self.hits = FORK.Value("i", 0)
         """Connections or requests that met a fault."""
         self.process: Any = None
+        self._clients: set[asyncio.StreamWriter] = set()
 
     def start(self) -> None:
         self.process = FORK.Process(target=lambda: asyncio.run(self._serve()), daemon=True)
         self.process.start()
-        deadline = time.monotonic() + 10
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(self._answers_connections, "the proxy listens")
+
+    def _answers_connections(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), PATIENCE_S):
+            return True
+        return False
 
     def stop(self) -> None:
         self.process.kill()
@@ -167,6 +173,8 @@ class Proxy:
             refused = self.mode.value == REFUSE
             if refused and server is not None:
                 server.close()
+                for client in self._clients:
+                    client.transport.abort()
                 self.hits.value += 1
                 server = None
             elif not refused and server is None:
@@ -180,8 +188,10 @@ class Proxy:
             writer.transport.abort()
             return
         answers = asyncio.create_task(self._answers(there, writer))
+        self._clients.add(writer)
         with contextlib.suppress(OSError):
             await self._requests(reader, back, writer)
+        self._clients.discard(writer)
         answers.cancel()
         for side in (writer, back):
             side.close()
@@ -242,11 +252,13 @@ class Round:
     def run(self, faults: int) -> None:
         """Some faults one after the other, then time to heal, then equality."""
         self.proxy.start()
+        if not self.writer.creates:
+            make(self.influxd, self.database)
         try:
             self.writer.start()
             for _ in range(faults):
                 time.sleep(self.rng.uniform(0.0, 0.15))
-                self._befall(self.rng.choice([*PROXY_FAULTS, "kill writer", "kill influxd", "stop influxd", "disk"]))
+                self._befall(self.rng.choice(FAULTS))
             self.writer.end()
         finally:
             self.proxy.stop()
@@ -261,7 +273,7 @@ class Round:
         if fault in PROXY_FAULTS:
             hits = self.proxy.hits.value
             self.proxy.mode.value = PROXY_FAULTS[fault]
-            _until(lambda: self.proxy.hits.value > hits, f"{fault} met nobody")
+            until(lambda: self.proxy.hits.value > hits, f"{fault} met nobody")
             time.sleep(lasts)
             self.proxy.mode.value = PASS
         elif fault == "kill writer":
@@ -277,11 +289,15 @@ class Round:
             time.sleep(lasts + 0.4)  # longer than a request may take
             self.influxd.send(signal.SIGCONT)
         elif fault == "disk":
-            self._full_disk(lasts)
-
-    def _full_disk(self, lasts: float) -> None:
-        with full_disk(self.influxd, self.database):
-            time.sleep(lasts)
+            with full_disk(self.influxd, self.database):
+                time.sleep(lasts)
+        else:
+            held = self.writer.held.value
+            with missing(
+                self.influxd, self.proxy, self.database, fault.removeprefix("no "), self.writer.creates
+            ) as back:
+                until(lambda: self.writer.held.value > held or back(), f"with {fault} it holds")
+                time.sleep(lasts)
 
     def check(self) -> None:
         """Nothing that the journal had is missing in InfluxDB, nothing else is there, each value is the newest."""
@@ -292,6 +308,59 @@ class Round:
         for first, last in self.writer.segments:
             lost = [t for t in range(first, last + 1) if t not in ticks and len(bars_of_tick(self.writer.seed, t))]
             assert not lost, ("written, and not there after a crash", lost[:5], self.faults)
+
+
+def make(influxd: Influx, database: str, what: str = "database") -> None:
+    """As an admin does: the database with all that belongs to it, or the policy of its 1-second bars."""
+    want = wanted(InfluxSettings(database=database))
+    left = {name: policy for name, policy in want.policies.items() if name != BARS_RP}
+    there = Schema(database, False, {}, {}) if what == "database" else want._replace(policies=left)
+    for difference in compare(want, there):
+        influxd.ask(difference.statement)
+
+
+def is_there(influxd: Influx, database: str) -> bool:
+    """Whether bars can be written there."""
+    if [database] not in [row for series in influxd.ask("SHOW DATABASES") for row in series.get("values", [])]:
+        return False
+    policies = influxd.ask(f'SHOW RETENTION POLICIES ON "{database}"')
+    return any(row[0] == BARS_RP for series in policies for row in series.get("values", []))
+
+
+@contextmanager
+def missing(influxd: Influx, proxy: Proxy, database: str, what: str, creates: bool) -> Iterator[Callable[[], bool]]:
+    """The database, or the policy of its bars, is dropped with all that it has; gives what tells whether it is there again.
+
+    At the end an admin makes it again, unless the writer `creates` it, and puts back what it had, as from a backup. Nothing
+    reaches InfluxDB in the two instants in which that copy is made and put back: what it acknowledged is in the copy.
+    """
+    until(lambda: is_there(influxd, database), "it is there before it is dropped")
+    _cut_off(proxy)
+    kept = stored(influxd, database)
+    of_bars = f'DROP RETENTION POLICY "{BARS_RP}" ON "{database}"'
+    influxd.ask(f'DROP DATABASE "{database}"' if what == "database" else of_bars)
+    proxy.mode.value = PASS
+    yield lambda: creates and is_there(influxd, database)
+    if not creates:
+        make(influxd, database, what)
+    until(lambda: is_there(influxd, database), f"the {what} is made again")
+    _cut_off(proxy)
+    newer = stored(influxd, database)
+    lines = [line_of(*key, bar) for key, bar in kept.items() if key not in newer]
+    status, body = influxd.request(f"/write?db={database}&rp={BARS_RP}&precision=s", "\n".join(lines).encode() or b"\n")
+    assert status == 204, body
+    proxy.mode.value = PASS
+
+
+def _cut_off(proxy: Proxy) -> None:
+    hits = proxy.hits.value
+    proxy.mode.value = REFUSE
+    until(lambda: proxy.hits.value > hits, "the writer is cut off")
+
+
+def line_of(market: str, second: int, fields: dict[str, float]) -> str:
+    """A bar in line protocol."""
+    return f"trades_1s,market={market} {','.join(f'{name}={value!r}' for name, value in fields.items())} {second}"
 
 
 @contextmanager
@@ -338,10 +407,3 @@ def stored(influxd: Influx, database: str) -> dict[tuple[str, int], dict[str, fl
             row = {name: value for name, value in zip(series["columns"], values, strict=True) if value is not None}
             found[str(row.pop("market")), int(row.pop("time"))] = row
     return found
-
-
-def _until(condition: Any, why: str, limit_s: float = 10.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.005)

@@ -15,6 +15,9 @@ from typing import Any
 
 import orjson
 
+from tests.ports import free_port
+from tests.waiting import PATIENCE_S
+
 
 def binary(name: str) -> str:
     """Its path; fails with what to do where it is missing."""
@@ -22,13 +25,6 @@ def binary(name: str) -> str:
     if found is None:
         raise RuntimeError(f"{name} is not installed: run `make servers` (Debian's packages influxdb and redis-server)")
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:
@@ -41,7 +37,7 @@ class Server:
     def start(self) -> None:
         with (self.folder / "output.log").open("ab") as output:
             self.process = subprocess.Popen(self.command, cwd=self.folder, stdout=output, stderr=output)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while not self.answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(
@@ -61,6 +57,13 @@ class Server:
         self.send(signal.SIGKILL)
         assert self.process is not None
         self.process.wait()
+
+    def heal(self) -> None:
+        """However it is, it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.send(signal.SIGCONT)
+        else:
+            self.start()
 
     def stop(self) -> None:
         """However it is, end it."""
@@ -117,7 +120,7 @@ class Influx(Server):
         """GET, or POST where there is a body; (status, body)."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body, headers=headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -149,13 +152,13 @@ class VictoriaMetrics(Server):
             return False
 
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE_S) as answer:
             body: bytes = answer.read()
             return body
 
 
 class RedisServer(Server):
-    """redis-server with its own folder.
+    """redis-server with its own folder, which can be asked.
 
     `appendfsync no`: with `everysec` Redis holds back what it appends while a sync is slow, for up to two seconds, and then answers
     late. Who is killed loses nothing that was written, synced or not.
@@ -172,8 +175,13 @@ class RedisServer(Server):
 
     def answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as connection:
                 connection.sendall(b"PING\r\n")
                 return connection.recv(5) == b"+PONG"
         except OSError:
             return False
+
+    def ask(self, *words: str) -> str:
+        """What redis-cli prints."""
+        command = [binary("redis-cli"), "-p", str(self.port), "--raw", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout

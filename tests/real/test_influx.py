@@ -22,6 +22,7 @@ from sqfd.journal import Journal
 from sqfd.model import BAR_FIELDS
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, as_tuples, bars, flow
 from tests.real.servers import Influx
+from tests.waiting import eventually
 
 
 def settings_for(influxd: Influx, database: str, **changes: object) -> InfluxSettings:
@@ -40,13 +41,6 @@ async def running(work):
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-async def until(condition, limit_s=20.0):
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "not within time"
-        await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -226,15 +220,15 @@ async def test_bars_arrive_through_a_crash_and_are_equal_both_ways(influxd, data
                 late = [(2, tick - 400)] if n > 500 and n % 50 == 0 else []
                 journal.append(tick, bars(*late, (0, tick - 1), (1, tick - 1), value=n / 7), flow())
                 if n == 400:
-                    await until(lambda: shipper.cursor > NOW)
+                    await eventually(lambda: shipper.cursor > NOW)
                     await asyncio.to_thread(influxd.kill)
                 if n == 800:
-                    await until(lambda: shipper.state == "retry")
+                    await eventually(lambda: shipper.state == "retry")
                     await asyncio.to_thread(influxd.start)
                 if n % 100 == 0:
                     await asyncio.sleep(0.02)
-            await until(lambda: shipper.cursor == NOW + 1199)
-            await until(lambda: shipper.status()["revised_minutes"] == 0 and shipper.counters["rollups"])
+            await eventually(lambda: shipper.cursor == NOW + 1199)
+            await eventually(lambda: shipper.status()["revised_minutes"] == 0 and shipper.counters["rollups"])
             assert shipper.counters["writes_retry"] > 0
             truth = await journal.bars(None, NOW, NOW + 3600)
             for index, name in enumerate(NAMES):
@@ -261,7 +255,7 @@ async def test_continuous_queries_fill_the_minutes(influxd, database, tmp_path):
     async with Client(settings) as client:
         shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
         async with running(shipper.run()):
-            await until(lambda: shipper.cursor == now)
+            await eventually(lambda: shipper.cursor == now)
             for _ in range(120):
                 rolled = await stored(influxd, database, "trades_1m", "aggr_1m")
                 if sum(row["cbuy"] for row in rolled) == 31 * 3:
@@ -288,10 +282,10 @@ async def test_a_schema_that_vanishes_is_made_again(influxd, database, tmp_path,
         shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
         async with running(shipper.run()):
             journal.append(NOW + 1, bars((0, NOW)), flow())
-            await until(lambda: shipper.cursor == NOW + 1)
+            await eventually(lambda: shipper.cursor == NOW + 1)
             await client.ask(drop.format(db=database))
             journal.append(NOW + 2, bars((0, NOW + 1)), flow())
-            await until(lambda: shipper.cursor == NOW + 2)
+            await eventually(lambda: shipper.cursor == NOW + 2)
     assert [row["time"] for row in await stored(influxd, database)] == [NOW + 1]
     assert shipper.counters["writes_hold"] >= 1
     assert shipper.quarantine.count == 0
@@ -306,14 +300,14 @@ async def test_a_stopped_server_delays_and_loses_nothing(influxd, database, tmp_
     async with Client(settings) as client:
         shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
         async with running(shipper.run()):
-            await until(lambda: shipper.state == "ok")
+            await eventually(lambda: shipper.state == "ok")
             influxd.send(signal.SIGSTOP)
             try:
                 for n in range(1, 300):
                     journal.append(NOW + n, bars((0, NOW + n - 1), (1, NOW + n - 1)), flow())
-                await until(lambda: shipper.counters["writes_retry"] >= 2)
+                await eventually(lambda: shipper.counters["writes_retry"] >= 2)
             finally:
                 influxd.send(signal.SIGCONT)
-            await until(lambda: shipper.cursor == NOW + 299)
+            await eventually(lambda: shipper.cursor == NOW + 299)
     assert len(await stored(influxd, database)) == 2 * 299
     await journal.close()

@@ -27,6 +27,7 @@ from sqfd.model import BAR, FLOW_VALUES, PPM, PRICE_SCALE, Market
 from sqfd.warm import warm_up
 from sqfd.wiring import engine_for
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, bars, flow
+from tests.waiting import eventually
 
 HOUR_S = 3600
 NOW = int(time.time()) // HOUR_S * HOUR_S - HOUR_S
@@ -35,13 +36,6 @@ NOW = int(time.time()) // HOUR_S * HOUR_S - HOUR_S
 @pytest.fixture
 def settings(influxd, database):
     return InfluxSettings(port=influxd.port, database=database, poll_s=0.02)
-
-
-async def until(condition, limit_s=20.0):
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "not within time"
-        await asyncio.sleep(0.02)
 
 
 async def made(client, settings):
@@ -59,7 +53,7 @@ async def test_what_was_accepted_and_is_gone_is_an_error(influxd, database, sett
         shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
         watchdog = Watchdog(journal, shipper, client, settings, SystemClock())
         task = asyncio.create_task(shipper.run())
-        await until(lambda: shipper.cursor == NOW + 60)
+        await eventually(lambda: shipper.cursor == NOW + 60)
         task.cancel()
         assert await watchdog.look()
         assert watchdog.status()["newest_s"] == NOW + 59
@@ -217,10 +211,10 @@ async def test_an_outage_is_caught_up_fast(influxd, database, settings, tmp_path
         shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
         started = time.monotonic()
         task = asyncio.create_task(shipper.run())
-        await until(lambda: shipper.cursor >= NOW + 600, 60)
+        await eventually(lambda: shipper.cursor >= NOW + 600)
         assert time.monotonic() - started < 600 / 20
         journal.append(NOW + 601, rows[-45:], flow())
-        await until(lambda: shipper.cursor == NOW + 601, 5)
+        await eventually(lambda: shipper.cursor == NOW + 601)
         task.cancel()
     (count,) = influxd.ask('SELECT count(close) FROM "aggr_1s"."trades_1s"', database)
     assert count["values"][0][1] == 600 * 45
@@ -241,7 +235,7 @@ async def test_replaying_any_part_of_the_journal_changes_nothing(influxd, databa
         for _ in range(6):
             shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
             task = asyncio.create_task(shipper.run())
-            await until(lambda shipper=shipper: shipper.cursor == NOW + 300)
+            await eventually(lambda shipper=shipper: shipper.cursor == NOW + 300)
             task.cancel()
             await asyncio.wait([task])
             found.append(influxd.ask('SELECT * FROM "aggr_1s"."trades_1s"', database))

@@ -12,6 +12,7 @@ from exchanges.simulated.api import FUNDING_RATE
 from exchanges.simulated.bybit import OPEN_CONTRACTS
 from tests.real.servers import Influx
 from tests.real.test_feeds import running
+from tests.waiting import PATIENCE_S
 
 
 async def points(influxd: Influx, database: str, kind: str) -> list[dict[str, Any]]:
@@ -30,7 +31,7 @@ async def test_open_interest_is_polled_and_stored(tmp_path: Path, influxd: Influ
         "influx.retain_1m_days": 0,
     }
     async with running(tmp_path, ("BYBIT",), **flags) as it:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while len(rows := await points(influxd, database, "exchange")) < 3:
                 await it.sleep(5)
         total = await points(influxd, database, "total")

@@ -19,13 +19,7 @@ from sqfd.wiring import journaled
 from tests.backtest.paper import signal as made
 from tests.journal.rows import bars, flow, signal
 from tests.real.servers import RedisServer, binary
-
-
-async def until(condition, limit_s=60.0):
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "not within time"
-        await asyncio.sleep(0.02)
+from tests.waiting import PATIENCE_S, eventually
 
 
 class Bench:
@@ -64,7 +58,7 @@ class Bench:
             assert not self.task.done(), self.task.exception()
             return self.publisher.counters[name] >= count
 
-        return lambda count: until(lambda: reached(count))
+        return lambda count: eventually(lambda: reached(count))
 
 
 @pytest.fixture
@@ -96,9 +90,9 @@ async def test_a_subscriber_gets_the_line_and_all_keys_are_there(bench):
     cli = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         for _ in range(6):  # two confirmations of three lines
-            await asyncio.wait_for(cli.stdout.readline(), 5)
+            await asyncio.wait_for(cli.stdout.readline(), PATIENCE_S)
         bench.give(1)
-        printed = [(await asyncio.wait_for(cli.stdout.readline(), 5)).decode().rstrip() for _ in range(6)]
+        printed = [(await asyncio.wait_for(cli.stdout.readline(), PATIENCE_S)).decode().rstrip() for _ in range(6)]
     finally:
         cli.kill()
         await cli.wait()
@@ -130,7 +124,7 @@ async def test_heartbeats_come_without_signals(bench):
         await listener.subscribe("sqfd:heartbeat")
         beat = None
         while beat is None or beat["type"] != "message":
-            beat = await listener.get_message(timeout=2)
+            beat = await listener.get_message(timeout=PATIENCE_S)
     assert orjson.loads(beat["data"]) == {"instance": "sqfd", "second": 7}
 
 
@@ -211,14 +205,14 @@ async def test_a_server_that_takes_no_writes_loses_nothing(bench, refuse, accept
     """PUBLISH succeeds there; nothing is published before the stream has it, and all is afterwards."""
     async with bench.redis.pubsub() as listener:
         await listener.subscribe("signals")
-        assert (await listener.get_message(timeout=2))["type"] == "subscribe"
+        assert (await listener.get_message(timeout=PATIENCE_S))["type"] == "subscribe"
         await refuse(bench)
         bench.give(1, 2)
         await bench.counted("failures")(2)
         assert await listener.get_message(timeout=0.1) is None
         await accept(bench)
         await bench.counted("published")(2)
-        got = [await listener.get_message(timeout=2) for _ in range(2)]
+        got = [await listener.get_message(timeout=PATIENCE_S) for _ in range(2)]
     assert [orjson.loads(message["data"])["signal_id"] for message in got] == ids(1, 2)
     assert await bench.stream() == ids(1, 2)
 
@@ -280,9 +274,7 @@ async def test_more_than_memory_holds_comes_from_the_journal(bench):
     bench.give(*range(1, 2301))
     await bench.journal.flush()
     await asyncio.to_thread(bench.server.start)
-    await until(
-        lambda: bench.publisher.counters["published"] >= 2300, 60
-    )  # each is noted in the journal, on whatever disk
+    await eventually(lambda: bench.publisher.counters["published"] >= 2300)
     assert await bench.stream() == ids(*range(1, 2301))
 
 

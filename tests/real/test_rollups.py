@@ -12,8 +12,9 @@ import pytest
 
 from sqfd.cli.demo import SYMBOLS, USUAL, write_config
 from sqfd.sim.process import SimulatedExchanges
+from tests.ports import free_port
 from tests.real.daemons import DaemonProcess
-from tests.real.servers import Influx, free_port
+from tests.real.servers import Influx
 
 MINUTES = float(os.environ.get("SQFD_ROLLUP_MINUTES", "10"))
 SLACK_S = 30

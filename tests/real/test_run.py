@@ -6,13 +6,14 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sqfd.sim.process import Ready, SimulatedExchanges
+from tests.real.daemons import bars_in
+from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +35,7 @@ def configured(folder: Path, served: Ready, symbols: list[str], extra: str = "")
 
 def sqfd(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sqfd", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
 
 
 def test_an_unknown_symbol_lists_the_nearest(served: Ready, tmp_path: Path) -> None:
@@ -84,7 +85,4 @@ def _bars(state: Path) -> set[str]:
 
 
 def _wait_for_bars(state: Path, count: int = 20) -> None:
-    end = time.monotonic() + 40
-    while len(_bars(state)) < count:
-        assert time.monotonic() < end, "no bars"
-        time.sleep(0.3)
+    until(lambda: bars_in(state) >= count, "bars")

@@ -9,13 +9,14 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from sqfd.sim.process import Ready, SimulatedExchanges
 from tests.real.test_run import ROOT, _wait_for_bars, configured
+from tests.waiting import PATIENCE_S
 
-LIMIT_S = 120.0
 DEAF = """
 import asyncio, sys
 import sqfd.daemon
@@ -55,14 +56,26 @@ def served() -> Iterator[Ready]:
         yield ready
 
 
+@pytest.fixture(autouse=True)
+def none_is_left() -> Iterator[None]:
+    """A daemon that a failed test leaves behind would disturb the next one."""
+    yield
+    while Run.started:
+        with Run.started.pop() as process:
+            process.kill()
+
+
 class Run:
     """`sqfd run` and what it says."""
+
+    started: ClassVar[list[subprocess.Popen[str]]] = []
 
     def __init__(self, config: Path, state: Path, *command: str) -> None:
         arguments = [*(command or ("-m", "sqfd")), "run", "-c", str(config), "--state", str(state)]
         self.process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True
         )
+        self.started.append(self.process)
         assert self.process.stdout is not None
         self._lines = self.process.stdout
 
@@ -76,7 +89,7 @@ class Run:
     def stopped(self) -> tuple[int, str]:
         """SIGTERM; gives the exit code and what it said."""
         self.process.send_signal(signal.SIGTERM)
-        said, _ = self.process.communicate(timeout=LIMIT_S)
+        said, _ = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, said
 
 
@@ -97,7 +110,7 @@ def test_a_stop_at_any_point_of_the_start(served: Ready, tmp_path: Path, words: 
 def test_a_stop_while_the_loop_itself_starts(served: Ready, tmp_path: Path) -> None:
     """It waits until the loop can take it, and ends the daemon with exit code 0."""
     run = Run(configured(tmp_path, served, ["BTC"], "[log]\nlevel = 'info'"), tmp_path / "state", "-c", HASTY)
-    said, _ = run.process.communicate(timeout=LIMIT_S)
+    said, _ = run.process.communicate(timeout=PATIENCE_S)
     assert run.process.returncode == 0, said
     assert "event=stopped" in said
 
@@ -109,7 +122,7 @@ def test_readers_and_a_silent_influxdb_do_not_hold_up_the_end(served: Ready, tmp
         run = Run(configured(tmp_path, served, ["BTC"], influx), tmp_path / "state")
         ready = run.until("ready")
         url = next(word.removeprefix("page=") for word in ready.split() if word.startswith("page="))
-        readers = [urllib.request.urlopen(url + path, timeout=LIMIT_S) for path in ("live", "signals")]
+        readers = [urllib.request.urlopen(url + path, timeout=PATIENCE_S) for path in ("live", "signals")]
         assert all(reader.read(1) for reader in readers)
         code, said = run.stopped()
         for reader in readers:

@@ -22,6 +22,7 @@ from sqfd.journal import Journal
 from sqfd.model import BAR_FIELDS
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, bars, flow
 from tests.real.servers import Influx, VictoriaMetrics
+from tests.waiting import eventually
 
 NOW = int(time.time()) // 3600 * 3600 - 3600
 YEARS_S = 10 * 365 * 86_400
@@ -117,7 +118,7 @@ async def test_a_full_tmpfs_loses_nothing(started, tmp_path):
             shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
             task = asyncio.create_task(shipper.run())
             journal.append(NOW + 1, bars((0, NOW)), flow())
-            await until(lambda: shipper.cursor == NOW + 1)
+            await eventually(lambda: shipper.cursor == NOW + 1)
             ballast = disk / "ballast"
             with contextlib.suppress(OSError), ballast.open("wb") as file:
                 while True:
@@ -125,24 +126,17 @@ async def test_a_full_tmpfs_loses_nothing(started, tmp_path):
                     file.flush()
             for tick in range(NOW + 2, NOW + 500):
                 journal.append(tick, bars((0, tick - 1), (1, tick - 1)), flow())
-            await until(lambda: shipper.counters["writes_retry"] >= 2)
+            await eventually(lambda: shipper.counters["writes_retry"] >= 2)
             assert shipper.cursor < NOW + 499
             ballast.unlink()
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
-            await until(lambda: shipper.cursor == NOW + 499)
+            await eventually(lambda: shipper.cursor == NOW + 499)
             task.cancel()
             (count,) = server.ask('SELECT count(close) FROM "aggr_1s"."trades_1s"', "db")
             assert count["values"][0][1] == 1 + 2 * 498
             server.stop()
         await journal.close()
-
-
-async def until(condition, limit_s=20.0):
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "not within time"
-        await asyncio.sleep(0.02)
 
 
 async def test_a_login_for_another_database_holds(started, tmp_path):
@@ -185,7 +179,7 @@ async def test_times_that_influxdb_would_take_are_refused_here(influxd, database
     async with Client(settings) as client:
         shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
         task = asyncio.create_task(shipper.run())
-        await until(lambda: shipper.cursor == NOW + 1)
+        await eventually(lambda: shipper.cursor == NOW + 1)
         task.cancel()
     assert shipper.counters["refused_here"] == 2
     (found,) = influxd.ask('SELECT count(close) FROM "aggr_1s"."trades_1s"', database)
@@ -221,12 +215,12 @@ async def test_victoriametrics_takes_the_bars(started, tmp_path):
             rows["lsell"][0] = 7.5 * (tick % 10 == 0)
             journal.append(tick, rows, flow())
             if tick == NOW + 150:
-                await until(lambda: shipper.cursor >= NOW + 100)
+                await eventually(lambda: shipper.cursor >= NOW + 100)
                 await asyncio.to_thread(server.stop)
             if tick == NOW + 200:
-                await until(lambda: shipper.counters["writes_retry"] >= 1)
+                await eventually(lambda: shipper.counters["writes_retry"] >= 1)
                 await asyncio.to_thread(server.start)
-        await until(lambda: shipper.cursor == NOW + 300)
+        await eventually(lambda: shipper.cursor == NOW + 300)
         task.cancel()
     server.get("/internal/force_flush")
     truth = await journal.bars(list(NAMES), NOW, NOW + 300)

@@ -11,12 +11,10 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -34,31 +32,16 @@ from sqfd.sim.faults import Fault, FaultKind
 from sqfd.sim.history import World, world
 from sqfd.sim.source import Synthetic
 from sqfd.sim.venues import Addresses, Venues
+from tests.ports import free_port
 from tests.real.blinker import installed
 from tests.real.nemesis import FORK
-from tests.real.servers import free_port
+from tests.waiting import LOOK_S, PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = ("BINANCE", "BINANCE_FUTURES", "OKEX")
 SYMBOLS = ("BTC", "ETH")
-LIMIT_S = 60.0 * float(os.environ.get("SQFD_PATIENCE", "1"))
-"""P1: what is closed is in InfluxDB within 60 s of InfluxDB being well. On a host that is starved of CPU, have patience."""
-
-
-def until(condition: Callable[[], object], why: str, limit_s: float = LIMIT_S) -> None:
-    """Wait for a condition; fail naming it."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {limit_s} s: {why}"
-        time.sleep(0.02)
-
-
-def free_pair() -> int:
-    """A free port whose next one is free too: websockets and REST."""
-    while True:
-        port = free_port()
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
-            return port
+ANSWER_S = 5.0
+"""A daemon that stands still gives no answer: it is asked again."""
 
 
 class Exchanges:
@@ -66,7 +49,7 @@ class Exchanges:
 
     def __init__(self, seed: int) -> None:
         self.now = int(time.time())
-        self._seed, self._port = seed, free_pair()
+        self._seed, self._port = seed, free_port(1)
         self.truth = self._world()
         self.addresses: Addresses = {}
         self._faults = 0
@@ -139,15 +122,17 @@ class Exchanges:
 class Sqfd:
     """`sqfd run` as a process."""
 
-    def __init__(self, folder: Path, addresses: Addresses, influx: int, redis: int, database: str) -> None:
-        """`influx`, `redis`: ports."""
+    def __init__(
+        self, folder: Path, addresses: Addresses, influx: int, redis: int, database: str, creates: bool
+    ) -> None:
+        """`influx`, `redis`: ports. `creates`: it makes what is missing in InfluxDB."""
         self.folder, self.state, self.port = folder, folder / "state", free_port()
         self.log = folder / "log"
         self.crashes: list[int] = []
         """The journal's newest tick after each kill -9."""
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True)
-        (folder / "sqfd.toml").write_text(_config(self.port, influx, redis, database, addresses))
+        (folder / "sqfd.toml").write_text(_config(self.port, influx, redis, database, addresses, creates))
         installed(folder / "site")
 
     def start(self) -> None:
@@ -191,7 +176,7 @@ class Sqfd:
     def terminate(self) -> None:
         """SIGTERM: P11."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(20)
+        code = self.process.wait(PATIENCE_S)
         self._ended()
         # Before our first line Python itself is still starting: systemd takes death by SIGTERM as clean, too.
         assert code in (0, -signal.SIGTERM), f"exit {code}: {self.log.read_text()[-3000:]}"
@@ -203,18 +188,25 @@ class Sqfd:
             self._ended()
 
     def _ended(self) -> None:
-        self.process.wait(20)
+        self.process.wait(PATIENCE_S)
         assert self._log.stdin is not None
         self._log.stdin.close()
-        self._log.wait(20)
+        self._log.wait(PATIENCE_S)
 
     def ask(self, path: str = "/status") -> Any:
         """An answer of the daemon; None while it gives none."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER_S) as answer:
                 return json.loads(answer.read())
         except OSError:
             return None
+
+    def answer(self, path: str = "/status") -> Any:
+        """An answer, as soon as it gives one."""
+        while (told := self.ask(path)) is None:
+            assert self.process.poll() is None, f"it ended: {self.log.read_text()[-3000:]}"
+            time.sleep(LOOK_S)
+        return told
 
     def limit_files(self, size: int | None) -> None:
         """No file of it may grow beyond `size` bytes; None: any may."""
@@ -239,8 +231,7 @@ class Sqfd:
 
     def assert_conserved(self) -> None:
         """P2: what was received is somewhere."""
-        told = self.ask()
-        assert told is not None
+        told = self.answer()
         counts = msgspec.convert(told["counts"], Counts)
         assert counts.conserved(), counts
         assert not told["sinks"]["journal"]["lost"], told["sinks"]["journal"]
@@ -251,7 +242,7 @@ def store_has(last_tick: int, told: dict[str, Any]) -> bool:
     return bool(last_tick >= told["sinks"]["journal"]["written"])
 
 
-def _config(port: int, influx: int, redis: int, database: str, addresses: Addresses) -> str:
+def _config(port: int, influx: int, redis: int, database: str, addresses: Addresses, creates: bool) -> str:
     text = f"""
 [symbols]
 symbols = {json.dumps(SYMBOLS)}
@@ -279,6 +270,7 @@ backoff_min_s = 0.05
 backoff_max_s = 0.5
 rollup_delay_s = 0.5
 retain_1s_days = 0
+create_schema = {str(creates).lower()}
 [redis]
 port = {redis}
 timeout_s = 0.3

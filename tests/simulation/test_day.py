@@ -94,7 +94,7 @@ def test_a_stop_waits_a_while_for_a_disk_that_refuses(tmp_path: Path, refuses_s:
 
 def _loses_a_trade() -> AbstractContextManager[Any]:
     add, count = Newest.add, iter(range(10**9))
-    return mock.patch.object(Newest, "add", lambda *args: True if next(count) == 200 else add(*args))
+    return mock.patch.object(Newest, "add", lambda *args: () if next(count) == 200 else add(*args))
 
 
 def _counts_as_shipped_what_is_not() -> AbstractContextManager[Any]:

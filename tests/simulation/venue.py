@@ -16,7 +16,7 @@ from exchanges.api import Exchange, Frame, Instrument, Request, Trade
 from sqfd.clock import Clock
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.settings import FeedSettings
-from sqfd.feed.transport import Closed, ConnectFailed, OnEnd, OnFrame, TransportName
+from sqfd.feed.transport import Closed, ConnectFailed, OnEnd, OnFrames, TransportName
 from tests.simulation.loop import PROCESS
 
 Cut = Literal[
@@ -51,13 +51,13 @@ CODES = (1000, 1001, 1006, 1008, 1011, 1012, 1013, 4000)
 class Wire:
     """One connection, both ends: a `sqfd.feed.transport.Connection` for the client."""
 
-    def __init__(self, venue: Venue, endpoint: str, on_frame: OnFrame) -> None:
+    def __init__(self, venue: Venue, endpoint: str, on_frames: OnFrames, on_end: OnEnd) -> None:
         self.venue, self.endpoint = venue, endpoint
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self.peer = venue.simulated.connection(endpoint)
         self.opened_ms = venue.clock.now_ms()
         self.sent_ms: list[float] = []
-        self._on_frame = on_frame
+        self._on_frames, self._on_end = on_frames, on_end
         self.dead = False
         self._client = PROCESS.get(None)
         """Whose connection it is: what was on its way when its process ended, nobody can miss."""
@@ -173,7 +173,8 @@ class Wire:
             self.venue.unnoticed |= {(trade.instrument.market, trade.ts_ms // 1000) for trade in trades}
         for frame in frames:
             if not self.dead and not self.closed.done():
-                self._on_frame(frame.encode() if isinstance(frame, str) else frame, isinstance(frame, str))
+                self._on_frames((frame.encode() if isinstance(frame, str) else frame,), isinstance(frame, str))
+                self._on_end()
 
 
 class Venue:
@@ -215,7 +216,7 @@ class Venue:
     async def connect(
         self,
         url: str,
-        on_frame: OnFrame,
+        on_frames: OnFrames,
         on_end: OnEnd,
         *,
         transport: TransportName = "picows",
@@ -231,7 +232,7 @@ class Venue:
             self.struck["refused"] += 1
             raise ConnectFailed(f"HTTP status {self.refuse_status}", self.refuse_status, self.retry_after_s)
         endpoint = next(e.name for e in self.exchange.endpoints if self.exchange.url(e.name) == url)
-        wire = Wire(self, endpoint, on_frame)
+        wire = Wire(self, endpoint, on_frames, on_end)
         self.wires[wire] = None
         self.every_wire.append(wire)
         if self.flapping:
