@@ -114,7 +114,7 @@ def _context(block: Evaluated, features: Features, at: int) -> dict[str, Any]:
     for window, price, spot, perp in zip(asked, *normals, strict=True):
         gap = _short(_short(spot) - _short(perp))
         known = bool(features.known(window)[0])
-        windows.append({"window_s": window, "price": _short(price), "gap": gap, "known": known})
+        windows.append({"window_s": window * features.ring.bar_s, "price": _short(price), "gap": gap, "known": known})
     return {
         "verdict": VERDICTS[int(block.context.side[at])],
         "value": _short(value),
@@ -139,7 +139,7 @@ def _divergence(block: Evaluated, features: Features, at: int) -> dict[str, Any]
     return {
         "verdict": SIDE_NAMES[side],
         "holds": SIDE_NAMES[int(found.holds[at])],
-        "age_s": features.first - int(found.held.at(slice(at, at + 1))[0]) if side else None,
+        "age_s": (features.first - int(found.held.at(slice(at, at + 1))[0])) * features.ring.bar_s if side else None,
         "strength": _short(found.strength[at]) if side else 0.0,
         "windows": [_divergence_window(features, place) for place in range(len(block.settings.divergence_windows_s))],
     }
@@ -155,7 +155,7 @@ def _divergence_window(features: Features, place: int) -> dict[str, Any]:
     legs = _legs(settings)
     spot_rank, perp_rank, price_rank = (int(base.move_ranks(window, *leg, minute)[0]) for leg in legs)
     return {
-        "window_s": window,
+        "window_s": window * features.ring.bar_s,
         "gap": _short(gap),
         "gap_needed": _short(max(settings.divergence_gap_min, gap_rank)),
         "spot": spot / 100,
@@ -179,15 +179,15 @@ def _aligned(block: Evaluated, place: int, at: int) -> tuple[float, float]:
 
 
 def _reset(block: Evaluated, features: Features, at: int, aligned: dict[int, tuple[float, float]]) -> dict[str, Any]:
-    found, here, tick = block.reset, slice(at, at + 1), features.first
+    found, here, tick, bar_s = block.reset, slice(at, at + 1), features.first, features.ring.bar_s
     live = next((place for place in aligned if found.live[place, at]), None)
     place = next(iter(aligned)) if live is None else live
     last, confirmed = int(found.sides[place].held.at(here)[0]), int(found.sides[place].confirmed.at(here)[0])
     alignment, convergence = aligned[place]
     return {
         "verdict": "none" if live is None else ("long", "short")[live],
-        "age_s": None if last == NEVER else tick - last,
-        "confirmed_age_s": None if confirmed == NEVER else tick - confirmed,
+        "age_s": None if last == NEVER else (tick - last) * bar_s,
+        "confirmed_age_s": None if confirmed == NEVER else (tick - confirmed) * bar_s,
         "alignment": _short(alignment),
         "convergence": _short(convergence),
         "windows": _reset_windows(features),
@@ -199,7 +199,12 @@ def _reset_windows(features: Features) -> list[dict[str, Any]]:
     older, newer = features.gaps(halves, lagged=True)[:, 0].tolist(), features.gaps(halves)[:, 0].tolist()
     prices = features.normals(halves, PRICE)[:, 0].tolist()
     return [
-        {"window_s": window, "older_gap": _short(before), "newer_gap": _short(after), "price": _short(price)}
+        {
+            "window_s": window * features.ring.bar_s,
+            "older_gap": _short(before),
+            "newer_gap": _short(after),
+            "price": _short(price),
+        }
         for window, before, after, price in zip(windows, older, newer, prices, strict=True)
     ]
 
