@@ -94,11 +94,13 @@ class Engine:
         markets: Mapping[str, Sequence[str]],
         headroom_s: int = HEADROOM_S,
         rings: Mapping[str, FlowRing] | None = None,
+        bar_s: int = 1,
     ) -> None:
-        """`rings`: those of another engine, which fills them, see `beside`."""
+        """`rings`: those of another engine, which fills them, see `beside`. `bar_s`: seconds of a row; ticks count rows, signals speak
+        of seconds."""
         self.symbols = tuple(symbols)
         self.settings, self.instance = settings, instance
-        self.headroom_s = headroom_s
+        self.headroom_s, self.bar_s = headroom_s, bar_s
         self._markets = {symbol: tuple(markets.get(symbol, ())) for symbol in self.symbols}
         self._tick = 0
         self._book = Book()
@@ -108,7 +110,7 @@ class Engine:
         self._history_s = strategy.history_s + strategy.memory_s
         self._detail_s = max(DETAIL_S, strategy.detail_s + strategy.memory_s)
         room_s = headroom_s if headroom_s <= HEADROOM_S else ROOM * headroom_s
-        self.rings = rings or {s: FlowRing(self._history_s, self._detail_s, room_s) for s in self.symbols}
+        self.rings = rings or {s: FlowRing(self._history_s, self._detail_s, room_s, bar_s) for s in self.symbols}
         self.everyone: list[Engine] = [self]
         """This engine and those `beside` it."""
         self._employ(strategy, settings)
@@ -125,7 +127,7 @@ class Engine:
         Raises ValueError where it reads another history.
         """
         other = Engine(
-            self.symbols, strategy, settings, self.instance, self._markets, self.headroom_s, rings=self.rings
+            self.symbols, strategy, settings, self.instance, self._markets, self.headroom_s, self.rings, self.bar_s
         )
         if reach_of(strategy) != reach_of(self.strategy):
             raise ValueError(f"{strategy.name} reads another history than the engine beside which it is to run")
@@ -299,12 +301,13 @@ class Engine:
 
     def _signal(self, decision: Decision, report: Report) -> Signal:
         position = decision.position
-        symbol, second, name = market_symbol(decision.symbol), decision.tick - 1, self.strategy.name
+        symbol, tick, name = market_symbol(decision.symbol), decision.tick * self.bar_s, self.strategy.name
+        second = tick - 1
         side = LONG if position.side > 0 else SHORT
         ttl = self.settings.for_symbol(decision.symbol).ttl_s
         return Signal(
             signal_id=signal_id(name, symbol, second, decision.action),
-            timestamp=iso_time(decision.tick),
+            timestamp=iso_time(tick),
             symbol=symbol,
             base_symbol=decision.symbol,
             action=decision.action,
@@ -316,17 +319,17 @@ class Engine:
             price=price_of(report.price),
             ttl=ttl,
             confidence=position.confidence,
-            reasoning=_reasoning(decision, report),
+            reasoning=_reasoning(decision, report, self.bar_s),
             strategy=name,
             service=SERVICE,
             schema_version=SCHEMA_VERSION,
-            valid_until=iso_time(decision.tick + ttl),
+            valid_until=iso_time(tick + ttl),
             second=second,
             quality=position.quality,
             score_breakdown=report.parts,
             phases=report.phases,
             coverage=report.coverage,
-            position_id=signal_id(name, symbol, position.entry_tick - 1, side),
+            position_id=signal_id(name, symbol, position.entry_tick * self.bar_s - 1, side),
             exit_reasons=decision.reasons,
             spot_cvd=report.spot_cvd,
             futures_cvd=report.futures_cvd,
@@ -347,7 +350,7 @@ class Engine:
         held = msgspec.to_builtins(position) if position else None
         verdict = f"No entry because {stopped.words}" if stopped and not position else "Every gate is open"
         if position:
-            verdict = f"A {'long' if position.side > 0 else 'short'} is open since {iso_time(position.entry_tick)}"
+            verdict = f"A {'long' if position.side > 0 else 'short'} is open since {iso_time(position.entry_tick)[:19].replace('T', ' ')}"
         return Explanation(
             symbol,
             self._tick - 1,
@@ -366,10 +369,11 @@ class Engine:
         mine = symbol in self._book.positions
         pause = self._limits.cooldown_s[symbol]
         since = self._tick - self._book.exits[symbol] if symbol in self._book.exits else pause
+        waited = f"no exit in the last {pause} s" if since >= pause else f"the last exit was {since} of {pause} s ago"
         return (
-            Gate("flat", not mine, float(mine), 0.0, "the symbol has an open position"),
+            Gate("flat", not mine, float(mine), 0.0, f"the symbol has {'an' if mine else 'no'} open position"),
             Gate("places", held < most, float(held), float(most), f"{held} of {most} positions are open"),
-            Gate("cooldown", since >= pause, float(since), float(pause), f"the last exit was {since} of {pause} s ago"),
+            Gate("cooldown", since >= pause, float(since), float(pause), waited),
         )
 
     def mind(self, symbol: str) -> dict[str, float]:
@@ -467,13 +471,13 @@ def _edges(tables: Sequence[FlowTable], most: int) -> Ints:
     return np.array(found)
 
 
-def _reasoning(decision: Decision, report: Report) -> str:
+def _reasoning(decision: Decision, report: Report, bar_s: int) -> str:
     if decision.action != CLOSE:
         return f"{decision.action}: {report.words}"
     position = decision.position
     reasons = ", ".join(reason.replace("_", " ") for reason in decision.reasons)
     side = "long" if position.side > 0 else "short"
-    return f"CLOSE of the {side} of {decision.tick - position.entry_tick} s: {reasons}"
+    return f"CLOSE of the {side} of {(decision.tick - position.entry_tick) * bar_s} s: {reasons}"
 
 
 def _gate(gate: Gate) -> dict[str, Any]:

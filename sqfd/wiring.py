@@ -60,14 +60,20 @@ def symbols_of(config: Config) -> tuple[str, ...]:
 
 
 def engine_for(
-    config: Config, markets: Mapping[str, Sequence[str]], symbols: Sequence[str] = (), headroom_s: int = HEADROOM_S
+    config: Config,
+    markets: Mapping[str, Sequence[str]],
+    symbols: Sequence[str] = (),
+    headroom_s: int = HEADROOM_S,
+    bar_s: int = 1,
 ) -> Engine:
     """The engine of a configuration; `markets`: per symbol, the names of the markets behind it.
 
-    `symbols` instead of the configured ones, and blocks of up to `headroom_s` ticks at once, are for backtests.
+    `symbols` instead of the configured ones, blocks of up to `headroom_s` ticks at once, and rows of `bar_s` are for backtests.
     """
     chosen = tuple(symbols) or symbols_of(config)
-    return Engine(chosen, strategy_of(config, chosen), config.strategy, config.instance, markets, headroom_s)
+    return Engine(
+        chosen, strategy_of(config, chosen), config.strategy, config.instance, markets, headroom_s, bar_s=bar_s
+    )
 
 
 class EngineNote(msgspec.Struct, frozen=True):

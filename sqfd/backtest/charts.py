@@ -33,16 +33,18 @@ class Charts:
     """Lines of all symbols. `add` takes blocks; `observe` is given to the engine."""
 
     def __init__(self, plan: Plan) -> None:
-        self.step_s = max(1, -(-(plan.last - plan.first) // POINTS))
+        bars = -(-(plan.last - plan.first) // plan.bar_s)
+        self._bar_s, self._step = plan.bar_s, max(1, -(-bars // POINTS))
+        self.step_s = self._step * plan.bar_s
         self.lines = {symbol: Line() for symbol in plan.symbols}
 
     def observe(self, first: int, last: int, judged: Mapping[str, Judged]) -> None:
         """Note the scores of the ticks that are drawn."""
-        for tick in range(-(-first // self.step_s) * self.step_s, last, self.step_s):
+        for tick in range(-(-first // self._step) * self._step, last, self._step):
             for symbol, block in judged.items():
                 mind = block.mind(tick)
                 if mind:
-                    self.lines[symbol].score[tick] = mind["score"]
+                    self.lines[symbol].score[tick * self._bar_s] = mind["score"]
 
     def add(self, block: Block, prices: Prices) -> None:
         """Note prices and cumulative flow as first seen: revisions are too small to be drawn."""

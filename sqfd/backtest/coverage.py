@@ -45,7 +45,9 @@ class Covered:
 class Coverage:
     """Counts rows of all symbols."""
 
-    def __init__(self, symbols: Sequence[str]) -> None:
+    def __init__(self, symbols: Sequence[str], bar_s: int = 1) -> None:
+        """`bar_s`: seconds of a row."""
+        self._bar_s = bar_s
         self.symbols = {symbol: Covered() for symbol in symbols}
 
     def add(self, block: Block) -> None:
@@ -54,8 +56,8 @@ class Coverage:
             rows = current(table)
             covered.revisions += len(table) - len(rows)
             if len(rows):
-                covered.seconds += len(rows)
-                covered.covered_ppm += int(rows["coverage_ppm"].sum())
+                covered.seconds += len(rows) * self._bar_s
+                covered.covered_ppm += int(rows["coverage_ppm"].sum()) * self._bar_s
                 covered.last_second = int(rows["second"][-1])
                 if covered.first_second is None:
                     covered.first_second = int(rows["second"][0])

@@ -1,7 +1,7 @@
-"""Flow made from the 1-second bars of an InfluxDB, for backtests of what another host, or an older journal, collected.
+"""Flow made from the 1-second bars of an InfluxDB, or from its rollups, for backtests of what another host, or an older journal, collected.
 
 InfluxDB holds the newest revision of each bar and not when it came, nor which feeds were whole. So this is data as it is known
-now; a second counts as whole where any market of its symbol had a bar within the minute before.
+now; a second counts as whole where any market of its symbol had a bar within the minute before, or within a rollup's bar.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sqfd.backtest.coarse import TIMEFRAMES
 from sqfd.backtest.source import NoData, moment
 from sqfd.bars.blocks import FlowBlocks
 from sqfd.history.markets import NoSuchMarket, instrument_of
@@ -22,19 +23,25 @@ from sqfd.journal import JournalStore
 from sqfd.model import BAR, USD_LIKE, Bars, Market, market_of
 
 SILENT_S = 60
+COARSE_CHUNK_S = 86_400
+"""Seconds of rollups that are asked for at once: a multiple of every rollup's bar."""
 
 
 class Stored:
-    """What a database has of some symbols."""
+    """What a database has of some symbols, in one timeframe."""
 
-    def __init__(self, client: Client, database: str) -> None:
-        self._client, self._history = client, History(client, database)
-        self._source = ".".join(quoted(name) for name in (database, BARS_RP, BARS_MEASUREMENT))
-        self._database = database
+    def __init__(self, client: Client, database: str, timeframe: str = "1s") -> None:
+        self._client, self._history, self._database = client, History(client, database), database
+        self.timeframe, self.bar_s = timeframe, TIMEFRAMES[timeframe]
+        self.chunk_s = CHUNK_S if self.bar_s == 1 else COARSE_CHUNK_S
+        policy, self.measurement = BARS_RP, BARS_MEASUREMENT
+        if self.bar_s > 1:
+            policy, self.measurement = f"aggr_{timeframe}", f"trades_{timeframe}"
+        self._source = ".".join(quoted(name) for name in (database, policy, self.measurement))
 
     async def markets(self, symbols: Sequence[str]) -> dict[str, list[Market]]:
         """By symbol, the markets whose names tell what they are. Raises QueryError."""
-        query = f'SHOW TAG VALUES ON {quoted(self._database)} FROM {quoted(BARS_MEASUREMENT)} WITH KEY = "market"'
+        query = f'SHOW TAG VALUES ON {quoted(self._database)} FROM {quoted(self.measurement)} WITH KEY = "market"'
         (found,) = await self._client.ask(query)
         known: dict[str, list[Market]] = {symbol: [] for symbol in symbols}
         for series in found:
@@ -48,7 +55,7 @@ class Stored:
         return known
 
     async def extent(self, markets: Sequence[Market]) -> tuple[int, int] | None:
-        """First and last second that any of the markets has. Raises QueryError."""
+        """First and last second that any of the markets' bars covers. Raises QueryError."""
         seconds = []
         for end in ("first", "last"):
             where = " OR ".join(f"market = '{market.name}'" for market in markets)
@@ -56,14 +63,18 @@ class Stored:
                 query = f"SELECT {end}({quoted(field)}) FROM {self._source} WHERE {where}"
                 (found,) = await self._client.ask(query)
                 seconds += [int(series.values[0][0]) for series in found]
-        return (min(seconds), max(seconds)) if seconds else None
+        return (min(seconds), max(seconds) + self.bar_s - 1) if seconds else None
 
     async def bars(self, markets: Sequence[Market], from_s: int, to_s: int) -> Bars:
-        """Of all markets, by (second, market); `market` is an index into them. Raises QueryError."""
+        """Of all markets, by (second, market); `market` is an index into them. A rollup's bar stands at its last second, when it was whole.
+
+        Raises QueryError.
+        """
         parts = []
         for index, market in enumerate(markets):
-            part = await self._history.bars(market.name, from_s, to_s)
+            part = await self._history.bars(market.name, from_s, to_s, self.timeframe)
             part["market"] = index
+            part["second"] += self.bar_s - 1
             parts.append(part)
         bars = np.concatenate(parts) if parts else np.zeros(0, BAR)
         return bars[np.lexsort((bars["market"], bars["second"]))]
@@ -85,7 +96,7 @@ async def fetch(
     extents = {symbol: await stored.extent(markets) if markets else None for symbol, markets in known.items()}
     there = [extent for extent in extents.values() if extent is not None]
     if not there:
-        raise NoData(f"InfluxDB has no bars of {', '.join(symbols)}")
+        raise NoData(f"InfluxDB has no bars of {', '.join(symbols)} in {stored.measurement}")
     first = max(min(e[0] for e in there), -(1 << 62) if span[0] is None else span[0] - before_s)
     last = min(max(e[1] for e in there) + 1, 1 << 62 if span[1] is None else span[1])
     if first >= last:
@@ -93,20 +104,23 @@ async def fetch(
         raise NoData(f"InfluxDB has nothing in that range; there is {told}")
     store.register([], symbols)
     makers = [FlowBlocks(known[symbol]) for symbol in symbols]
-    for start in range(first // CHUNK_S * CHUNK_S, last, CHUNK_S):
-        end = min(start + CHUNK_S, -(-last // 60) * 60)
+    bar_s, chunk_s = stored.bar_s, stored.chunk_s
+    for start in range(first // chunk_s * chunk_s, last, chunk_s):
+        end = min(start + chunk_s, -(-last // 60) * 60)
         for index, (symbol, maker) in enumerate(zip(symbols, makers, strict=True)):
             bars = await stored.bars(known[symbol], start, end)
-            rows = maker.close(start, bars, _whole(bars, len(known[symbol]), start, end))
+            rows = maker.close(start, bars, _whole(bars, len(known[symbol]), start, end, bar_s))
             rows["symbol"] = index
-            store.load_flow(rows[(rows["second"] >= first) & (rows["second"] < last)])
+            kept = (rows["second"] >= first) & (rows["second"] < last) & ((rows["second"] + 1) % bar_s == 0)
+            rows["coverage_ppm"] *= bar_s  # one row stands for a bar, whose mean is taken over all its seconds
+            store.load_flow(rows[kept])
         progress(end - first, last - first)
 
 
-def _whole(bars: Bars, markets: int, start: int, end: int) -> NDArray[np.bool_]:
-    """Markets × seconds: any bar of any market within the last `SILENT_S`."""
-    seconds = np.arange(end - start)
-    newest = np.full(end - start, -SILENT_S - 1)
+def _whole(bars: Bars, markets: int, start: int, end: int, bar_s: int) -> NDArray[np.bool_]:
+    """Markets × seconds: any bar of any market within the last `SILENT_S`, or the last bar."""
+    seconds, silent_s = np.arange(end - start), max(SILENT_S, bar_s - 1)
+    newest = np.full(end - start, -silent_s - 1)
     newest[bars["second"] - start] = bars["second"] - start
-    recent = seconds - np.maximum.accumulate(newest) <= SILENT_S
+    recent = seconds - np.maximum.accumulate(newest) <= silent_s
     return np.broadcast_to(recent, (markets, end - start))

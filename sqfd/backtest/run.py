@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from sqfd.backtest.coarse import MINUTE_S, TIMEFRAMES, Coarse, config_in_bars, in_seconds
 from sqfd.backtest.coverage import Coverage
 from sqfd.backtest.equity import EquityCurve
 from sqfd.backtest.portfolio import Portfolio
 from sqfd.backtest.prices import Prices, PriceTrack
 from sqfd.backtest.settings import BacktestSettings
-from sqfd.backtest.source import AsSeen, Block, Revised, Source, blocks, by_symbol, cuts_of, span_of
+from sqfd.backtest.source import AsSeen, Block, NoData, Revised, Source, blocks, by_symbol, cuts_of, moment, span_of
 from sqfd.backtest.statistics import statistics
 from sqfd.backtest.trades import Trade
 from sqfd.config import Config
@@ -35,7 +36,7 @@ Watcher = Callable[[Block, Prices], None]
 """Shown each block after it was judged: charts."""
 
 
-LEAST_BLOCK_S = 7_200
+LEAST_BLOCK_S, LEAST_COARSE_BLOCK_S = 7_200, 86_400
 """Several symbols share a block's seconds, so that memory does not grow with them, but each has so many."""
 LEADS = 2
 """Spans of the strategy's memory that are judged, without deciding, before a range that begins in the midst of a run."""
@@ -82,12 +83,20 @@ class Plan(NamedTuple):
     """The newest revision of each second instead of what was known at its tick."""
     lived: bool = True
     """A daemon or a replay wrote this journal, it was not only imported."""
+    bar_s: int = 1
+    """Seconds of a bar: what the strategy sees at once. Where it is more than one, `first` and `last` are ends of bars."""
+
+    @property
+    def ticks(self) -> tuple[int, int]:
+        """The first tick and the one past the last as the engine counts them: in bars."""
+        return (self.first - 1) // self.bar_s + 1, (self.last - 1) // self.bar_s + 1
 
     @property
     def data(self) -> str:
         """Which data that is, in words."""
+        bars = f"bars of {named(self.bar_s)}, " if self.bar_s > 1 else ""
         if self.revised:
-            return "newest revisions (better data than live had)"
+            return f"{bars}newest revisions (better data than live had)"
         return "as live saw it" if self.lived else "as imported (nothing of it was seen live)"
 
 
@@ -122,10 +131,11 @@ def planned(
     from_s: int | None,
     to_s: int | None,
     revised: bool = False,
+    bar_s: int = 1,
 ) -> Plan:
     """The wanted range cut to what the journal holds. Without `symbols`: the configured ones that it has flow of.
 
-    Raises NoData, whose text names what there is.
+    With bars of more than a second: cut to whole ones, of the newest revisions. Raises NoData, whose text names what there is.
     """
     source = AsSeen(store)
     chosen = tuple(symbols) or tuple(s for s in symbols_of(config) if source.extent(s)) or symbols_of(config)
@@ -134,7 +144,13 @@ def planned(
         chosen_of = (*unknown, *(name for name in store.symbol_names() if name not in unknown))
         span_of(source, chosen_of, from_s, to_s)  # raises, and names every symbol that there is
     first, last = span_of(source, chosen, from_s, to_s)
-    return Plan(chosen, first, last, revised, any(told.tick < last for told in told_by(store)))
+    lived = any(told.tick < last for told in told_by(store))
+    if bar_s == 1:
+        return Plan(chosen, first, last, revised, lived)
+    start, stop = -(-(first - 1) // bar_s) * bar_s, (last - 1) // bar_s * bar_s
+    if start >= stop:
+        raise NoData(f"there is no whole bar of {named(bar_s)} from {moment(first - 1)} to {moment(last - 1)}")
+    return Plan(chosen, start + 1, stop + 1, True, lived, bar_s)
 
 
 class Paper:
@@ -152,6 +168,18 @@ def _distinct(configs: Sequence[Config]) -> list[Config]:
         if all(known.strategy != config.strategy for known in found):
             found.append(config)
     return found
+
+
+def _block_of(settings: BacktestSettings, symbols: int, bar_s: int) -> int:
+    """Rows of each symbol that are read and judged at once."""
+    if bar_s < MINUTE_S:
+        return min(settings.block_s, max(LEAST_BLOCK_S, settings.block_s // symbols))
+    return min(settings.coarse_block_s, max(LEAST_COARSE_BLOCK_S, settings.coarse_block_s // symbols)) // bar_s
+
+
+def named(bar_s: int) -> str:
+    """`1h`"""
+    return next(name for name, seconds in TIMEFRAMES.items() if seconds == bar_s)
 
 
 def alike(told: Told, plan: Plan, strategy: StrategySettings | None) -> bool:
@@ -186,18 +214,22 @@ class Backtest:
 
         Raises ValueError where `config.backtest` contradicts itself.
         """
+        if plan.bar_s > 1:
+            config, also = config_in_bars(config, plan.bar_s), [config_in_bars(one, plan.bar_s) for one in also]
         self._store, self._config, self._plan = store, config, plan
         self._watcher, self._observer, self._as_told = watcher, observer, as_told
         source: Source = AsSeen(store)
         self._source: Source = Revised(source, config.bars.revisable_s) if plan.revised else source
-        self._told = [told for told in told_by(store) if self._alike(told)]
+        if plan.bar_s > 1:
+            self._source = Coarse(self._source, plan.bar_s)
+        self._told = [told for told in told_by(store) if plan.bar_s == 1 and self._alike(told)]
         self._others = _distinct([config, *also])[1:]
         strategies = [config.strategy, *(other.strategy for other in self._others)]
         self._papers = [(strategies.index(one.strategy), Paper(plan.symbols, one.backtest)) for one in (config, *also)]
         """Each with the place of the strategy whose signals it trades."""
-        block_s = config.backtest.block_s
-        self._block_s = min(block_s, max(LEAST_BLOCK_S, block_s // len(plan.symbols)))
-        self._coverage = Coverage(plan.symbols)
+        self._block = _block_of(config.backtest, len(plan.symbols), plan.bar_s)
+        self._ticks = 0
+        self._coverage = Coverage(plan.symbols, plan.bar_s)
         self._track = PriceTrack(len(plan.symbols))
         self.engine: Engine | None = None
         """The engine as a run left it."""
@@ -211,12 +243,12 @@ class Backtest:
 
     def run_all(self, progress: Progress = lambda done, total: None) -> list[Result]:
         """The same for every configuration: the first, then those of `also`."""
-        plan = self._plan
+        plan, (first, last) = self._plan, self._plan.ticks
         signals: list[list[Signal]] = [[] for _ in range(1 + len(self._others))]
-        starts = [told.tick for told in self._told if plan.first < told.tick < plan.last]
-        engine = self._start(plan.first)
+        starts = [told.tick for told in self._told if first < told.tick < last]
+        engine = self._start(first)
         began = time.perf_counter()
-        cuts = cuts_of(plan.first, plan.last, self._block_s, starts)
+        cuts = cuts_of(first, last, self._block, starts)
         for block in blocks(self._source, plan.symbols, cuts):
             if starts and starts[0] <= block.first:
                 engine = self._start(starts[0])
@@ -225,7 +257,7 @@ class Backtest:
                     paper.portfolio.keep_only(engine.book())
             for mine, found in zip(signals, self._judge(engine, block), strict=True):
                 mine += found
-            progress(block.last - plan.first, plan.last - plan.first)
+            progress(block.last - first, last - first)
         elapsed_s, self.engine = time.perf_counter() - began, engine
         self._coverage.add_markets(self._store, plan.first - 1, plan.last - 1)
         return [self._result(paper, signals[place], elapsed_s) for place, paper in self._papers]
@@ -237,7 +269,7 @@ class Backtest:
         if told is not None and told.strategy is not None:
             config = msgspec.structs.replace(config, instance=told.instance, strategy=told.strategy)
         markets = self._registered() if told is None else told.markets
-        engine = engine_for(config, markets, symbols, self._block_s)
+        engine = engine_for(config, markets, symbols, self._block, self._plan.bar_s)
         for other in self._others:
             engine.beside(strategy_of(other, symbols), other.strategy)
         engine.observer = self._observer
@@ -272,6 +304,8 @@ class Backtest:
 
     def _judge(self, engine: Engine, block: Block) -> list[list[Signal]]:
         signals = engine.run_all(block.tables)
+        self._ticks += block.ticks[1] - block.ticks[0]
+        block = in_seconds(block, self._plan.bar_s)
         prices = self._track.of(block)
         for place, paper in self._papers:
             paper.curve.add(paper.portfolio.advance(prices, signals[place]), prices)
@@ -292,6 +326,6 @@ class Backtest:
             portfolio.refused,
             paper.curve,
             self._coverage,
-            paper.curve.ticks * len(self._plan.symbols),
+            self._ticks * len(self._plan.symbols),
             elapsed_s,
         )

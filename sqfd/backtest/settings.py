@@ -22,6 +22,14 @@ class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "Signals do not depend on it.",
         ),
     ] = 21_600
+    coarse_block_s: Annotated[
+        int,
+        Meta(
+            ge=14_400,
+            le=31_536_000,
+            description="The same with bars of a minute or more (`--timeframe`), down to a day for each symbol.",
+        ),
+    ] = 259_200
     capital: Annotated[float, Meta(gt=0, description="Cash at the start, in dollars.")] = 10_000.0
     margin_share: Annotated[
         float, Meta(gt=0, le=1, description="Share of equity put up as margin for a signal of size factor 1.")

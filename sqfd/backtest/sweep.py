@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from sqfd.backtest.coarse import config_in_bars
 from sqfd.backtest.run import Backtest, Plan, Result, alike, told_by
 from sqfd.backtest.statistics import HOUR_S, period_returns
 from sqfd.backtest.trials import Moments, Trial, deflated_sharpe, key_of, moments
@@ -78,7 +79,9 @@ def units(
         groups: dict[Hashable, list[tuple[Trial, Config]]] = {}
         for key, (trial, config) in configs.items():
             if (key, number) not in done:
-                groups.setdefault(reach_of(strategy_of(config, plan.symbols)), []).append((trial, config))
+                groups.setdefault(reach_of(strategy_of(config_in_bars(config, plan.bar_s), plan.symbols)), []).append(
+                    (trial, config)
+                )
         for group in groups.values():
             group.sort(key=lambda one: msgspec.json.encode(one[1].strategy))  # the same signals stay in one unit
             size = min(MOST, -(-len(group) // -(-workers * EACH // len(parts))))

@@ -128,7 +128,11 @@ class FlowRing:
     The ring begins at the first second that has a price. Memory: 8 B × (3 × (history + headroom) + 8 × (detail + headroom)).
     """
 
-    def __init__(self, history_s: int = HISTORY_S, detail_s: int = DETAIL_S, headroom_s: int = HEADROOM_S) -> None:
+    def __init__(
+        self, history_s: int = HISTORY_S, detail_s: int = DETAIL_S, headroom_s: int = HEADROOM_S, bar_s: int = 1
+    ) -> None:
+        """`bar_s`: what a row covers. Where it is more than a second, all that is called seconds here is bars."""
+        self.bar_s = bar_s
         self.headroom_s = headroom_s
         self._series = _Table(_SERIES, history_s, headroom_s)
         self._detail = _Table(_DETAIL, detail_s, headroom_s)

@@ -27,6 +27,13 @@ symbol_option = click.option(
 )
 from_option = click.option("--from", "from_s", type=When(), help="First second.")
 to_option = click.option("--to", "to_s", type=When(), help="Second after the last.")
+timeframe_option = click.option(
+    "--timeframe",
+    type=click.Choice(["1s", "1m", "5m", "15m", "30m", "1h", "4h"]),
+    default="1s",
+    show_default=True,
+    help="Bars that the strategy sees; its windows with them, see docs/backtest.md.",
+)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -42,8 +49,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     type=click.Choice(["journal", "influx"]),
     default="journal",
     show_default=True,
-    help="influx: 1-second bars of the server that [influx] names.",
+    help="influx: bars of the server that [influx] names, its rollups with --timeframe.",
 )
+@timeframe_option
 @click.option("--revised", is_flag=True, help="Use the newest revision of each second instead of what live saw.")
 @click.option("--json", "json_file", type=_FILE, help="Write signals, trades, statistics and coverage; - for stdout.")
 @click.option("--html", "html_file", type=_FILE, help="Write a report that needs nothing but a browser.")
@@ -56,6 +64,7 @@ def backtest(
     path: Path | None,
     assignments: tuple[str, ...],
     source: str,
+    timeframe: str,
     revised: bool,
     json_file: Path | None,
     html_file: Path | None,
@@ -72,6 +81,7 @@ def backtest(
     Example: sqfd backtest --state S --symbol BTC,ETH --from -1d --html report.html
     """
     from sqfd.backtest.charts import Charts
+    from sqfd.backtest.coarse import TIMEFRAMES
     from sqfd.backtest.output import summary, write_json
     from sqfd.backtest.run import Backtest, planned
     from sqfd.heap import keep_freed
@@ -79,9 +89,10 @@ def backtest(
     keep_freed()
     config = configured(path, assignments).config
     wanted = split(symbols)
-    opened = journal(state, config) if source == "journal" else _from_influx(config, wanted, from_s, to_s)
+    bar_s = TIMEFRAMES[timeframe]
+    opened = journal(state, config) if source == "journal" else _from_influx(config, wanted, from_s, to_s, timeframe)
     with plain_errors(), opened as store:
-        plan = planned(store, config, wanted, from_s, to_s, revised or source == "influx")
+        plan = planned(store, config, wanted, from_s, to_s, revised or source == "influx", bar_s)
         charts = Charts(plan) if html_file is not None else None
         run = Backtest(store, config, plan)
         if charts is not None:
@@ -139,12 +150,13 @@ def journal(state: Path | None, config: Config) -> Iterator[JournalStore]:
 
 @contextmanager
 def _from_influx(
-    config: Config, symbols: tuple[str, ...], from_s: int | None, to_s: int | None
+    config: Config, symbols: tuple[str, ...], from_s: int | None, to_s: int | None, timeframe: str
 ) -> Iterator[JournalStore]:
     """A journal for this run only, filled from InfluxDB."""
     import asyncio
     import tempfile
 
+    from sqfd.backtest.coarse import TIMEFRAMES, config_in_bars
     from sqfd.backtest.influx import Stored, fetch
     from sqfd.influx.client import Client, QueryError
     from sqfd.journal import JournalStore
@@ -153,11 +165,13 @@ def _from_influx(
     settings = config.influx
     if settings is None:
         raise click.ClickException("--source influx: no [influx] in the configuration")
-    before_s = config.strategy.history_s + 3 * config.strategy.memory_s
+    bar_s = TIMEFRAMES[timeframe]
+    strategy = config_in_bars(config, bar_s).strategy
+    before_s = (strategy.history_s + 3 * strategy.memory_s) * bar_s
 
     async def fill(store: JournalStore, progress: Progress) -> None:
         async with Client(settings) as client:
-            stored = Stored(client, settings.database)
+            stored = Stored(client, settings.database, timeframe)
             await fetch(stored, store, symbols or symbols_of(config), (from_s, to_s), before_s, progress)
 
     with tempfile.TemporaryDirectory(prefix="sqfd-backtest-") as folder:

@@ -25,5 +25,11 @@ def completion(shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # the choices are click's own
-    click.echo(f"# {WHERE[shell]}")
-    click.echo(found(cli, {}, "sqfd", "_SQFD_COMPLETE").source())
+    script = found(cli, {}, "sqfd", "_SQFD_COMPLETE").source()
+    # click's fish script cuts what it says of a word at the first comma.
+    script = script.replace('(string split "," $completion)', '(string split --max 1 "," $completion)')
+    first, _, rest = script.partition("\n")
+    # zsh takes a file for a completion when "#compdef" is its first line.
+    click.echo(
+        "\n".join([first, f"# {WHERE[shell]}", rest] if first.startswith("#") else [f"# {WHERE[shell]}", script])
+    )

@@ -22,6 +22,7 @@ from sqfd.cli.backtest import (
     shown_progress,
     split,
     symbol_option,
+    timeframe_option,
     to_option,
 )
 from sqfd.cli.config import file_option
@@ -60,6 +61,7 @@ BEST = 10
 @symbol_option
 @from_option
 @to_option
+@timeframe_option
 @state_option
 @file_option
 @set_option
@@ -75,6 +77,7 @@ def sweep(
     symbols: str | None,
     from_s: int | None,
     to_s: int | None,
+    timeframe: str,
     state: Path | None,
     path: Path | None,
     assignments: tuple[str, ...],
@@ -89,6 +92,7 @@ def sweep(
     Example: sqfd sweep --state S --vary strategy.min_entry_score=3,4,5 --vary backtest.latency_s=1,5 --out sweep/
     """
     from sqfd.backtest import sweep as sweeps
+    from sqfd.backtest.coarse import TIMEFRAMES
     from sqfd.backtest.picture import write_picture
     from sqfd.backtest.run import planned
     from sqfd.backtest.trials import axis_of, key_of, parts_of, trials_of
@@ -102,7 +106,7 @@ def sweep(
         trials = trials_of(varied, draws, seed)
         configs = {key_of(trial): (trial, _config(path, assignments, trial)) for trial in trials}
         with journal(state, config) as store:
-            plan = planned(store, config, split(symbols), from_s, to_s)
+            plan = planned(store, config, split(symbols), from_s, to_s, bar_s=TIMEFRAMES[timeframe])
         parts = parts_of(plan.first, plan.last, windows)
         results = sweeps.Results(out, sweeps.fingerprint(plan, parts, config))
         folder = (state or state_folder(config)).resolve()

@@ -15,6 +15,8 @@ from sqfd.cli.remote import api_of, segment, url_option
 
 HELP = {"help_option_names": ["-h", "--help"]}
 MARKS = {"ok": "green", "healthy": "green", "live": "green", "starting": "yellow", "degraded": "yellow"}
+MEASURED = ("history", "setup", "reset", "score", "coverage", "cooldown")
+"""Gates whose numbers say how far they are from opening."""
 
 
 def coloured(state: str) -> str:
@@ -138,8 +140,9 @@ def explain(symbol: str, at: int | None, state: Path | None, url: str | None, pa
     click.echo(f"{found['symbol']} at {_clock(found['second'])}: {found['words']}")
     for gate in found["gates"]:
         mark = click.style("✓", fg="green") if gate["passed"] else click.style("✗", fg="red")
-        short = "" if gate["passed"] else f"  misses by {gate['missing']:.4g}: {gate['words']}"
-        click.echo(f"  {mark} {gate['name']:<10} {gate['value']:>10.4g} of {gate['needed']:.4g}{short}")
+        # Of a gate that is a plain yes or no, a number says nothing.
+        short = f" (misses by {gate['missing']:.4g})" if gate["missing"] and gate["name"] in MEASURED else ""
+        click.echo(f"  {mark} {gate['name'].replace('_', ' '):<9} {gate['words']}{short}")
 
 
 def _past(symbol: str, second: int, state: Path | None, path: Path | None) -> Mapping[str, Any]:

@@ -38,6 +38,8 @@ AT_ONCE = 2000
 """Trades that are merged before other tasks may run."""
 _time = attrgetter("ts_ms")
 TELL_S = 60.0
+APART_S = 61.0
+"""Lines of one endpoint are further apart than the log's repeats, which would leave the second one out: it waits and tells both."""
 """Holes of one endpoint that end within this long are told in one line, or sooner where no other is being filled."""
 
 
@@ -66,6 +68,8 @@ class Recovery:
         """`recovered`, `partial`, `lost`: holes by how they ended; `trades`: put in; `questions`: pages asked for."""
         self._ended: dict[str, Ended] = {}
         """By endpoint."""
+        self._told_ms: dict[str, float] = {}
+        """When one's line was last told."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -229,17 +233,18 @@ class Recovery:
         ended.add(feed.instrument.market, hole, state, note)
 
     def _tell_ended(self) -> None:
-        """A line per endpoint when all its holes are at an end, or after TELL_S."""
+        """A line per endpoint when all its holes are at an end, or after TELL_S, but never two within APART_S."""
         if not self._ended:
             return
         now_ms = self._clock.now_ms()
         at_work = {feed.instrument.endpoint for feed in self._feeds() if any(hole.closed for hole in feed.watch.holes)}
         for endpoint, ended in list(self._ended.items()):
-            if endpoint not in at_work or now_ms - ended.since_ms >= TELL_S * 1e3:
+            due = endpoint not in at_work or now_ms - ended.since_ms >= TELL_S * 1e3
+            if due and now_ms - self._told_ms.get(endpoint, float("-inf")) >= APART_S * 1e3:
                 self._tell(endpoint)
 
     def _tell(self, endpoint: str) -> None:
-        ended = self._ended.pop(endpoint)
+        ended, self._told_ms[endpoint] = self._ended.pop(endpoint), self._clock.now_ms()
         tell = self._log.info if set(ended.states) <= {"recovered"} else self._log.warning
         tell("gap closed", endpoint=endpoint, **ended.told())
 

@@ -38,6 +38,7 @@ class Gate(NamedTuple):
     value: float
     needed: float
     words: str
+    """What is, whether it passed or not."""
 
     @property
     def missing(self) -> float:

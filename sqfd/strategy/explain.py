@@ -114,7 +114,7 @@ def _context(block: Evaluated, features: Features, at: int) -> dict[str, Any]:
     for window, price, spot, perp in zip(asked, *normals, strict=True):
         gap = _short(_short(spot) - _short(perp))
         known = bool(features.known(window)[0])
-        windows.append({"window_s": window, "price": _short(price), "gap": gap, "known": known})
+        windows.append({"window_s": window * features.ring.bar_s, "price": _short(price), "gap": gap, "known": known})
     return {
         "verdict": VERDICTS[int(block.context.side[at])],
         "value": _short(value),
@@ -139,7 +139,7 @@ def _divergence(block: Evaluated, features: Features, at: int) -> dict[str, Any]
     return {
         "verdict": SIDE_NAMES[side],
         "holds": SIDE_NAMES[int(found.holds[at])],
-        "age_s": features.first - int(found.held.at(slice(at, at + 1))[0]) if side else None,
+        "age_s": (features.first - int(found.held.at(slice(at, at + 1))[0])) * features.ring.bar_s if side else None,
         "strength": _short(found.strength[at]) if side else 0.0,
         "windows": [_divergence_window(features, place) for place in range(len(block.settings.divergence_windows_s))],
     }
@@ -155,7 +155,7 @@ def _divergence_window(features: Features, place: int) -> dict[str, Any]:
     legs = _legs(settings)
     spot_rank, perp_rank, price_rank = (int(base.move_ranks(window, *leg, minute)[0]) for leg in legs)
     return {
-        "window_s": window,
+        "window_s": window * features.ring.bar_s,
         "gap": _short(gap),
         "gap_needed": _short(max(settings.divergence_gap_min, gap_rank)),
         "spot": spot / 100,
@@ -179,15 +179,15 @@ def _aligned(block: Evaluated, place: int, at: int) -> tuple[float, float]:
 
 
 def _reset(block: Evaluated, features: Features, at: int, aligned: dict[int, tuple[float, float]]) -> dict[str, Any]:
-    found, here, tick = block.reset, slice(at, at + 1), features.first
+    found, here, tick, bar_s = block.reset, slice(at, at + 1), features.first, features.ring.bar_s
     live = next((place for place in aligned if found.live[place, at]), None)
     place = next(iter(aligned)) if live is None else live
     last, confirmed = int(found.sides[place].held.at(here)[0]), int(found.sides[place].confirmed.at(here)[0])
     alignment, convergence = aligned[place]
     return {
         "verdict": "none" if live is None else ("long", "short")[live],
-        "age_s": None if last == NEVER else tick - last,
-        "confirmed_age_s": None if confirmed == NEVER else tick - confirmed,
+        "age_s": None if last == NEVER else (tick - last) * bar_s,
+        "confirmed_age_s": None if confirmed == NEVER else (tick - confirmed) * bar_s,
         "alignment": _short(alignment),
         "convergence": _short(convergence),
         "windows": _reset_windows(features),
@@ -199,7 +199,12 @@ def _reset_windows(features: Features) -> list[dict[str, Any]]:
     older, newer = features.gaps(halves, lagged=True)[:, 0].tolist(), features.gaps(halves)[:, 0].tolist()
     prices = features.normals(halves, PRICE)[:, 0].tolist()
     return [
-        {"window_s": window, "older_gap": _short(before), "newer_gap": _short(after), "price": _short(price)}
+        {
+            "window_s": window * features.ring.bar_s,
+            "older_gap": _short(before),
+            "newer_gap": _short(after),
+            "price": _short(price),
+        }
         for window, before, after, price in zip(windows, older, newer, prices, strict=True)
     ]
 
@@ -234,7 +239,7 @@ def _gates(
     names = ", ".join(standing)
     needed = settings.min_entry_score
     return (
-        _setup_gate(side, windows),
+        _setup_gate(block, at, side, windows),
         *([_reset_gate(block, at, aligned)] if settings.require_reset else []),
         Gate("score", points >= needed, shown, needed, f"the score is {shown:.2f} of {needed:g}"),
         Gate(
@@ -244,16 +249,27 @@ def _gates(
             settings.min_coverage,
             f"the feeds covered {coverage:.1%} of the expected volume, {settings.min_coverage:.0%} are needed",
         ),
-        Gate("no_exit", not names, float(len(standing)), 0.0, f"an exit would hold already: {names or 'none'}"),
+        Gate(
+            "no_exit",
+            not names,
+            float(len(standing)),
+            0.0,
+            f"an exit would hold already: {names}" if names else "no exit would hold",
+        ),
     )
 
 
-def _setup_gate(side: int, windows: list[dict[str, Any]]) -> Gate:
+def _setup_gate(block: Evaluated, at: int, side: int, windows: list[dict[str, Any]]) -> Gate:
+    """Armed or not is the verdict; the gap of the moment, which armed it some time ago, is its number."""
     nearest = min(windows, key=lambda window: window["gap_needed"] - abs(window["gap"]))
     words = (
         f"spot and perp flow differ by {nearest['gap']:+.2f} over {nearest['window_s']} s "
         f"where {nearest['gap_needed']:.2f} and opposite directions make a setup"
     )
+    if side:
+        age_s = block.features.first + at - int(block.divergence.held.at(slice(at, at + 1))[0])
+        held = f"held {age_s} s ago" if age_s else "holds"
+        words = f"a {SIDE_NAMES[side]} setup {held}: armed for {block.settings.armed_s - age_s} s more"
     return Gate("setup", side != 0, abs(nearest["gap"]), nearest["gap_needed"], words)
 
 
@@ -262,4 +278,9 @@ def _reset_gate(block: Evaluated, at: int, aligned: dict[int, tuple[float, float
     live = any(bool(block.reset.live[place, at]) for place in aligned)
     alignment = _short(max(found for found, _ in aligned.values()))
     least = _short(min(block.settings.reset_weights) / sum(block.settings.reset_weights))
-    return Gate("reset", live, alignment, least, "the imbalance has not exhausted: no reset lives")
+    words = (
+        f"a reset of {alignment:.0%} of the windows lives"
+        if live
+        else "the imbalance has not exhausted: no reset lives"
+    )
+    return Gate("reset", live, alignment, least, words)

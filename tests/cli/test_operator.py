@@ -77,7 +77,9 @@ async def test_tap_prints_trades_as_they_come(rig: Rig) -> None:
         await asyncio.sleep(0.05)
     found = await task
     assert "buy             0.5 @ 60000               30,000.00" in found.output
-    assert (await sqfd(rig, "tap", "KRAKEN:XBT/EUR")).output == "Error: no market KRAKEN:XBT/EUR: see /markets\n"
+    assert (
+        await sqfd(rig, "tap", "KRAKEN:XBT/EUR")
+    ).output == "Error: no market KRAKEN:XBT/EUR: `sqfd markets` and /markets list them\n"
 
 
 @pytest.mark.parametrize("command", [["status"], ["markets"], ["explain", "BTC"], ["tap", "A:b"], ["top"]])
@@ -163,7 +165,9 @@ def test_completion(shell: str) -> None:
     """The shell's own script, with a line that says where it belongs."""
     found = CliRunner().invoke(cli, ["completion", shell])
     assert found.exit_code == 0
-    assert found.output.startswith("# sqfd completion")
+    first, second, *_ = found.output.splitlines()
+    assert (second if first == "#compdef sqfd" else first).startswith(f"# sqfd completion {shell}")
+    assert (first == "#compdef sqfd") == (shell == "zsh"), "zsh takes a file for a completion by its first line"
     assert "_SQFD_COMPLETE" in found.output
 
 
@@ -182,6 +186,27 @@ def test_bash_completes(tmp_path: Path) -> None:
             text=True,
             env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         )
+        assert found.stdout.split() == [wanted], found.stderr
+
+
+ZSH = """compdef() {}; _describe() { print -l -- ${completions_with_descriptions%%:*} }; compadd() { print -l -- $completions }
+source %s; words=(%s); CURRENT=$#words; _sqfd_completion"""
+FISH = "source %s; complete -C '%s' | string replace -r '\\t.*' ''"
+
+
+@pytest.mark.parametrize(("shell", "command"), [("zsh", ZSH), ("fish", FISH)])
+def test_zsh_and_fish_complete(shell: str, command: str, tmp_path: Path) -> None:
+    """The script, in a real shell where there is one: commands, options and choices."""
+    if (path := shutil.which(shell)) is None:
+        pytest.skip(f"no {shell} on this machine")
+    program, script = tmp_path / "sqfd", tmp_path / "script"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m sqfd "$@"\n')
+    program.chmod(0o755)
+    script.write_text(CliRunner().invoke(cli, ["completion", shell]).output)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    for words, wanted in (("sqfd expl", "explain"), ("sqfd signals --fo", "--follow"), ("sqfd completion z", "zsh")):
+        asked = [path, *(["-f"] if shell == "zsh" else []), "-c", command % (script, words)]
+        found = subprocess.run(asked, capture_output=True, text=True, env=environment, timeout=120)
         assert found.stdout.split() == [wanted], found.stderr
 
 

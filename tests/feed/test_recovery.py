@@ -295,6 +295,23 @@ def test_an_image_waits_for_the_answer_that_failed_at_first() -> None:
     assert (bar.open, bar.close) == (150.0, 200.0)
 
 
+def test_gaps_in_one_minute_are_all_told() -> None:
+    """The second and third cut of a minute have their ends in one line, when the log lets that line through again."""
+
+    async def main() -> Stage:
+        stage = begun(Stage("BINANCE", lambda call: Page([])))
+        for number in range(3):
+            stage.cut(200 + number * 20_000, 9_000 + number * 20_000)
+            stage.live(9_100 + number * 20_000, 3 + number)
+            task = asyncio.create_task(stage.recovery._fill_all())
+            await stage.clock.sleep(20 if number < 2 else 60)
+            task.cancel()
+        return stage
+
+    lines = [line for line in run(main()).log.entries if line["event"] == "gap closed"]
+    assert [line["recovered"] for line in lines] == [1, 2]
+
+
 @pytest.mark.parametrize("count", [1, 5])
 def test_what_ends_together_is_told_in_one_line(count: int) -> None:
     """After a cut of several markets: one line with their number and what became of them; of a single one its name."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 from click.testing import CliRunner, Result
 
+from sqfd.backtest.coarse import Coarse
+from sqfd.backtest.influx import Stored, fetch
 from sqfd.backtest.run import Backtest, planned
+from sqfd.backtest.source import AsSeen, NoData, Revised
 from sqfd.cli.backtest import backtest
 from sqfd.influx.client import Client
 from sqfd.influx.lines import bar_lines, blocks, series
-from sqfd.influx.schema import BARS_RP, compare, create, inspect, wanted
+from sqfd.influx.schema import BARS_RP, compare, create, inspect, rollup_queries, wanted
 from sqfd.influx.settings import InfluxSettings
 from sqfd.journal import JournalStore
 from tests.backtest.conftest import toml
@@ -66,10 +70,33 @@ async def test_signals_equal_those_of_the_journal(
 async def test_what_is_not_there_is_named(influxd: Influx, database: str, toml: Path, bars_there: Path) -> None:
     """Another symbol, another time, another database: one line each."""
     for arguments, words in (
-        (("--symbol", "SOL"), "InfluxDB has no bars of SOL"),
+        (("--symbol", "SOL"), "InfluxDB has no bars of SOL in trades_1s"),
+        (("--timeframe", "5m"), "longer windows are needed"),
         (("--to", "1000"), "there is BTC 2023-11-14 22:14:00 to 2023-11-14 22:29:00"),
         (("--set", "influx.port=1"), "InfluxDB: "),
     ):
         result = await asyncio.to_thread(run, influxd, database, toml, *arguments)
         assert (result.exit_code, len(result.output.splitlines())) == (1, 1), result.output
         assert words in result.output
+
+
+async def test_rollups_are_what_bars_of_seconds_make(
+    influxd: Influx, database: str, toml: Path, bars_there: Path
+) -> None:
+    """`--timeframe 1m` reads `trades_1m`: the flow of each minute is the sum of its seconds, its price the last one's."""
+    settings = InfluxSettings(port=influxd.port, database=database)
+    stored, bars = JournalStore(bars_there, read_only=True), JournalStore(bars_there.parent / "rollups", bulk=True)
+    async with Client(settings) as client:
+        await client.ask(f'ALTER RETENTION POLICY "aggr_1m" ON "{database}" DURATION INF SHARD DURATION 7d')
+        await client.ask(next(query for query in rollup_queries(settings, START, START + 900) if "aggr_1m" in query))
+        with pytest.raises(NoData, match="trades_5m"):
+            await fetch(Stored(client, database, "5m"), bars, ("BTC",), (None, None), 0, lambda done, total: None)
+        await fetch(Stored(client, database, "1m"), bars, ("BTC",), (None, None), 0, lambda done, total: None)
+    expected, found = (Coarse(Revised(AsSeen(store), 600), 60) for store in (stored, bars))
+    first, last = expected.extent("BTC") or (0, 0)
+    assert last - first >= 13
+    whole, again = expected.flow("BTC", first + 1, last + 1), found.flow("BTC", first + 1, last + 1)
+    for name in ("tick", "second", "spot_delta", "perp_delta", "spot_volume", "perp_volume"):
+        assert np.abs(whole[name] - again[name]).max() <= 60, name  # each second's cents are rounded by themselves
+    assert np.abs(whole["price"] - again["price"]).max() <= 2e5
+    assert (again["coverage_ppm"] == 1_000_000).all()

@@ -178,10 +178,9 @@ function showSymbol(now) {
   showParts(told.score_breakdown);
   showPhases(told.phases);
   put("words", told.words);
-  $("gates").replaceChildren(...told.gates.map((gate) => make("li", { class: gate.passed ? "passed" : null }, `${gate.name.replaceAll("_", " ")}: ${number(gate.value)} of ${number(gate.needed)}`, gate.passed ? "" : ` — ${gate.words}`)));
+  $("gates").replaceChildren(...told.gates.map((gate) => make("li", { class: gate.passed ? "passed" : null }, `${gate.name.replaceAll("_", " ")}: ${gate.words}`)));
 }
 
-const number = (value) => Number(value.toFixed(2)).toString();
 
 function showParts(parts) {
   $("parts").replaceChildren(...PARTS.filter(([key]) => key !== "evidence" || parts[key]).map(([key, name, most]) => {
