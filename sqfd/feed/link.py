@@ -114,6 +114,7 @@ class Link:
         self.session.opened(self._clock.now_ms())
         name = f"link-{self._exchange.id}-{self.session.endpoint.name}"
         self._task = asyncio.create_task(self._run(connection), name=name)
+        self._task.add_done_callback(lambda _: self._changed.set())
 
     async def until_ended_or_replace(self) -> None:
         """Returns when it has ended, or wants to be replaced. Raises what went wrong in here."""
@@ -154,14 +155,8 @@ class Link:
         """Until something changed, or the task behind it failed."""
         assert self._task is not None
         self._changed.clear()
-        if self._task.done():
-            self._task.result()
-            return
-        changed = asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait({changed, self._task}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            changed.cancel()
+        if not self._task.done():
+            await self._changed.wait()
         if self._task.done():
             self._task.result()
 

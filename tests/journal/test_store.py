@@ -293,6 +293,15 @@ def test_flow_from_before_funding_is_read_and_goes_on(tmp_path):
     store.close()
 
 
+def test_a_disk_that_is_full_at_the_first_start_says_so(tmp_path):
+    """SQLite has rolled back by itself then: its own error comes out, not that there is nothing to roll back."""
+    db = sqlite3.connect(tmp_path / "x", isolation_level=None)
+    db.execute("PRAGMA max_page_count = 3")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        migrate(db)
+    db.close()
+
+
 @pytest.mark.parametrize("damage", ["garbage", "cut"])
 def test_a_damaged_file_is_set_aside(tmp_path, damage):
     """Garbage or a cut file is renamed, kept, and a new journal begins."""
