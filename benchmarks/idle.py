@@ -150,10 +150,8 @@ class Floor:
             reader = Reader(self, decoder)
             url = exchange.connect(endpoint, int(time.time() * 1e3))
             url = addresses[name][endpoint] if not isinstance(url, str) else url
-            transport, _ = await ws_connect(lambda reader=reader: reader, url)  # type: ignore[misc]
-            topics = list(
-                dict.fromkeys(stream.topic for one in instruments for stream in exchange.streams(one, False))
-            )
+            transport, _ = await ws_connect(lambda reader=reader: reader, url, websocket_handshake_timeout=30)  # type: ignore[misc]
+            topics = list(dict.fromkeys(stream.topic for one in instruments for stream in exchange.streams(one, False)))
             for frame in decoder.subscribe(topics, int(time.time() * 1e3)):
                 kind = WSMsgType.TEXT if isinstance(frame, str) else WSMsgType.BINARY
                 transport.send(kind, frame.encode() if isinstance(frame, str) else frame)
