@@ -7,7 +7,7 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import pytest
 import uvloop
@@ -15,7 +15,8 @@ import uvloop
 from sqfd.feed.transport import TOGETHER, Closed, ConnectFailed, Connection, connect, retry_after_s
 
 Name = Literal["picows", "websockets"]
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 Behaviour = Callable[[Reader, Writer], Awaitable[None]]
 MAX_BYTES = 65_536
 
