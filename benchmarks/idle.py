@@ -193,7 +193,7 @@ async def daemon(addresses: dict[str, dict[str, str]], seconds: float, folder: P
     from sqfd.feed.settings import FeedSettings
     from sqfd.heap import settle, share_one
     from sqfd.http.settings import HttpSettings
-    from tests.real.servers import free_port
+    from tests.ports import free_port
 
     share_one()
     log.configure("error", "logfmt")
