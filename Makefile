@@ -63,7 +63,7 @@ audit: dev  ## the locked packages against the list of known vulnerabilities (ne
 	$(PIP) pip-audit || { echo "audit: pip-audit cannot be installed without the network; nothing was checked"; exit 1; }
 	$(BIN)/python deploy/audit.py requirements.lock requirements-dev.lock
 
-lint: dev  ## ruff, mypy --strict, import contracts
+lint: dev  ## ruff, mypy (--strict for sqfd and exchanges, calls in tests and benchmarks), import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

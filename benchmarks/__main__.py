@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NOT_RUN = {"__init__", "__main__", "harness", "load", "peers"}
+NOT_RUN = {"__init__", "__main__", "compare", "harness", "load", "peers"}
 
 
 def main() -> int:

@@ -68,7 +68,7 @@ async def test_hostile_names_of_a_listing_go_no_further(tmp_path: Path, name: st
     """An exchange lists them beside a good market: they are left out and told in one bounded line; the good one stays."""
     hostile = msgspec.structs.replace(GOOD, **{"symbol": "OTHER", field: HOSTILE[name]})
     exchange = Binance()
-    exchange.listings = lambda: [Call(Request("GET", "http://127.0.0.1:1/"), lambda body: Page([GOOD, hostile]))]  # type: ignore[method-assign]
+    exchange.listings = lambda: [Call(Request("http://127.0.0.1:1/"), lambda body: Page([GOOD, hostile]))]  # type: ignore[method-assign]
     lines = structlog.testing.LogCapture()
     logger = structlog.wrap_logger(None, processors=[lines])
     settings, clock = FeedSettings(), SystemClock()

@@ -122,7 +122,7 @@ async def test_what_waits_is_bounded() -> None:
         ({"health_text": "{why"}, "alerts.health_text"),
     ],
 )
-def test_settings_that_cannot_work(values: dict[str, str], words: str) -> None:
+def test_settings_that_cannot_work(values: dict[str, Any], words: str) -> None:
     """They are refused when the configuration is read, not when the first signal comes."""
     with pytest.raises(ValueError, match=re.escape(words)):
         AlertSettings(**values)

@@ -7,7 +7,7 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import pytest
 import uvloop
@@ -16,7 +16,8 @@ from sqfd.feed.transport import TOGETHER, Closed, ConnectFailed, Connection, con
 from tests.waiting import BUSY, PATIENCE_S
 
 Name = Literal["picows", "websockets"]
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 Behaviour = Callable[[Reader, Writer], Awaitable[None]]
 MAX_BYTES = 65_536
 

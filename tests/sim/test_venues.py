@@ -253,7 +253,7 @@ async def test_half_open(btc: World) -> None:
         await eventually(lambda: fault.fired == 1)
         await feed.read(10_000, timeout_s=0.2)
         known = len(feed.trades)
-        pong = await feed.socket.ping()
+        pong = asyncio.ensure_future(await feed.socket.ping())
         await feed.read(10_000, timeout_s=0.3)
         assert len(feed.trades) == known
         assert not pong.done()
