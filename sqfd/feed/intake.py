@@ -10,9 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import add
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import astuple
 
 from exchanges.api import Endpoint, Event, Excluded, Instrument, Liquidation, Malformed, Past, Trade, Unknown
 from sqfd.feed.coverage import Ledger, State
@@ -79,7 +81,7 @@ class Counts(msgspec.Struct):
         return self.received == self.aggregated + self.duplicate + self.late + self.malformed
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+        return Counts(*map(add, astuple(self), astuple(other)))
 
 
 class MarketFeed:

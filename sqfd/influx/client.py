@@ -16,6 +16,7 @@ import msgspec
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.verdict import Failure
 from sqfd.lean import without
+from sqfd.unreachable import unreachable
 
 with warnings.catch_warnings(), without("pandas"):  # for a mode that is not used here: tens of megabytes
     warnings.filterwarnings("ignore", "Pandas/Numpy is not available", UserWarning)
@@ -138,9 +139,9 @@ class Client:
         except TimeoutError:
             return Answer(Failure.TIMEOUT, f"no answer within {self._settings.timeout_s} s")
         except aiohttp.ClientConnectorError as error:
-            return Answer(Failure.REFUSED, str(error))
+            return Answer(Failure.REFUSED, unreachable(error))
         except (aiohttp.ClientError, OSError) as error:
-            return Answer(Failure.RESET, f"{type(error).__name__}: {error}")
+            return Answer(Failure.RESET, unreachable(error))
 
     def _login(self) -> dict[str, str]:
         """aioinflux's own way uses a class that aiohttp is about to remove."""

@@ -113,7 +113,8 @@ def assert_truth(it: Running) -> int:
 
 async def test_a_five_minute_cut_over_sockets(tmp_path: Path) -> None:
     """One exchange is away for five minutes: afterwards its bars and coverage are as if it had not been, and it is told."""
-    async with running(tmp_path, **{"http.enabled": True, "http.port": 0}) as it:
+    flags: dict[str, Any] = {"http.enabled": True, "http.port": 0}
+    async with running(tmp_path, **flags) as it:
         await it.sleep(15)
         faults = it.venues.faults
         refused = faults.add(Fault(FaultKind.REFUSE_CONNECT, "BINANCE"))
