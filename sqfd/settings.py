@@ -51,7 +51,7 @@ def read_toml(path: Path, shape: type[msgspec.Struct], into: Layered) -> None:
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such file: `sqfd config reference > {path.name}` writes one") from error
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}: name a file, as `-c sqfd.toml`") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}{_at(error, text)}: not valid TOML: {error}") from error
     for key, value in _leaves(table, shape, ""):

@@ -19,7 +19,7 @@ from sqfd.bars.recent import Recent, Times
 from sqfd.model import BAR, BAR_FIELDS, Bars, ClosedSecond
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from exchanges.api import Liquidation, Trade
 
@@ -110,32 +110,37 @@ class Newest:
         self._bar = Bar()
         """Of that second. It holds at least one trade while `_second` is not -1."""
 
-    def add(self, trade: Trade) -> bool:
-        """Add a trade to its bar; False when it is too late (or too far ahead) to count, which the builder counts."""
-        ts_ms = trade.ts_ms
-        if ts_ms // 1000 != self._second:
-            return self._elsewhere(trade)
-        bar = self._bar
-        price = trade.price
-        if trade.buy:
-            bar.vbuy += price * trade.size
-            bar.cbuy += trade.count
-        else:
-            bar.vsell += price * trade.size
-            bar.csell += trade.count
-        if price > bar.high:
-            bar.high = price
-        elif price < bar.low:
-            bar.low = price
-        if ts_ms >= bar.last_ms:
-            bar.last_ms = ts_ms
-            bar.close = price
-        elif ts_ms < bar.first_ms:
-            bar.first_ms = ts_ms
-            bar.open = price
-        if trade.forced is not None:
-            bar.force(price * trade.size, trade.forced)
-        return True
+    def add(self, trades: Sequence[Trade]) -> Sequence[Trade]:
+        """Add trades to their bars; gives back those that are too late (or too far ahead) to count, which the builder counts."""
+        dropped: Sequence[Trade] = ()
+        second, bar = self._second, self._bar
+        for trade in trades:
+            ts_ms = trade.ts_ms
+            if ts_ms // 1000 != second:
+                if not self._elsewhere(trade):
+                    dropped = [*dropped, trade]
+                second, bar = self._second, self._bar
+                continue
+            price = trade.price
+            if trade.buy:
+                bar.vbuy += price * trade.size
+                bar.cbuy += trade.count
+            else:
+                bar.vsell += price * trade.size
+                bar.csell += trade.count
+            if price > bar.high:
+                bar.high = price
+            elif price < bar.low:
+                bar.low = price
+            if ts_ms >= bar.last_ms:
+                bar.last_ms = ts_ms
+                bar.close = price
+            elif ts_ms < bar.first_ms:
+                bar.first_ms = ts_ms
+                bar.open = price
+            if trade.forced is not None:
+                bar.force(price * trade.size, trade.forced)
+        return dropped
 
     def _elsewhere(self, trade: Trade) -> bool:
         """Another second's: the next one's first trade, or an earlier one's."""
@@ -189,13 +194,13 @@ class Builder:
         """Seconds before `second` belong to an earlier run, whose bars are not known here: nothing revises them."""
         self._floor = second
 
-    def adder(self, market: int) -> Callable[[Trade], bool]:
-        """What adds a trade of that market to its bar; False when it is too late or too far ahead, which is counted here."""
+    def adder(self, market: int) -> Callable[[Sequence[Trade]], Sequence[Trade]]:
+        """What adds trades of that market; it gives back those that are too late or too far ahead, which are counted here."""
         return self._newest[market].add
 
     def trade(self, market: int, trade: Trade) -> bool:
-        """As `adder`, for once."""
-        return self._newest[market].add(trade)
+        """As `adder`, for once; False when it is dropped."""
+        return not self._newest[market].add((trade,))
 
     def recovered(self, market: int, trade: Trade, first: bool) -> bool:
         """Add a trade that was missing; False when it is too late to count, which is counted here.

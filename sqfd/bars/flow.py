@@ -117,7 +117,7 @@ class FlowBuilder:
         revised = self._revise(closed.bars[:late], second)
         rows = self._row(second, closed.bars[late:] if late else closed.bars, closed.whole)
         self._rows[second % self.revisable_s] = rows
-        return np.concatenate([revised, rows])
+        return np.concatenate([revised, rows]) if len(revised) else rows
 
     def _carry(self, first: int, end: int) -> None:
         """Rows of seconds in which sqfd was down, as rings carry them: the last price, no flow, no coverage."""

@@ -78,7 +78,7 @@ def bars(
         if market not in known:
             near = difflib.get_close_matches(market, known, 3, 0.5)
             hint = f"; did you mean {', '.join(near)}?" if near else ""
-            raise click.ClickException(f"no market {market} in this journal{hint}")
+            raise click.ClickException(f"no market {market} in this journal{hint or ': `sqfd coverage` lists them'}")
     extent = store.extent()
     first = min((one.first_second for one in extent), default=0)
     last = max((one.last_second for one in extent), default=-1)

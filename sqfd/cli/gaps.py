@@ -72,7 +72,7 @@ def _chosen(markets: tuple[str, ...], names: Sequence[str]) -> set[int]:
         if market not in known:
             near = difflib.get_close_matches(market, sorted(known), 3, 0.5)
             hint = f"; did you mean {', '.join(near)}?" if near else ""
-            raise click.ClickException(f"no market {market} in this journal{hint}")
+            raise click.ClickException(f"no market {market} in this journal{hint or ': `sqfd coverage` lists them'}")
     return chosen
 
 

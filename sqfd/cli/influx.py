@@ -107,4 +107,7 @@ def _run(work: Any) -> Any:
     try:
         return asyncio.run(work)
     except QueryError as error:
-        raise click.ClickException(f"InfluxDB: {error}") from error
+        from sqfd.influx.verdict import Failure
+
+        remedy = ": is it running? [influx] host and port say where" if isinstance(error.status, Failure) else ""
+        raise click.ClickException(f"InfluxDB: {error}{remedy}") from error

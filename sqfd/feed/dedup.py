@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from operator import lt
 from typing import NamedTuple, Protocol
 
 from exchanges.api import Endpoint, Trade
@@ -29,6 +30,9 @@ class Dedup(Protocol):
 
         `connection` numbers the connection that it came by, `newest_ms` is the newest trade time that was accepted.
         """
+
+    def follow(self, trades: Sequence[Trade]) -> bool:
+        """Where all of these are new at a glance, remember them. Else False: nothing is changed, and `seen` tells of each."""
 
     def memory(self) -> Mapping[object, int]:
         """How often each trade that is remembered was there, by `identity`."""
@@ -72,6 +76,10 @@ class Content:
         self._counted[told] = times
         if len(self._counted) > self._window:
             del self._counted[next(iter(self._counted))]
+        return False
+
+    def follow(self, trades: Sequence[Trade]) -> bool:
+        """Each has to be counted."""
         return False
 
     def memory(self) -> Mapping[object, int]:
@@ -120,6 +128,16 @@ class Unique:
             self._old = young
             self._young = set()
         return False
+
+    def follow(self, trades: Sequence[Trade]) -> bool:
+        ids: set[object] = {trade.id for trade in trades}
+        young = self._young
+        if len(ids) < len(trades) or None in ids or not (ids.isdisjoint(young) and ids.isdisjoint(self._old)):
+            return False
+        young |= ids
+        if len(young) >= self._window:
+            self._old, self._young = young, set()
+        return True
 
     def memory(self) -> Mapping[object, int]:
         known: dict[object, int] = dict.fromkeys(self._young | self._old, 1)
@@ -173,6 +191,19 @@ class Monotonic:
             self._recent.clear()
         self._recent.append(id)
         return False
+
+    def follow(self, trades: Sequence[Trade]) -> bool:
+        ids = [trade.id for trade in trades]
+        try:
+            if ids[0] <= self._last or not all(map(lt, ids, ids[1:])):  # type: ignore[operator,arg-type]  # as in `seen`
+                return False
+        except TypeError:
+            return False
+        self._last = ids[-1]  # type: ignore[assignment]
+        self._recent += ids  # type: ignore[arg-type]
+        if len(self._recent) > self._limit:
+            self._forget()
+        return True
 
     def memory(self) -> Mapping[object, int]:
         return dict.fromkeys(self._recent, 1)
@@ -238,6 +269,13 @@ class Gapless:
             self._last = id
             return False
         return self._out_of_line(id, last, trade, newest_ms)
+
+    def follow(self, trades: Sequence[Trade]) -> bool:
+        last = self._last
+        if last is None or [trade.id for trade in trades] != list(range(last + 1, last + 1 + len(trades))):
+            return False
+        self._last = last + len(trades)
+        return True
 
     def memory(self) -> Mapping[object, int]:
         return {}

@@ -197,7 +197,7 @@ class Hole:
 
 
 class Watch:
-    """The holes of one market. `seen` replaces the dedup's own while there are any."""
+    """The holes of one market. `seen` and `follow` replace the dedup's own while there are any."""
 
     def __init__(self, dedup: Dedup) -> None:
         self.dedup = dedup
@@ -252,6 +252,10 @@ class Watch:
         for hole in self.holes:
             again |= hole.live(trade)
         return again
+
+    def follow(self, trades: Sequence[Trade]) -> bool:
+        """Each may belong into a hole."""
+        return False
 
     def admits(self, hole: Hole, trade: Trade, newest_ms: int) -> bool:
         """Whether a trade that recovery brings is new."""

@@ -10,9 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import add
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import astuple
 
 from exchanges.api import Endpoint, Event, Excluded, Instrument, Liquidation, Malformed, Past, Trade, Unknown
 from sqfd.feed.coverage import Ledger, State
@@ -31,11 +33,15 @@ Other = Callable[[Event, float], None]
 """Who takes an event that is no trade, and when it was received."""
 
 
+Adder = Callable[[Sequence[Trade]], Sequence[Trade]]
+"""Takes trades; gives back those that came too late, which it dropped."""
+
+
 class Sink(Protocol):
     """Who takes trades: the bar builder."""
 
-    def adder(self, market: int) -> Callable[[Trade], bool]:
-        """What adds a trade of that market; False when it came too late and was dropped."""
+    def adder(self, market: int) -> Adder:
+        """What adds trades of that market."""
 
     def liquidation(self, market: int, liquidation: Liquidation) -> bool:
         """Add a forced order; False when it came too late and was dropped."""
@@ -75,7 +81,7 @@ class Counts(msgspec.Struct):
         return self.received == self.aggregated + self.duplicate + self.late + self.malformed
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+        return Counts(*map(add, astuple(self), astuple(other)))
 
 
 class MarketFeed:
@@ -87,6 +93,7 @@ class MarketFeed:
         "dedup",
         "duplicate",
         "first_ms",
+        "follow",
         "force",
         "instrument",
         "late",
@@ -110,11 +117,11 @@ class MarketFeed:
         self.market = market
         self.instrument = instrument
         self.add = sink.adder(market)
-        """Takes new trades. Whoever wants to see them puts itself before it."""
+        """Whoever wants to see new trades puts itself before it."""
         self.force: Callable[[Liquidation], bool] = partial(sink.liquidation, market)
         """Takes new liquidations, in the same way."""
         self.dedup: Dedup = dedup_for(endpoint)
-        self.seen = self.dedup.seen
+        self.seen, self.follow = self.dedup.seen, self.dedup.follow
         self.seen_liquidation = Content().seen  # they have no ids worth the name
         self.watch = Watch(self.dedup)
         self.ledger = Ledger()
@@ -137,6 +144,36 @@ class MarketFeed:
         """Each of them ended in one place."""
         return self.aggregated + self.duplicate + self.late + self.malformed
 
+    def take(self, trades: Sequence[Trade], connection: int) -> Trade | None:
+        """Add those that are new to their bars; the last of them, if there are any."""
+        if len(trades) == 1 or not self.follow(trades):
+            return self._take_each(trades, connection)
+        dropped = self.add(trades)
+        if dropped:
+            self.late += len(dropped)
+            trades = [trade for trade in trades if not any(trade is late for late in dropped)]
+        self.aggregated += len(trades)
+        newest, newest_ms = self.newest, self.newest_ms
+        for trade in trades:
+            if trade.ts_ms >= newest_ms:
+                newest, newest_ms = trade, trade.ts_ms
+        self.newest, self.newest_ms = newest, newest_ms
+        return trades[-1] if trades else None
+
+    def _take_each(self, trades: Sequence[Trade], connection: int) -> Trade | None:
+        new: Trade | None = None
+        for trade in trades:
+            if self.seen(trade, connection, self.newest_ms):
+                self.duplicate += 1
+            elif self.add((trade,)):
+                self.late += 1
+            else:
+                self.aggregated += 1
+                new = trade
+                if trade.ts_ms >= self.newest_ms:
+                    self.newest, self.newest_ms = trade, trade.ts_ms
+        return new
+
     def counts(self) -> Counts:
         return Counts(
             self.received,
@@ -157,7 +194,7 @@ class MarketFeed:
         `lead_ms`: how long before that it last traded.
         """
         self.watch.resume(self.ledger.resume(from_ms, DOWN), self.instrument, lead_ms)
-        self.seen = self.watch.seen
+        self.seen, self.follow = self.watch.seen, self.watch.follow
 
     def lose(self, from_ms: float, reason: str) -> None:
         """The feed is not trusted from `from_ms` (exchange time) on; in an open gap that goes on.
@@ -170,7 +207,7 @@ class MarketFeed:
         gap = self.ledger.open
         if gap is not None and self.newest is not None and gap.from_ms != float("-inf"):
             self._given_up(self.watch.open(gap, self.newest))
-            self.seen = self.watch.seen
+            self.seen, self.follow = self.watch.seen, self.watch.follow
 
     def regain(self, until_ms: float) -> None:
         """The feed is live again from `until_ms` (exchange time) on."""
@@ -200,7 +237,7 @@ class MarketFeed:
                 continue
             gap = self.ledger.add(found.after_ms, found.before_ms + 1, "trades missing in the stream", missing)
             self._given_up(self.watch.found(gap, found, self.instrument))
-            self.seen = self.watch.seen
+            self.seen, self.follow = self.watch.seen, self.watch.follow
 
     def _given_up(self, hole: Hole | None) -> None:
         if hole is not None:
@@ -211,7 +248,7 @@ class MarketFeed:
         hole.conclude(Verdict(state, hole.filled, missed, note))
         self.watch.remove(hole)
         if not self.watch.holes:
-            self.seen = self.dedup.seen
+            self.seen, self.follow = self.dedup.seen, self.dedup.follow
         for interval in hole.intervals:
             other = self.watch.within(interval)
             if other is not None:
@@ -282,55 +319,46 @@ class Source:
 
     def take(self, events: Sequence[Event], recv_ms: float, other: Other) -> None:
         """Add the trades among these to their bars, once each; `other` gets each of the other events in its turn."""
-        routes, connection = self._routes, self.connection
+        runs: dict[str, list[Trade]] = {}
+        run: list[Trade] = []
         instrument: Instrument | None = None
-        new: Trade | None = None
         for event in events:
             if type(event) is not Trade:
+                self._take_runs(runs, recv_ms)
+                instrument = None
                 other(event, recv_ms)
                 continue
             if event.instrument is not instrument:
                 instrument = event.instrument
-                try:
-                    feed, topic = routes[instrument.symbol]
-                except KeyError:
-                    route = self._meet(event)
-                    if route is None:
-                        instrument = None
-                        continue
-                    feed, topic = route
-                if topic.data_ms != recv_ms:
-                    self.data_ms = topic.data_ms = feed.recv_ms = recv_ms
-                    if topic.live_ms is None:
-                        self.proven(topic, recv_ms)
-            newest_ms = feed.newest_ms
-            # What is called is read from its slot first: Python finds it faster so than as a method.
-            seen = feed.seen
-            if seen(event, connection, newest_ms):
-                feed.duplicate += 1
-                continue
-            add = feed.add
-            if not add(event):
-                feed.late += 1
-                continue
-            feed.aggregated += 1
-            new = event
-            ts_ms = event.ts_ms
-            if ts_ms >= newest_ms:
-                feed.newest_ms = ts_ms
-                feed.newest = event
-        if new is not None:
-            self._new = new
+                found = runs.get(instrument.symbol)
+                run = runs[instrument.symbol] = [] if found is None else found
+            run.append(event)
+        self._take_runs(runs, recv_ms)
 
-    def _meet(self, trade: Trade) -> tuple[MarketFeed, Heard] | None:
+    def _take_runs(self, runs: dict[str, list[Trade]], recv_ms: float) -> None:
+        """Add what came of each market, in its order."""
+        for symbol, trades in runs.items():
+            route = self._routes.get(symbol) or self._meet(trades)
+            if route is None:
+                continue
+            feed, topic = route
+            self.data_ms = topic.data_ms = feed.recv_ms = recv_ms
+            if topic.live_ms is None:
+                self.proven(topic, recv_ms)
+            new = feed.take(trades, self.connection)
+            if new is not None:
+                self._new = new
+        runs.clear()
+
+    def _meet(self, trades: Sequence[Trade]) -> tuple[MarketFeed, Heard] | None:
         """A market that did not trade before on this connection."""
-        symbol = trade.instrument.symbol
+        symbol = trades[0].instrument.symbol
         feed = self.feeds.get(symbol)
         if feed is None:
-            _count(self.counts.excluded, "not collected")
+            _count(self.counts.excluded, "not collected", len(trades))
             return None
         if feed.first_ms is None:
-            feed.first_ms = trade.ts_ms
+            feed.first_ms = trades[0].ts_ms
         route = self._routes[symbol] = feed, self.topics.get(symbol) or Heard()
         return route
 

@@ -114,6 +114,7 @@ class Link:
         self.session.opened(self._clock.now_ms())
         name = f"link-{self._exchange.id}-{self.session.endpoint.name}"
         self._task = asyncio.create_task(self._run(connection), name=name)
+        self._task.add_done_callback(lambda _: self._changed.set())
 
     async def until_ended_or_replace(self) -> None:
         """Returns when it has ended, or wants to be replaced. Raises what went wrong in here."""
@@ -154,14 +155,8 @@ class Link:
         """Until something changed, or the task behind it failed."""
         assert self._task is not None
         self._changed.clear()
-        if self._task.done():
-            self._task.result()
-            return
-        changed = asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait({changed, self._task}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            changed.cancel()
+        if not self._task.done():
+            await self._changed.wait()
         if self._task.done():
             self._task.result()
 
@@ -273,11 +268,14 @@ class Link:
         session, settings = self.session, self._settings
         if session.opened_ms is None:
             return None
+        cut_off, data_ms = self._cut_off(now_ms), session.data_ms
+        if cut_off is None and data_ms is not None and now_ms - data_ms <= settings.silence_min_s * 1e3:
+            return None  # no proof is shorter
         feeds = [feed for _, feed in self.feeds()]
         if not feeds:  # liquidations alone, of which there may be none for days: only its heartbeats tell
             quiet_s = (now_ms - session.frame_ms) / 1e3
             return f"no frame for {quiet_s:.1f} s" if quiet_s > settings.silence_max_s else None
-        if (cut_off := self._cut_off(now_ms)) is not None:
+        if cut_off is not None:
             return cut_off
         proof_s = connection_proof_s([feed.pace for feed in feeds], settings.silence_min_s)
         since_ms = session.data_ms

@@ -12,6 +12,7 @@ from sqfd.clock import Clock
 from sqfd.feed.backoff import RateLimit
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import retry_after_s, tls
+from sqfd.unreachable import unreachable
 
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ class Rest:
                     raise RestFailed(f"HTTP status {response.status}", response.status)
                 return await self._read(response)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise RestFailed(f"{type(error).__name__}: {error}"[:200]) from error
+            raise RestFailed(unreachable(error)[:200]) from error
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """The body, bounded as it is after unpacking."""

@@ -26,7 +26,7 @@ def hours(
     """(names, bars of an hour) of these markets, or all; `market` is an index into the names."""
     known = store.market_names()
     if unknown := [market for market in markets if market not in known]:
-        raise ExportFailed(f"no market {', '.join(unknown)} in this journal")
+        raise ExportFailed(f"no market {', '.join(unknown)} in this journal: `sqfd coverage` lists them")
     names = list(markets) or known
     extent = [one for one in store.extent() if one.market in names]
     first = max(min((one.first_second for one in extent), default=0), from_s or 0)

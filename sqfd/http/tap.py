@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import orjson
@@ -24,11 +24,13 @@ class _Watched:
         """Trades go to the bars alone again."""
         self._feed.add, self._feed.force = self._add, self._force
 
-    def add(self, trade: Trade) -> bool:
+    def add(self, trades: Sequence[Trade]) -> Sequence[Trade]:
         """As the bars answer; the readers are told, late or not."""
-        taken = self._add(trade)
-        self.readers.send(event(_told("trade", trade, self._feed.recv_ms, taken)))
-        return taken
+        dropped = self._add(trades)
+        for trade in trades:
+            taken = not any(trade is late for late in dropped)
+            self.readers.send(event(_told("trade", trade, self._feed.recv_ms, taken)))
+        return dropped
 
     def force(self, liquidation: Liquidation) -> bool:
         """As the bars answer."""

@@ -145,7 +145,7 @@ class View:
         for index, market in enumerate(self.seconds.markets):
             if market.name == name:
                 return index
-        raise UnknownName(f"no market {name}: see /markets")
+        raise UnknownName(f"no market {name}: `sqfd markets` and /markets list them")
 
     def markets(self) -> list[dict[str, Any]]:
         """All collected markets, in the order of their indices."""

@@ -16,6 +16,7 @@ import msgspec
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.verdict import Failure
 from sqfd.lean import without
+from sqfd.unreachable import unreachable
 
 with warnings.catch_warnings(), without("pandas"):  # for a mode that is not used here: tens of megabytes
     warnings.filterwarnings("ignore", "Pandas/Numpy is not available", UserWarning)
@@ -29,6 +30,8 @@ class Answer(NamedTuple):
 
     status: int | Failure
     body: str
+    packed: bytes | None = None
+    """The body, where it came as MessagePack; `body` is empty then."""
 
     @property
     def ok(self) -> bool:
@@ -61,7 +64,10 @@ class _Reply(msgspec.Struct):
 
 
 Series = _Series
+PACKED = "application/x-msgpack"
+"""What InfluxDB 1.5 and later answer in half the time that JSON takes them; others answer JSON."""
 _decode = msgspec.json.Decoder(_Reply).decode
+_unpack = msgspec.msgpack.Decoder(_Reply).decode
 
 
 class Client:
@@ -103,11 +109,12 @@ class Client:
 
     async def ask(self, query: str) -> list[list[Series]]:
         """Run InfluxQL statements; per statement its series, times in epoch seconds. Raises QueryError."""
-        answer = await self._post("query", data={"q": query, "db": self._settings.database, "epoch": "s"})
+        asked = {"q": query, "db": self._settings.database, "epoch": "s"}
+        answer = await self._post("query", data=asked, headers={"Accept": PACKED})
         if isinstance(answer.status, Failure):
             raise QueryError(answer.body, answer.status)
         try:
-            reply = _decode(answer.body)
+            reply = _decode(answer.body) if answer.packed is None else _unpack(answer.packed)
         except msgspec.DecodeError as error:
             raise QueryError(
                 f"not an answer of InfluxDB ({answer.status}): {answer.body[:200]}", answer.status
@@ -125,13 +132,16 @@ class Client:
                 url = influx.url.format(endpoint=endpoint)
                 response = await influx._session.post(url, allow_redirects=False, **request)
                 async with response:
-                    return Answer(response.status, (await response.read()).decode(errors="replace"))
+                    body = await response.read()
+                    if response.content_type == PACKED:
+                        return Answer(response.status, "", body)
+                    return Answer(response.status, body.decode(errors="replace"))
         except TimeoutError:
             return Answer(Failure.TIMEOUT, f"no answer within {self._settings.timeout_s} s")
         except aiohttp.ClientConnectorError as error:
-            return Answer(Failure.REFUSED, str(error))
+            return Answer(Failure.REFUSED, unreachable(error))
         except (aiohttp.ClientError, OSError) as error:
-            return Answer(Failure.RESET, f"{type(error).__name__}: {error}")
+            return Answer(Failure.RESET, unreachable(error))
 
     def _login(self) -> dict[str, str]:
         """aioinflux's own way uses a class that aiohttp is about to remove."""

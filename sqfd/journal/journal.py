@@ -111,6 +111,8 @@ class Journal(StoreCalls):
         await self._call(self._drain)
         for batch in self._queue:
             self._count_lost("closed", batch)
+        if self._queue:
+            log.error("journal closed while the disk refuses: ticks are lost", ticks=len(self._queue), error=self.fault)
         await self._call(self._store.close)
         self._pool.shutdown()
         os.close(self._lock_file)

@@ -77,7 +77,9 @@ async def test_tap_prints_trades_as_they_come(rig: Rig) -> None:
         await asyncio.sleep(0.05)
     found = await task
     assert "buy             0.5 @ 60000               30,000.00" in found.output
-    assert (await sqfd(rig, "tap", "KRAKEN:XBT/EUR")).output == "Error: no market KRAKEN:XBT/EUR: see /markets\n"
+    assert (
+        await sqfd(rig, "tap", "KRAKEN:XBT/EUR")
+    ).output == "Error: no market KRAKEN:XBT/EUR: `sqfd markets` and /markets list them\n"
 
 
 @pytest.mark.parametrize("command", [["status"], ["markets"], ["explain", "BTC"], ["tap", "A:b"], ["top"]])

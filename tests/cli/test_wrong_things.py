@@ -207,3 +207,13 @@ def test_a_journal_that_is_full_says_so(tmp_path: Path, sqfd: Sqfd, monkeypatch:
     assert lines == [
         "sqfd: journal: database or disk is full: free space, or lower journal.max_bytes and journal.retain_s"
     ]
+
+
+def test_influxdb_that_is_down_is_one_line(tmp_path: Path, sqfd: Sqfd) -> None:
+    """Where it was looked for, why in the system's words, and what to look at."""
+    (tmp_path / "sqfd.toml").write_text('[influx]\nhost = "127.0.0.1"\nport = 1\n')
+    code, lines = sqfd("influx", "check", "-c", "sqfd.toml")
+    assert code == 1
+    assert lines == [
+        "Error: InfluxDB: 127.0.0.1:1: Connection refused: is it running? [influx] host and port say where"
+    ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 from exchanges.api import Liquidation, Trade
 
@@ -16,8 +15,8 @@ class Sink:
         self.liquidations: list[tuple[int, Liquidation]] = []
         self.refuse_before_ms = 0
 
-    def adder(self, market: int) -> Callable[[Trade], bool]:
-        return partial(self.trade, market)
+    def adder(self, market: int) -> Callable[[Sequence[Trade]], Sequence[Trade]]:
+        return lambda trades: [trade for trade in trades if not self.trade(market, trade)]
 
     def trade(self, market: int, trade: Trade) -> bool:
         if trade.ts_ms < self.refuse_before_ms:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exchanges.api import Trade
 from exchanges.binance import Binance
-from sqfd.feed.dedup import Content, Gapless, Monotonic, Unique, dedup_for, identity
+from sqfd.feed.dedup import Content, Dedup, Gapless, Monotonic, Unique, dedup_for, identity
 
 INSTRUMENT = Binance().assume("BTCUSDT")
 WINDOW = 16
@@ -71,17 +72,45 @@ def test_content_counts_the_most_that_one_connection_brought(rows: list[tuple[in
     assert accepted == brought[1] | brought[2]
 
 
+@given(
+    shuffled(), st.lists(st.integers(1, 9), min_size=1), st.sampled_from(["monotonic", "gapless", "unique", "content"])
+)
+def test_what_follows_at_a_glance_is_what_seen_tells_one_by_one(ids: list[int], sizes: list[int], kind: str) -> None:
+    """Trades that come together are taken for new exactly where each of them is; the same is remembered of them."""
+    makers: dict[str, Callable[[], Dedup]] = {
+        "monotonic": lambda: Monotonic(WINDOW),
+        "gapless": lambda: Gapless(holes=1000),
+        "unique": lambda: Unique(1000),
+        "content": Content,
+    }
+    together, one_by_one, start, number = makers[kind](), makers[kind](), 0, 0
+    while start < len(ids):
+        size = sizes[number % len(sizes)]
+        some = [trade(None if id % 29 == 0 else id) for id in ids[start : start + size]]
+        start, number = start + size, number + 1
+        told = [one_by_one.seen(one, 0, 1_700_000_000_000) for one in some]
+        if together.follow(some):
+            assert not any(told)
+        else:
+            assert [together.seen(one, 0, 1_700_000_000_000) for one in some] == told
+
+
 def test_everything_is_bounded() -> None:
     """Memories do not grow with the number of trades."""
     monotonic, gapless, unique, content = Monotonic(WINDOW), Gapless(8), Unique(WINDOW), Content(WINDOW)
+    quick, texts = Monotonic(WINDOW), Unique(WINDOW)
     for n in range(2000):
         monotonic.seen(trade(3 * n), 0, 0)
         gapless.seen(trade(3 * n), 0, 0)
         unique.seen(trade(str(n)), 0, 0)
         content.seen(trade(None, price=n + 1.0), n, 0)
+        assert quick.follow([trade(n) for n in range(7 * n, 7 * n + 7)])
+        assert texts.follow([trade(str(n)) for n in range(7 * n, 7 * n + 7)])
     assert len(monotonic._recent) <= 2 * WINDOW
     assert len(gapless.holes) == 8
     assert len(unique._young | unique._old) <= 2 * WINDOW
+    assert len(quick._recent) <= 2 * WINDOW
+    assert len(texts._young | texts._old) <= 2 * (WINDOW + 7)
     assert len(content._counted) <= WINDOW
     assert len(content._by_connection) <= 2
 

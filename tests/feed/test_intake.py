@@ -45,6 +45,25 @@ others = st.one_of(
 )
 
 
+@given(st.lists(trades | others, max_size=60), st.integers(1, 20), st.booleans())
+def test_events_that_come_together_do_what_they_do_one_by_one(events: list[Event], size: int, sort: bool) -> None:
+    """Counts, bars and the newest trade are the same, whether a market's trades go to its bars together or each alone."""
+    if sort:  # mostly new ones then
+        events = sorted(events, key=lambda event: event.ts_ms if type(event) is Trade else 0)
+    alone, together = made(), made()
+    for intake, sink, _, source in (alone, together):
+        sink.refuse_before_ms = T0 + 500
+        at_once = 1 if intake is alone[0] else size
+        for start in range(0, len(events), at_once):
+            intake.take(source, events[start : start + at_once], T0 + 4000.0)
+    assert alone[0].totals() == together[0].totals()
+    assert alone[0].excluded() == together[0].excluded()
+    for market in (0, 1):
+        mine, other = alone[0].markets[market], together[0].markets[market]
+        assert (mine.counts(), mine.newest_ms) == (other.counts(), other.newest_ms)
+        assert [t for m, t in alone[1].trades if m == market] == [t for m, t in together[1].trades if m == market]
+
+
 @given(st.lists(st.lists(trades | others, max_size=4), max_size=60))
 def test_every_received_trade_ends_in_one_place(frames: list[list[Event]]) -> None:
     """received = aggregated + duplicate + late + malformed after every frame, and the sink got each id once."""

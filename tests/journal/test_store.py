@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,11 @@ from hypothesis import strategies as st
 
 from sqfd.journal import FILE_NAME, Batch, JournalStore, JournalTooNew
 from sqfd.journal.schema import MIGRATIONS, VERSION, migrate
-from sqfd.model import FLOW, FLOW_VALUES
+from sqfd.model import FLOW, FLOW_VALUES, Bars, Flow
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, T0, as_tuples, bars, flow, signal
 
 
-def opened(folder: Path, **options: object) -> JournalStore:
+def opened(folder: Path, **options: Any) -> JournalStore:
     store = JournalStore(folder, bulk=True, **options)
     store.register(MARKETS, SYMBOLS)
     return store
@@ -32,7 +33,7 @@ def store(tmp_path):
     store.close()
 
 
-def nothing():
+def nothing() -> tuple[Bars, Flow]:
     return bars(), flow()
 
 
@@ -293,6 +294,15 @@ def test_flow_from_before_funding_is_read_and_goes_on(tmp_path):
     store.close()
 
 
+def test_a_disk_that_is_full_at_the_first_start_says_so(tmp_path):
+    """SQLite has rolled back by itself then: its own error comes out, not that there is nothing to roll back."""
+    db = sqlite3.connect(tmp_path / "x", isolation_level=None)
+    db.execute("PRAGMA max_page_count = 3")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        migrate(db)
+    db.close()
+
+
 @pytest.mark.parametrize("damage", ["garbage", "cut"])
 def test_a_damaged_file_is_set_aside(tmp_path, damage):
     """Garbage or a cut file is renamed, kept, and a new journal begins."""
@@ -304,8 +314,9 @@ def test_a_damaged_file_is_set_aside(tmp_path, damage):
     content = path.read_bytes()
     path.write_bytes(b"x" * 50_000 if damage == "garbage" else content[: len(content) // 3])
     store = opened(tmp_path, stamp="now")
-    assert store.set_aside == tmp_path / f"{FILE_NAME}.damaged-now"
-    assert store.set_aside.exists()
+    aside = tmp_path / f"{FILE_NAME}.damaged-now"
+    assert store.set_aside == aside
+    assert aside.exists()
     store.append(Batch(T0 + 1, bars((0, T0)), flow()))
     assert len(store.bars(None, T0, T0 + 1)) == 1
     store.close()

@@ -88,7 +88,7 @@ def tell(every: Sequence[dict[str, Any]]) -> int:
     sys.stdout.write(
         f"{len(good)} seeds, {hours:.1f} daemon-hours, {faults} faults, {len(failed)} failed: {','.join(failed)}\n"
     )
-    for name in ("starts", "kills", "stops", "bars", "stream", "trades delivered"):
+    for name in ("starts", "kills", "stops", "bars", "stream", "punctual", "trades delivered"):
         sys.stdout.write(f"  {sum(figures.get(name, 0) for figures in good):8} {name}\n")
     for name, times in sorted(struck.items()):
         sys.stdout.write(f"  {times:8} {name}\n")

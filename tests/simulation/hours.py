@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import shutil
 import tempfile
@@ -83,6 +84,7 @@ def live(
         return day.check()
 
     before = _cpu_s()
+    gc.freeze()  # the daemon collects each minute: what this interpreter imported is no part of it
     try:
         figures = run(main(), Random(seed))
         day = made[0]
@@ -98,6 +100,7 @@ def live(
             error.add_note("\n".join(map(str, made[0].last_events[-15:])))
         raise
     finally:
+        gc.unfreeze()
         shutil.rmtree(folder, ignore_errors=True)
 
 

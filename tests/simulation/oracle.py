@@ -23,7 +23,22 @@ from tests.simulation.redis import FakeRedis
 Key = tuple[str, int]
 """(market, second)."""
 PUNCTUAL_S = 2.0
-"""Signals leave this soon after their second ended, while nothing is broken."""
+"""Signals leave this soon after their second ended by the slowest exchange's clock, unless a fault excuses them."""
+EXCUSED_S: Mapping[str, float] = {
+    "redis": 10.0,  # whom it is told; asked again every 5 s at most
+    "disk": 10.0,  # signals wait half a second for it, and the queue is written first
+    "host: stalls": 60.0,  # frames that wait are read, and seconds caught up with
+    "host: kill 9": 60.0,  # a new process closes what passed meanwhile, and learns the exchanges' delays
+    "host: kill 9 twice": 60.0,
+    "host: kill 9 with a signal": 60.0,
+    "host: killed while it stops": 60.0,
+    "host: power cut": 60.0,
+    "host: sigterm": 60.0,
+    "exchange: late": 90.0,  # its delay is waited for, by the lowest of the last minute
+    "exchange: shuffles": 90.0,
+}
+"""Faults that excuse a late signal, by name or by part, until so long after they ended. No other does: neither InfluxDB,
+nor a wall clock that steps, nor any other fault of an exchange."""
 WRITTEN_S = 1.0
 """A tick that was appended this long before a crash is in the journal, if the disk took anything in that time."""
 
@@ -126,12 +141,19 @@ def conserved(counts: Counts) -> None:
 class Oracle:
     """All processes of one host, one after the other."""
 
-    def __init__(self, disk_refused: Callable[[float, float], bool], quiet: Callable[[float], bool]) -> None:
-        """`disk_refused(from, until)`: at every moment between. `quiet(at)`: no fault was on for long before."""
+    def __init__(
+        self, disk_refused: Callable[[float, float], bool], excused: Callable[[float], bool], behind_s: float
+    ) -> None:
+        """`disk_refused(from, until)`: at every moment between. `excused(at)`: a fault makes signals late.
+
+        `behind_s`: so much is the slowest exchange's clock behind ours.
+        """
         self.lives: list[Seen] = []
         self.lost: set[Key] = set()
         """Seconds of which a crash took something that was not written yet, as it may."""
-        self._disk_refused, self._quiet = disk_refused, quiet
+        self._disk_refused, self._excused, self._behind_s = disk_refused, excused, behind_s
+        self.punctual = 0
+        """Signals that nothing excused, and that were in time."""
 
     # --- the journal
 
@@ -174,9 +196,10 @@ class Oracle:
         return wanted
 
     def _may_be_lost(self, life: Seen, one: Appended) -> bool:
-        if not life.killed or life.ended_s is None:
+        if life.ended_s is None:
             return False
-        return life.ended_s - one.at_s <= WRITTEN_S or self._disk_refused(one.at_s, life.ended_s)
+        just_before = life.killed and life.ended_s - one.at_s <= WRITTEN_S
+        return just_before or self._disk_refused(one.at_s, life.ended_s)
 
     # --- InfluxDB
 
@@ -220,8 +243,10 @@ class Oracle:
             assert entry.at_ms / 1e3 <= signal.valid_until_s + 2.0, (
                 f"{entry.signal_id} came {late_s:.1f} s after its tick"
             )
-            if self._quiet(one.at_s):
-                assert late_s <= PUNCTUAL_S + 1.3, f"{entry.signal_id} came {late_s:.1f} s after its second"
+            if not self._excused(one.at_s):
+                late_s -= self._behind_s
+                assert late_s <= PUNCTUAL_S, f"{entry.signal_id} came {late_s:.2f} s after its second"
+                self.punctual += 1
         self._check_order(redis)
         self._check_pairs([msgspec.json.decode(signal.line) for signal in store.signals(limit=1_000_000)], "journal")
         kept = {signal.signal_id for signal in store.signals(limit=1_000_000)}

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache
+from pathlib import Path
 from random import Random
 from typing import Any
 from unittest import mock
@@ -18,8 +19,9 @@ from sqfd.feed.supervisor import Supervisor
 from sqfd.influx.shipper import Shipper
 from sqfd.journal import Journal
 from sqfd.signals.redis import RedisPublisher
+from tests.simulation.day import Day
 from tests.simulation.faults import FAULTS
-from tests.simulation.hours import live
+from tests.simulation.hours import live, strike
 from tests.simulation.loop import Process, VirtualLoop, run
 
 SEEDS = range(20)
@@ -66,12 +68,33 @@ def test_where_nothing_fails_nothing_is_missing() -> None:
     assert figures["healthy_s"] <= 1.0
 
 
+@pytest.mark.parametrize(("refuses_s", "lost"), [(2.0, 0), (30.0, 1)])
+def test_a_stop_waits_a_while_for_a_disk_that_refuses(tmp_path: Path, refuses_s: float, lost: int) -> None:
+    """What is queued when it is stopped is written if the disk takes it within eight seconds; else that is told, and it ends."""
+
+    async def refuse(day: Day) -> None:
+        await asyncio.sleep(100.0)
+        stopping = asyncio.create_task(day.stop())
+        await strike(day, FAULTS["disk: cannot be read"], refuses_s, day.random)
+        await stopping
+
+    async def main() -> Day:
+        day = Day(3, tmp_path)
+        await day.run(140.0, 60.0, refuse(day))
+        day.check()
+        return day
+
+    day = run(main(), Random(3))
+    assert day.events["journal cannot be written: ticks wait in memory"] == 1
+    assert day.events["journal closed while the disk refuses: ticks are lost"] == lost
+
+
 # --- the oracles can fail ---------------------------------------------------------------------------------------------
 
 
 def _loses_a_trade() -> AbstractContextManager[Any]:
     add, count = Newest.add, iter(range(10**9))
-    return mock.patch.object(Newest, "add", lambda *args: True if next(count) == 200 else add(*args))
+    return mock.patch.object(Newest, "add", lambda *args: () if next(count) == 200 else add(*args))
 
 
 def _counts_as_shipped_what_is_not() -> AbstractContextManager[Any]:
