@@ -37,9 +37,9 @@ TRADES = 300_000
 AT_ONCE = 2000
 """Trades that are merged before other tasks may run."""
 TELL_S = 60.0
+"""Holes of one endpoint that end within this long are told in one line, or sooner where no other is being filled."""
 APART_S = 61.0
 """Lines of one endpoint are further apart than the log's repeats, which would leave the second one out: it waits and tells both."""
-"""Holes of one endpoint that end within this long are told in one line, or sooner where no other is being filled."""
 
 _time = attrgetter("ts_ms")
 
