@@ -101,7 +101,7 @@ def historical(port: int, market: str, first_s: int) -> Asker:
     return Asker(port, f"/historical/{span}/{quote(market, safe='')}")
 
 
-def measured(ways: dict[str, Callable[[], None]], requests: int) -> dict[str, list[float]]:
+def measured(ways: dict[str, Callable[[], object]], requests: int) -> dict[str, list[float]]:
     """Seconds of each request, all ways in turn; the first round warms up."""
     took: dict[str, list[float]] = {name: [] for name in ways}
     for nth in range(requests + 1):
@@ -113,11 +113,11 @@ def measured(ways: dict[str, Callable[[], None]], requests: int) -> dict[str, li
     return took
 
 
-def from_sqlite(state: Path, market: int, first_s: int) -> Callable[[], None]:
+def from_sqlite(state: Path, market: int, first_s: int) -> Callable[[], object]:
     """The hour's rows by the plainest query that finds them, on a connection of its own."""
     db = sqlite3.connect(f"{(state / FILE_NAME).as_uri()}?mode=ro", uri=True)
     query = "SELECT * FROM bar WHERE tick > ? AND tick <= ? AND market = ?"
-    return lambda: [*db.execute(query, (first_s, first_s + HOUR_S, market))] and None
+    return lambda: [*db.execute(query, (first_s, first_s + HOUR_S, market))]
 
 
 def main() -> None:
@@ -148,7 +148,7 @@ def main() -> None:
                 daemon.start()
                 where = f"WHERE market='{market}' AND time >= {old}s AND time < {old + HOUR_S}s"
                 query = quote(f'SELECT * FROM "{BARS_RP}"."trades_1s" {where}')
-                ways: dict[str, Callable[[], None]] = {
+                ways: dict[str, Callable[[], object]] = {
                     "/historical, journal": historical(page, market, recent),
                     "/historical, InfluxDB": historical(page, market, old),
                     "bare query of InfluxDB": Asker(influxd.port, f"/query?db={DATABASE}&epoch=s&q={query}"),

@@ -23,6 +23,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 import exchanges
 from exchanges import simulated
 from exchanges.api import Frame, Trade
+from exchanges.simulated.api import SimulatedExchange
 
 if TYPE_CHECKING:
     from sqfd.daemon import Daemon
@@ -95,7 +96,7 @@ def framed(frame: Frame) -> bytes:
 class Load(WSListener):
     """A client of the load: subscriptions are answered, then all frames go out."""
 
-    def __init__(self, exchange: simulated.SimulatedExchange, endpoint: str, frames: list[bytes], plan: Plan) -> None:
+    def __init__(self, exchange: SimulatedExchange, endpoint: str, frames: list[bytes], plan: Plan) -> None:
         super().__init__()
         self._connection = exchange.connection(endpoint)
         self._frames, self._plan = frames, plan
@@ -169,7 +170,7 @@ def blobs(frames: Sequence[bytes]) -> list[bytes]:
     return [*found, b"".join(waiting)]
 
 
-def encoded(plan: Plan) -> tuple[simulated.SimulatedExchange, str, list[bytes]]:
+def encoded(plan: Plan) -> tuple[SimulatedExchange, str, list[bytes]]:
     """(the simulated exchange, its endpoint, all frames)."""
     exchange = exchanges.get(plan.exchange)
     made = simulated.get(exchange)

@@ -2,10 +2,11 @@
 
 The daemon is a process of its own (as `sqfd run`, in the time of the simulated market), the exchanges are another; this one
 watches. Its rings are full from the first second: the simulation writes the day before into its journal. What grows after that
-fills within half an hour of market time (bars that can still be revised, memories of trades seen); the slope is that of the
-time after it. Every few seconds health, metrics, an hour of history and the page's own data are asked for.
+fills within hours of market time (bars that can still be revised, memories of trades seen); the slope is that of the time after
+the first hour. Every few seconds health, metrics, an hour of history and the page's own data are asked for.
 
-By itself it looks at a quarter of an hour; `--minutes 61 --speed 12` is the hour of the limit, in five minutes, and tells the slope.
+By itself it looks at a quarter of an hour; `--minutes 61 --speed 12` is the hour of the limit, in five minutes; more, e.g.
+`--minutes 900 --speed 20`, tells the slope.
 
     python -m benchmarks.memory [--minutes 15] [--speed 15]
 """
@@ -34,7 +35,7 @@ from tests.real.daemons import DaemonProcess
 
 SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE")
 MARKETS = 112
-SETTLED_S = 1_900
+SETTLED_S = 3_600
 """Market time after which nothing fills up any more."""
 LIMIT_MB = 120.0
 

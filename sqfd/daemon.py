@@ -51,8 +51,9 @@ REGISTER_S = 1.0
 """The names of new markets are offered to a journal that refuses them this often."""
 TIDY_S = 0.3
 """Memory is tidied so long after a minute's tick: its signals have left by then, and the next tick is not yet due."""
-LOOK_S = 0.02
-"""Seconds are closed at most this much later than they are over."""
+LOOK_S, REST_S = 0.02, 0.25
+"""Seconds are closed at most LOOK_S later than they are over. Until then half of what is left is slept, REST_S at most: an
+exchange's offset may fall meanwhile."""
 
 
 class Status(NamedTuple):
@@ -71,6 +72,11 @@ class Status(NamedTuple):
     symbols: Mapping[str, Mapping[str, Any]]
     """Per symbol: price, score, the phases' verdicts."""
     sinks: Mapping[str, Mapping[str, Any]]
+
+
+def nap_s(wait_s: float) -> float:
+    """How long to sleep before looking again, where the next second is over in `wait_s`."""
+    return min(max(wait_s, 0.001), max(LOOK_S, wait_s / 2), REST_S)
 
 
 class Daemon:
@@ -261,7 +267,7 @@ class Daemon:
                 # No trade yet: there is no second to close, and this loop would close it. A host without network is not
                 # restarted for that; health says unhealthy when every feed is down.
                 self._notifier.alive(f"{self._told}: no trade has come yet")
-            await self._clock.sleep(LOOK_S if wait_s is None else min(max(wait_s, 0.001), LOOK_S))
+            await self._clock.sleep(LOOK_S if wait_s is None else nap_s(wait_s))
 
     def _tick(self, closed: Closed, engine: Engine, sinks: Sinks) -> None:
         """One closed second: strategy, then every sink, none of which is waited for."""

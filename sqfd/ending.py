@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import Coroutine
+from types import FrameType
 from typing import Any
 
 SAY_S = 5.0
 """A stop that takes longer says what it waits for."""
 GIVE_UP_S = 18.0
 """A stop that takes longer is given up: service managers kill after 20 s and tell nobody why."""
+LEAVE_S = 1.5
+"""After the daemon's end a thread that still works is waited for this long: GIVE_UP_S and this are less than 20 s."""
 MAX_NAMES = 20
 
 
@@ -76,3 +82,46 @@ def _place(task: asyncio.Task[Any]) -> str:
             place = inner.__qualname__
         inner = inner.cr_await
     return place
+
+
+class Leaving:
+    """Bounds what comes after the daemon's end, when everything is stored and said.
+
+    A loop that is closed, and Python itself when it ends, wait for every thread of an executor: for a look-up of a name that
+    nobody answers ten seconds per server of /etc/resolv.conf, for a disk that hangs for ever.
+    """
+
+    def __init__(self, log: Any, leave_s: float = LEAVE_S) -> None:
+        self._log, self._leave_s = log, leave_s
+        self._left = threading.Event()
+
+    def begin(self) -> None:
+        """From now on the process ends, with exit code 0, where `end` is not called and a thread is at work after the bound."""
+        threading.Thread(target=self._watch, name="leaving", daemon=True).start()
+
+    def end(self) -> None:
+        """All threads have ended."""
+        self._left.set()
+
+    def _watch(self) -> None:
+        while not self._left.wait(self._leave_s):
+            if found := at_work():  # else this machine is just slow
+                self._log.warning("ended without these threads", threads=found)
+                sys.stdout.flush()
+                os._exit(0)
+
+
+def at_work() -> list[str]:
+    """Threads of executors that are busy, each with the function that it is in."""
+    frames = sys._current_frames()
+    found = []
+    for thread in threading.enumerate():
+        frame = frames.get(thread.ident or 0)
+        if frame is not None and not thread.daemon and thread is not threading.main_thread() and not _idle(frame):
+            found.append(f"{thread.name} in {frame.f_code.co_name}")
+    return found[:MAX_NAMES]
+
+
+def _idle(frame: FrameType) -> bool:
+    """Whether an executor's thread waits for work."""
+    return frame.f_code.co_name == "_worker" and "/concurrent/futures/" in frame.f_code.co_filename

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -25,8 +26,8 @@ DEPTH = 6
 class Stalls:
     """Counts stalls of the running loop. `start` and `stop` on the loop's thread."""
 
-    def __init__(self, log: Any, limit_s: float = LIMIT_S) -> None:
-        self._log, self._limit_s = log, limit_s
+    def __init__(self, log: Any, limit_s: float = LIMIT_S, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._log, self._limit_s, self._now_s = log, limit_s, now_s
         self._marked = 0.0
         self._thread_id = 0
         self._stopped = threading.Event()
@@ -41,7 +42,7 @@ class Stalls:
 
     def last_ago_s(self) -> float:
         """Since the last stall; inf where there was none."""
-        return time.monotonic() - self._last
+        return self._now_s() - self._last
 
     def start(self) -> None:
         """Begin to watch the running loop."""
@@ -59,14 +60,14 @@ class Stalls:
             self._thread.join()
 
     def _mark(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._marked = time.monotonic()
+        self._marked = self._now_s()
         self._next = loop.call_later(MARK_S, self._mark, loop)
 
     def _watch(self) -> None:
         counted = 0.0
         while not self._stopped.wait(MARK_S):
             marked = self._marked
-            late_s = time.monotonic() - marked - MARK_S
+            late_s = self._now_s() - marked - MARK_S
             if late_s <= self._limit_s:
                 continue
             self.longest_s = max(self.longest_s, late_s)
@@ -76,7 +77,7 @@ class Stalls:
 
     def _stalled(self, frame: FrameType | None) -> None:
         self.count += 1
-        self._last = time.monotonic()
+        self._last = self._now_s()
         frames = traceback.extract_stack(frame)[-DEPTH:]
         self.stack = tuple(f"{_short(one.filename)}:{one.lineno} {one.name}" for one in frames)
         if self._last - self._logged >= LOG_S:

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.waiting import BUSY, PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -31,12 +33,12 @@ def test_first_signal_within_a_minute_and_ctrl_c_sums_up() -> None:
             if line.startswith("●"):
                 break
         assert ready is not None, lines
-        assert time.monotonic() - ready < 60
+        assert time.monotonic() - ready < 60 * BUSY
         process.send_signal(signal.SIGINT)
         asked = time.monotonic()
         rest = process.stdout.read()
-        assert process.wait(10) == 0
-        assert time.monotonic() - asked < 5
+        assert process.wait(PATIENCE_S) == 0
+        assert time.monotonic() - asked < 5 * BUSY
     assert re.search(r"LONG|SHORT", lines[-1])
     assert re.search(r"ran \d+ s: [\d,]+ trades of \d+ markets, [\d,]+ bars, \d+ signals", rest)
 
@@ -44,7 +46,7 @@ def test_first_signal_within_a_minute_and_ctrl_c_sums_up() -> None:
 def test_an_unknown_exchange_lists_the_known_ones() -> None:
     """Usage error, exit code 2."""
     command = [sys.executable, "-m", "sqfd", "demo", "--exchanges", "NYSE"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
     assert result.returncode == 2
     assert "no exchange NYSE; known: " in result.stderr
 
@@ -57,5 +59,5 @@ def test_a_reader_that_goes_away_ends_it() -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(60) == 1
+        assert process.wait(PATIENCE_S) == 1
         assert process.stderr.read().splitlines()[-1] == "sqfd: the output was closed"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from sqfd.ending import StopOverdue, ended_in_time, still_wanted
+from sqfd.ending import StopOverdue, at_work, ended_in_time, still_wanted
 from tests.simulation.loop import run
+from tests.waiting import until
 
 
 class Told:
@@ -120,6 +123,25 @@ async def test_a_swallowed_cancellation_is_noticed() -> None:
     async with asyncio.timeout(30.0):
         await asyncio.wait({task})
     assert task.cancelled()
+
+
+def test_only_threads_at_work_are_named() -> None:
+    """A thread that waits for work holds up nobody; one that works is named with the function that it is in."""
+    go, begun = threading.Event(), threading.Event()
+
+    def works() -> None:
+        begun.set()
+        go.wait()
+
+    with ThreadPoolExecutor(2, "test") as pool:
+        pool.submit(int).result()
+        done = pool.submit(works)
+        begun.wait()
+        named = [name for name in at_work() if name.startswith("test")]
+        go.set()
+        done.result()
+        until(lambda: not [name for name in at_work() if name.startswith("test")], "the threads wait for work")
+    assert len(named) == 1
 
 
 async def test_a_stop_in_the_instant_of_a_tick_ends_the_page() -> None:

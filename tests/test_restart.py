@@ -16,6 +16,7 @@ from sqfd.journal import Batch, JournalStore
 from sqfd.model import BAR, FLOW, Flow, market_of
 from sqfd.sim.history import world
 from sqfd.wiring import engine_for, journaled
+from tests.waiting import PATIENCE_S
 
 FORK = multiprocessing.get_context("fork")
 SYMBOLS = ("BTC", "ETH")
@@ -86,7 +87,7 @@ def test_the_signals_go_on_as_if_nothing_had_been(tmp_path, simulated):
     assert process.exitcode == 0
     rng = random.Random(1)
     kills = 0
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         process, progress = started(killed, live)
         target = rng.randrange(TICKS) + NOW

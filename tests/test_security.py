@@ -33,6 +33,7 @@ from sqfd.feed.settings import FeedSettings
 from sqfd.influx.lines import series
 from sqfd.model import speakable
 from sqfd.settings import SettingsError, is_secret, walk, without_login
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = Instrument("BINANCE", "btcusdt", "BTCUSDT", "spot", "BTC", "USDT", "spot")
@@ -67,7 +68,7 @@ async def test_hostile_names_of_a_listing_go_no_further(tmp_path: Path, name: st
     """An exchange lists them beside a good market: they are left out and told in one bounded line; the good one stays."""
     hostile = msgspec.structs.replace(GOOD, **{"symbol": "OTHER", field: HOSTILE[name]})
     exchange = Binance()
-    exchange.listings = lambda: [Call(Request("GET", "http://127.0.0.1:1/"), lambda body: Page([GOOD, hostile]))]  # type: ignore[method-assign]
+    exchange.listings = lambda: [Call(Request("http://127.0.0.1:1/"), lambda body: Page([GOOD, hostile]))]  # type: ignore[method-assign]
     lines = structlog.testing.LogCapture()
     logger = structlog.wrap_logger(None, processors=[lines])
     settings, clock = FeedSettings(), SystemClock()
@@ -167,12 +168,12 @@ def test_no_secret_is_printed(tmp_path: Path) -> None:
         pages = [ask(port, "/status", process), *(ask(port, each, process) for each in PAGES)]
         path.write_text(planted(port).replace(SECRET, SECRET + "-2").replace("debug", "info"))
         process.send_signal(signal.SIGHUP)
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE_S
         while "influx.password" not in output.read_text() and time.monotonic() < end:
             time.sleep(0.1)
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
     printed = output.read_text() + "".join(pages)
     for words in (["config", "show"], ["config", "validate"], ["doctor", "--json"]):
         done = subprocess.run(
@@ -201,10 +202,10 @@ def ask(port: int, path: str, process: subprocess.Popen[bytes]) -> str:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {SECRET}-token"}
     )
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as error:
             with error:

@@ -8,6 +8,7 @@ from importlib import import_module
 import click
 
 from sqfd import __version__
+from sqfd.cli.stopping import interruptible
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "backtest": ("sqfd.cli.backtest:backtest", "Run the engine over stored seconds, and trade its signals on paper."),
@@ -50,6 +51,7 @@ class Lazy(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), name)
+        interruptible()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -9,10 +9,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from sqfd.cli.stopping import clean_up_on_sigterm
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -54,15 +57,11 @@ def demo(
     """
     if redis is not None and not re.fullmatch(r"[^\s:]+:\d{1,5}", redis):
         raise click.BadParameter(f"{redis!r} is no HOST:PORT such as {REDIS}", param_hint="--redis")
-    if state is not None:
-        sys.exit(_run(state, names, seed, speed, seconds, port, redis))
-    with tempfile.TemporaryDirectory(prefix="sqfd-demo-") as folder:
-        code = _run(Path(folder), names, seed, speed, seconds, port, redis)
-    sys.exit(code)
+    sys.exit(_run(state, names, seed, speed, seconds, port, redis))
 
 
 def _run(
-    state: Path, names: str, seed: int, speed: float, seconds: float | None, port: int | None, redis: str | None
+    kept: Path | None, names: str, seed: int, speed: float, seconds: float | None, port: int | None, redis: str | None
 ) -> int:
     import exchanges
     from sqfd import log
@@ -77,11 +76,14 @@ def _run(
     chosen = chosen_exchanges(names, offered)
     screen = Screen()
     log.configure("error", "console")  # what the daemon warns of is on the page and in `sqfd status`
-    screen.say(f"simulating {len(chosen)} exchanges and a day of history for {', '.join(SYMBOLS)} …")
-    with SimulatedExchanges(chosen, SYMBOLS, seed=seed, speed=speed, journal=state, timeout_s=READY_S) as simulated:
-        written = write_config(
-            state, chosen, simulated.addresses, page_port() if port is None else page_port(port), redis
-        )
+    clean_up_on_sigterm()
+    with ExitStack() as stack:
+        state = kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sqfd-demo-")))
+        screen.say(f"simulating {len(chosen)} exchanges and a day of history for {', '.join(SYMBOLS)} …")
+        serving = SimulatedExchanges(chosen, SYMBOLS, seed=seed, speed=speed, journal=state, timeout_s=READY_S)
+        simulated = stack.enter_context(serving)
+        page = page_port() if port is None else page_port(port)
+        written = write_config(state, chosen, simulated.addresses, page, redis)
         config = load(written, environment={"HOME": str(state)}).config
 
         def make() -> Daemon:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sqfd.cli.config import file_option
+from sqfd.cli.stopping import hold
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,10 +35,7 @@ def run(path: Path | None, state: Path | None, record: Path | None) -> None:
     flags = {"journal.state": str(state)} if state else None
     loaded = load(path, flags=flags)
     # Only now what takes longer to import: a wrong key is told at once.
-    # Signals wait for the loop: one that raised while the loop itself starts would leave it neither started nor closable.
-    held: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: held.append(number))
+    held = hold(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     from sqfd import log
     from sqfd.cli.running import run_until_stopped
     from sqfd.daemon import Daemon

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from sqfd.cli.running import run_until_stopped
+from sqfd.cli.stopping import clean_up_on_sigterm
 from sqfd.config import Config
 from sqfd.daemon import Daemon
 from sqfd.feed.intake import Counts
@@ -24,6 +25,7 @@ def replay_over_wire(folder: Path, state: Path, config: Config, speed: float | N
 
     Raises RecordingError, or SimulationFailed when the servers do not start.
     """
+    clean_up_on_sigterm()
     exchange_ids = tuple(dict.fromkeys(recorded.exchange for recorded in Recording(folder)))
     with SimulatedExchanges(exchange_ids, capture=folder, speed=speed) as served:
         daemons: list[Daemon] = []

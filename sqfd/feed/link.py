@@ -268,11 +268,14 @@ class Link:
         session, settings = self.session, self._settings
         if session.opened_ms is None:
             return None
+        cut_off, data_ms = self._cut_off(now_ms), session.data_ms
+        if cut_off is None and data_ms is not None and now_ms - data_ms <= settings.silence_min_s * 1e3:
+            return None  # no proof is shorter
         feeds = [feed for _, feed in self.feeds()]
         if not feeds:  # liquidations alone, of which there may be none for days: only its heartbeats tell
             quiet_s = (now_ms - session.frame_ms) / 1e3
             return f"no frame for {quiet_s:.1f} s" if quiet_s > settings.silence_max_s else None
-        if (cut_off := self._cut_off(now_ms)) is not None:
+        if cut_off is not None:
             return cut_off
         proof_s = connection_proof_s([feed.pace for feed in feeds], settings.silence_min_s)
         since_ms = session.data_ms

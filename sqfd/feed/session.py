@@ -266,9 +266,10 @@ class Session:
             self.replace = "its known life ends"
         if self.endpoint.ping_s is not None and now_ms - self._ping_ms >= self.endpoint.ping_s * 1e3:
             self._ping_ms, self._ping_due = now_ms, True
-        self._time_out(now_ms)
-        if now_ms >= self.opened_ms + self.endpoint.settle_s * 1e3:
-            self._ask(now_ms)
+        if any(topic.state != "acked" for topic in self.topics.values()):
+            self._time_out(now_ms)
+            if now_ms >= self.opened_ms + self.endpoint.settle_s * 1e3:
+                self._ask(now_ms)
 
     def to_send(self, now_ms: float) -> list[Outgoing]:
         """What to send now, within `Endpoint.frames`: answers first, then the keep-alive, then subscriptions."""

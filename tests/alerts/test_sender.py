@@ -15,6 +15,7 @@ from sqfd.alerts.sender import MAX_WAITING, Alerts
 from sqfd.alerts.settings import SIGNAL_FIELDS, AlertSettings
 from sqfd.clock import SystemClock
 from sqfd.signals.signal import Signal
+from tests.waiting import eventually
 
 VALUES: dict[str, Any] = {
     name: {"str": "x", "float": 1.5, "int": 3, "dict": {}, "tuple": ()}[str(hint).partition("[")[0]]
@@ -55,13 +56,9 @@ async def receiving(*statuses: int) -> AsyncIterator[Receiver]:
 
 async def told(alerts: Alerts, until: Any) -> None:
     running = asyncio.create_task(alerts.run())
-    for _ in range(200):
-        if until():
-            break
-        await asyncio.sleep(0.01)
+    await eventually(until)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert until()
 
 
 def settings(**values: Any) -> AlertSettings:
@@ -125,7 +122,7 @@ async def test_what_waits_is_bounded() -> None:
         ({"health_text": "{why"}, "alerts.health_text"),
     ],
 )
-def test_settings_that_cannot_work(values: dict[str, str], words: str) -> None:
+def test_settings_that_cannot_work(values: dict[str, Any], words: str) -> None:
     """They are refused when the configuration is read, not when the first signal comes."""
     with pytest.raises(ValueError, match=re.escape(words)):
         AlertSettings(**values)

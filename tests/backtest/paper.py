@@ -81,7 +81,7 @@ def walk(seed: int, ticks: int, step: float = 0.001, holes: float = 0.0) -> Pric
 
 
 def part(prices: Prices, start: int, stop: int) -> Prices:
-    return Prices(prices.first + start, *(column[:, start:stop] for column in prices[1:]))
+    return Prices(prices.first + start, *(column[:, start:stop] for column in prices[1:]))  # type: ignore[arg-type]  # each of its own type
 
 
 class Twin(NamedTuple):

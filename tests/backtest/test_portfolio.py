@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -237,7 +237,9 @@ def test_every_exchange_has_fees() -> None:
     exchange=st.sampled_from(exchanges.IDS),
     order=st.sampled_from(["taker", "maker"]),
 )
-def test_fees_are_those_of_the_exchange(trips: list[Any], seed: int, exchange: str, order: str) -> None:
+def test_fees_are_those_of_the_exchange(
+    trips: list[Any], seed: int, exchange: str, order: Literal["taker", "maker"]
+) -> None:
     """Every fill of every trade pays exactly its exchange's rate of what it bought or sold, nothing else."""
     chosen = BacktestSettings(exchange=exchange, order=order)
     portfolio, _, _ = traded(walk(seed, TICKS), known(round_trips(trips, TICKS)), chosen, [])

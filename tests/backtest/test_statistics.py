@@ -94,7 +94,8 @@ def trade(net: float, side: str = "LONG", reasons: tuple[str, ...] = ("flow_reve
         "entry_tick": 0,
         "explain": {},
     }
-    return Trade(**(values | other))
+    merged: dict[str, Any] = values | other
+    return Trade(**merged)
 
 
 def test_trades_are_summed_as_by_hand() -> None:

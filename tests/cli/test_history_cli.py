@@ -135,7 +135,9 @@ def test_half_a_million_trades_of_two_markets(tmp_path):
     )
     for market, path in files.items():
         command = [sys.executable, "-c", program, "import", "binance", path, "--market", market]
-        done = subprocess.run([*command, "--state", tmp_path / "s"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*map(str, command), "--state", str(tmp_path / "s")], capture_output=True, text=True, check=True
+        )
         seconds, kilobytes = map(float, done.stdout.split()[-2:])
         spent_s += seconds
         assert kilobytes < 120_000

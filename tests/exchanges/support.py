@@ -304,14 +304,15 @@ class Rest:
     def ask(self, call: Call[Any]) -> list[Any]:
         """Everything that a call and its pages give."""
         items: list[Any] = []
-        while call is not None:
-            self.asked.append(call.request.url)
+        left: Call[Any] | None = call
+        while left is not None:
+            self.asked.append(left.request.url)
             assert len(self.asked) < 500, "endless paging"
-            status, body = self.answer(call)
+            status, body = self.answer(left)
             assert status == 200, body
-            page = call.read(body)
+            page = left.read(body)
             items += page.items
-            call = page.next
+            left = page.next
         return items
 
     def answer(self, call: Call[Any]) -> tuple[int, bytes]:

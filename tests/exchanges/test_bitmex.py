@@ -137,7 +137,13 @@ def test_names_tell_what_they_can(symbol: str, kind: str, base: str, quote: str,
 
 def test_open_interest_of_quanto_contracts_needs_the_price_of_xbt() -> None:
     """Contracts × XBT per dollar × XBT price are coins; without that price nothing is said."""
-    ether = {"symbol": "ETHUSD", "typ": "FFWCSX", "isQuanto": True, "multiplier": 100, "openInterest": 1e6}
+    ether: dict[str, Any] = {
+        "symbol": "ETHUSD",
+        "typ": "FFWCSX",
+        "isQuanto": True,
+        "multiplier": 100,
+        "openInterest": 1e6,
+    }
     bitcoin = {"symbol": "XBTUSD", "typ": "FFWCSX", "isInverse": True, "multiplier": -1e8, "lastPrice": 50_000.0}
     (call,) = BITMEX.open_interest([listed(**ether)])
     (row,) = call.read(json.dumps([ether, bitcoin]).encode()).items

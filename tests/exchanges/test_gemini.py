@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_a_refusal_costs_only_the_topic_that_it_names() -> None:
     """Of names that hold one another the right one is refused, all of the request where none is named."""
     decoder = exchanges.get("GEMINI").decoder("market", {})
     topics = ("btcusd@trade", "wbtcusd@trade")
-    answers = [
+    answers: list[dict[str, Any]] = [
         {"status": 400, "error": {"code": -1121, "msg": "Invalid stream wbtcusd@trade"}},
         {"status": 400, "error": {"code": -1000, "msg": "Bad request"}},
         {"status": 200},

@@ -113,7 +113,7 @@ def test_long_ids_are_kept_as_text_and_never_rounded() -> None:
     channel = "market.btcusdt.trade.detail"
     d.decode(push(channel, {}), NOW_MS)
     long = 100201717928521000104520001
-    rows = [{"id": long, "tradeId": 7}, {"id": long}, {"id": str(long)}, {"id": 1.0e26}]
+    rows: list[dict[str, Any]] = [{"id": long, "tradeId": 7}, {"id": long}, {"id": str(long)}, {"id": 1.0e26}]
     events = d.decode(push(channel, *rows), NOW_MS)
     assert [e.id for e in events if isinstance(e, Trade)] == [7, str(long), str(long), None]
 

@@ -89,7 +89,7 @@ def test_assumed_instruments_are_bounded_and_keep_what_is_known() -> None:
     assert assumed.get("ETH-USDT").kind == "spot"
     with pytest.raises(BadMessage):
         assumed.get("A" * 100)
-    assumed.LIMIT = 2  # type: ignore[misc] -- the test lowers the bound
+    assumed.LIMIT = 2  # type: ignore[misc]  # the test lowers the bound
     with pytest.raises(BadMessage):
         assumed.get("SOL-USDT")
 

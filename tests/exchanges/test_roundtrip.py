@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 import pytest
@@ -55,7 +56,7 @@ def forced(draw: st.DrawFn, of: list[Instrument]) -> Liquidation:
     return Liquidation(draw(st.sampled_from(of)), draw(times), draw(prices), draw(sizes), draw(st.booleans()))
 
 
-def order(deal: Trade | Liquidation) -> tuple[object, ...]:
+def order(deal: Any) -> tuple[object, ...]:
     return (deal.instrument.symbol, deal.ts_ms, deal.price, str(deal.id))
 
 

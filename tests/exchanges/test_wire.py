@@ -30,7 +30,7 @@ def cases() -> list[Any]:
 
 def decoded(line: bytes) -> dict[str, Any]:
     (answer,) = decode_lines([line])
-    return json.loads(answer)  # type: ignore[no-any-return] -- json gives Any
+    return json.loads(answer)  # type: ignore[no-any-return]  # json gives Any
 
 
 def deals(answer: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,19 +19,19 @@ def test_a_day_of_refusals_stays_within_every_limit() -> None:
     """Ten connections that are refused for 24 hours never exceed the exchange's rate, and never wait over 60 s."""
     chance = random.Random(7)
     limit = RateLimit(Rate(20, 60))
-    connections = [[0.0, Backoff(1, 60, chance.random)] for _ in range(10)]
+    connections: list[list[Any]] = [[0.0, Backoff(1, 60, chance.random)] for _ in range(10)]
     attempts: list[float] = []
     now_s = 0.0
     while now_s < DAY_S:
-        due = min(connections, key=lambda connection: connection[0])  # type: ignore[arg-type, return-value]  # time first
-        now_s = max(now_s, due[0])  # type: ignore[assignment, type-var]
+        due = min(connections, key=lambda connection: connection[0])
+        now_s = max(now_s, due[0])
         wait_s = limit.wait_s(now_s * 1e3)
         if wait_s:
             due[0] = now_s + wait_s
             continue
         assert limit.take(now_s * 1e3)
         attempts.append(now_s)
-        pause_s = due[1].next_s()  # type: ignore[union-attr, attr-defined]
+        pause_s = due[1].next_s()
         assert 0 <= pause_s <= 60
         due[0] = now_s + pause_s
     assert len(attempts) > 10 * DAY_S / 60

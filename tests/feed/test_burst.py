@@ -8,7 +8,8 @@ from typing import Literal
 import pytest
 
 from tests.feed.loopback import Loopback
-from tests.feed.test_supervisor import TRANSPORTS, quick, running, until
+from tests.feed.test_supervisor import TRANSPORTS, quick, running
+from tests.waiting import eventually
 
 BURST = 5_000
 """Trades at once; the server beside it sends forty a second."""
@@ -18,9 +19,9 @@ BURST = 5_000
 async def test_a_burst_loses_nothing(transport: Literal["picows", "websockets"]) -> None:
     """Every trade of the burst is aggregated once, in order, and the market stays live."""
     async with Loopback(["BTCUSDT", "ETHUSDT"]) as server, running(server, quick(transport), server.instruments) as it:
-        await until(lambda: it.supervisor.status().live == 2)
+        await eventually(lambda: it.supervisor.status().live == 2)
         sent = [(await server.trade(server.instruments[0], price=float(n + 1))).id for n in range(BURST)]
-        await until(lambda: sent[-1] in {trade.id for _, trade in it.sink.trades[-50:]}, 60)
+        await eventually(lambda: sent[-1] in {trade.id for _, trade in it.sink.trades[-50:]})
         await asyncio.sleep(0.1)
         got = [trade.id for market, trade in it.sink.trades if market == 0]
         wanted = set(sent)

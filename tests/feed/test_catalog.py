@@ -19,6 +19,7 @@ from sqfd.feed.catalog import Catalog, UnknownMarket, choose, split_market
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.settings import FeedSettings, Wanted
 from tests.feed.loopback import Loopback
+from tests.waiting import PATIENCE_S
 
 
 def market(name: str, base: str = "BTC", kind: str = "perp", quote: str = "USDT", **more: object) -> Instrument:
@@ -70,7 +71,7 @@ async def test_listings_are_followed_one_exchange_at_a_time(tmp_path: Path) -> N
     log = structlog.get_logger()
     catalog = Two({"B": Binance(), "A": Binance()}, {}, tmp_path, FeedSettings(), SystemClock(), log)
     task = asyncio.create_task(catalog.follow(0.02, lambda id, listed: heard.append((id, len(listed)))))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(heard) < 3:  # noqa: ASYNC110  # a list has no event
             await asyncio.sleep(0.01)
     task.cancel()
@@ -126,7 +127,7 @@ async def test_an_exchange_that_did_not_list_is_asked_again(tmp_path: Path) -> N
             assert found == []
             exchange = Binance({"rest": f"http://127.0.0.1:{port}"})
             catalog._exchanges = {"BINANCE": exchange}
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 await task
         assert found == ["BINANCE"]
 

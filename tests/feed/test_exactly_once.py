@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -45,7 +47,7 @@ class Feed(RuleBasedStateMachine):
 
     def _trade(self) -> Trade:
         self.number += 1 if self.gapless else 1 + self.number % 3
-        id = {"monotonic": self.number, "unique": f"u{self.number}", "none": None}[self.ids]
+        id: Any = {"monotonic": self.number, "unique": f"u{self.number}", "none": None}[self.ids]
         # Without ids, prices tell trades apart: two that look the same on both sides of an outage cannot be told.
         price = 100.0 + self.number / 1000.0
         return Trade(self.instrument, self.now_ms, price, 1.0, self.number % 2 == 0, id)

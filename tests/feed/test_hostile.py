@@ -6,6 +6,7 @@ The frames of RFC 6455 are in test_transport.py; here each attack has a process 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing as mp
 import resource
 import ssl
@@ -35,6 +36,7 @@ from tests.feed.test_transport import (
     frame,
     server,
 )
+from tests.waiting import PATIENCE_S
 
 FORK = mp.get_context("fork")
 LIMIT_BYTES = FeedSettings().max_frame_bytes
@@ -112,7 +114,7 @@ def _attacker(pipe: Any, attack: str, deflate: bool) -> None:
     async def main() -> None:
         listening = await asyncio.start_server(serve, "127.0.0.1", 0)
         pipe.send(listening.sockets[0].getsockname()[1])
-        await asyncio.sleep(60)
+        await asyncio.sleep(PATIENCE_S)
 
     asyncio.run(main())
 
@@ -136,7 +138,7 @@ async def neighbour(transport: Name) -> AsyncIterator[list[bytes]]:
     """A good server on the same loop, sending numbered messages."""
 
     async def behave(reader: Reader, writer: Writer) -> None:
-        for number in range(10_000):
+        for number in itertools.count():
             writer.write(frame(TEXT, b"%d" % number))
             await writer.drain()
             await asyncio.sleep(0.002)
@@ -149,7 +151,7 @@ async def neighbour(transport: Name) -> AsyncIterator[list[bytes]]:
             lambda: None,
             transport=transport,
             max_bytes=LIMIT_BYTES,
-            timeout_s=5,
+            timeout_s=PATIENCE_S,
         )
         yield got
         assert not connection.closed.done()
@@ -158,7 +160,7 @@ async def neighbour(transport: Name) -> AsyncIterator[list[bytes]]:
 
 async def heard(got: list[bytes], more: int) -> None:
     wanted = len(got) + more
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(got) < wanted:  # noqa: ASYNC110  # a list has no event
             await asyncio.sleep(0.01)
 
@@ -182,10 +184,10 @@ async def ended(url: str, transport: Name, deflate: bool) -> Closed:
         lambda: None,
         transport=transport,
         max_bytes=LIMIT_BYTES,
-        timeout_s=5,
+        timeout_s=PATIENCE_S,
         deflate=deflate,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         return await connection.closed
 
 
@@ -216,7 +218,7 @@ async def test_a_handshake_that_goes_on_for_ever_is_given_up(name: Name, line: b
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async with server(behave, handshake=False) as url, asyncio.timeout(20):
+    async with server(behave, handshake=False) as url, asyncio.timeout(PATIENCE_S):
         with pytest.raises(ConnectFailed):
             await connect(
                 url,

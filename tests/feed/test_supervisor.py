@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from sqfd.feed.settings import FeedSettings
 from sqfd.feed.supervisor import Supervisor
 from tests.feed.doubles import Offsets, Sink
 from tests.feed.loopback import Loopback
+from tests.waiting import PATIENCE_S, eventually
 
 TRANSPORTS: list[Literal["picows", "websockets"]] = ["picows", "websockets"]
 
@@ -46,12 +47,6 @@ def quick(transport: Literal["picows", "websockets"], **more: float) -> FeedSett
     return msgspec.convert(values, FeedSettings)
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110  # conditions are states of the supervisor, which has no event for tests
-            await asyncio.sleep(0.02)
-
-
 @asynccontextmanager
 async def running(
     server: Loopback, settings: FeedSettings, instruments: list[Instrument], recorder: Recorder | None = None
@@ -65,7 +60,7 @@ async def running(
     finally:
         trading.cancel()
         await it.supervisor.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await task
     assert it.intake.totals().conserved()
     assert "connection failed unexpectedly, starting it again" not in it.told
@@ -75,15 +70,15 @@ async def running(
 async def test_trades_arrive_and_a_killed_server_is_found_again(transport: Literal["picows", "websockets"]) -> None:
     """Trades arrive; when the server dies that is told once, a gap opens, and trades arrive after it is back."""
     async with Loopback(["BTCUSDT", "ETHUSDT"]) as server, running(server, quick(transport), server.instruments) as it:
-        await until(lambda: it.supervisor.status().live == 2)
+        await eventually(lambda: it.supervisor.status().live == 2)
         await server.kill()
-        await until(lambda: it.supervisor.status().live == 0)
+        await eventually(lambda: it.supervisor.status().live == 0)
         await asyncio.sleep(0.5)
         before = len(it.sink.trades)
         await server.start()
-        await until(lambda: it.supervisor.status().live == 2)
-        await until(lambda: len(it.sink.trades) > before + 4)
-        await until(lambda: it.told.count("back") == 1)
+        await eventually(lambda: it.supervisor.status().live == 2)
+        await eventually(lambda: len(it.sink.trades) > before + 4)
+        await eventually(lambda: it.told.count("back") == 1)
         assert it.told.count("lost") == 1
         assert it.told.count("cannot connect") <= 1
         ledger = it.intake.markets[0].ledger
@@ -101,11 +96,11 @@ async def test_a_silent_server_is_left(transport: Literal["picows", "websockets"
         server.mute = True
         settings = msgspec.structs.replace(quick(transport), first_trade_s=0.6)
         async with running(server, settings, server.instruments) as it:
-            await until(lambda: "lost" in it.told)
+            await eventually(lambda: "lost" in it.told)
             assert next(e for e in it.log.entries if e["event"] == "lost")["reason"] == "no data for 0.6 s"
             assert it.supervisor.status().live == 0
             server.mute = False
-            await until(lambda: it.supervisor.status().live == 1)
+            await eventually(lambda: it.supervisor.status().live == 1)
     assert server.accepted >= 2
 
 
@@ -113,16 +108,16 @@ async def test_a_silent_server_is_left(transport: Literal["picows", "websockets"
 async def test_a_replacement_overlaps_without_doubling(transport: Literal["picows", "websockets"]) -> None:
     """A connection that asks to be replaced ends after its successor carries data: no gap, no trade lost or doubled."""
     async with Loopback(["BTCUSDT"]) as server, running(server, quick(transport), server.instruments) as it:
-        await until(lambda: it.supervisor.status().live == 1)
+        await eventually(lambda: it.supervisor.status().live == 1)
         line = it.supervisor.lines[0]
         first = line.link
         assert first is not None
         first.session.replace = "a test"
-        await until(lambda: line.link is not None and line.link is not first)
-        await until(lambda: first.ended)
+        await eventually(lambda: line.link is not None and line.link is not first)
+        await eventually(lambda: first.ended)
         await asyncio.sleep(0.2)
-        ids = [trade.id for _, trade in it.sink.trades]
-        assert ids == list(range(ids[0], ids[0] + len(ids)))  # type: ignore[operator]  # Binance's ids are integers
+        ids = [int(trade.id or 0) for _, trade in it.sink.trades]
+        assert ids == list(range(ids[0], ids[0] + len(ids)))
         assert "lost" not in it.told
         assert len(it.intake.markets[0].ledger.intervals) == 1
     assert server.accepted == 2
@@ -132,9 +127,9 @@ async def test_markets_can_be_added_while_it_runs() -> None:
     """A market that is added later is collected without touching the connection of the others."""
     one = quick("picows")
     async with Loopback(["BTCUSDT", "ETHUSDT"]) as server, running(server, one, server.instruments[:1]) as it:
-        await until(lambda: it.supervisor.status().live == 1)
+        await eventually(lambda: it.supervisor.status().live == 1)
         it.supervisor.add(server.instruments[1:], [1])
-        await until(lambda: it.supervisor.status().live == 2)
+        await eventually(lambda: it.supervisor.status().live == 2)
         assert [line.losses for line in it.supervisor.lines] == [0, 0]
         assert list(it.supervisor.whole(0, 3)) == [False, False, False]
 
@@ -145,7 +140,7 @@ async def test_a_server_that_accepts_and_closes_is_not_stormed(transport: Litera
     async with Loopback(["BTCUSDT"]) as server:
         server.hang_up = True
         async with running(server, quick(transport, backoff_min_s=0.4), server.instruments) as it:
-            await until(lambda: it.supervisor.lines[0].losses >= 2, 10)
+            await eventually(lambda: it.supervisor.lines[0].losses >= 2)
             await asyncio.sleep(2)
             assert it.supervisor.lines[0]._backoff.failures >= 2
             assert server.accepted < 15
@@ -164,7 +159,7 @@ async def test_an_address_by_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Loopback(["BTCUSDT"]) as server:
         monkeypatch.setattr(server, "exchange", lambda: ByToken(server.addresses))
         async with running(server, quick("picows"), server.instruments) as it:
-            await until(lambda: it.supervisor.status().live == 1)
+            await eventually(lambda: it.supervisor.status().live == 1)
             assert it.supervisor.rests["BINANCE"].requests == 1
 
 
@@ -175,12 +170,12 @@ async def test_a_crash_of_one_connection_starts_it_again() -> None:
         it.supervisor.add(server.instruments, [0])
         task = asyncio.create_task(it.supervisor.run())
         trading = asyncio.create_task(server.trade_all(0.05))
-        await until(lambda: it.supervisor.status().live == 1)
+        await eventually(lambda: it.supervisor.status().live == 1)
         line = it.supervisor.lines[0]
         assert line.link is not None
         line.link.session.tick = None  # type: ignore[assignment, method-assign]  # the fault
-        await until(lambda: line.crashes == 1)
-        await until(lambda: it.supervisor.status().live == 1)
+        await eventually(lambda: line.crashes == 1)
+        await eventually(lambda: it.supervisor.status().live == 1)
         trading.cancel()
         await it.supervisor.stop()
         await task
@@ -197,7 +192,7 @@ async def test_recordings_hold_every_frame(tmp_path: Path) -> None:
     async with Loopback(["BTCUSDT"]) as server:
         recorder = Recorder(tmp_path, 1 << 20, 1 << 24, structlog.get_logger())
         async with running(server, quick("picows"), server.instruments, recorder) as it:
-            await until(lambda: len(it.sink.trades) > 5)
+            await eventually(lambda: len(it.sink.trades) > 5)
     frames = recorded(tmp_path)
     assert sum("aggTrade" in frame.frame for frame in frames) == it.intake.totals().received
     assert {frame.exchange for frame in frames} == {"BINANCE"}

@@ -7,15 +7,17 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import pytest
 import uvloop
 
 from sqfd.feed.transport import TOGETHER, Closed, ConnectFailed, Connection, connect, retry_after_s
+from tests.waiting import BUSY, PATIENCE_S
 
 Name = Literal["picows", "websockets"]
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 Behaviour = Callable[[Reader, Writer], Awaitable[None]]
 MAX_BYTES = 65_536
 
@@ -260,11 +262,11 @@ async def test_close_does_not_wait_for_a_dead_server(transport: Name) -> None:
     """A server that never answers the closing handshake is cut after the time that was given."""
 
     async def behave(reader: Reader, writer: Writer) -> None:
-        await asyncio.sleep(30)
+        await asyncio.sleep(PATIENCE_S)
 
     async with server(behave) as url:
         connection = await opened(url, transport, [])
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(3 * BUSY):
             await connection.close(0.3)
         assert connection.closed.done()
         assert connection.closed.result() == Closed("closed by us", 1000, by_us=True)
@@ -278,7 +280,7 @@ async def answers(text: bytes, transport: Name, timeout_s: float = 2.0, wait: bo
         writer.write(text)
         await writer.drain()
         if wait:
-            await asyncio.sleep(30)
+            await asyncio.sleep(PATIENCE_S)
 
     async with server(behave, handshake=False) as url:
         with pytest.raises(ConnectFailed) as raised:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,6 @@ import numpy as np
 
 from exchanges.api import Instrument, Trade
 from sqfd.bars.builder import Builder
-from sqfd.model import Bars
 
 DAY_S = 1_723_075_200  # 2024-08-08
 
@@ -22,7 +22,7 @@ class Row(NamedTuple):
     price: float
     size: float
     buy: bool
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # hides tuple.count, which nobody asks for
 
 
 def rows(seed: int, first_s: int = DAY_S, seconds: int = 4_000, per_s: float = 1.0) -> list[Row]:
@@ -80,7 +80,7 @@ def gzipped(path: Path, text: str) -> Path:
     return path
 
 
-def built(found: list[Row], instrument: Instrument) -> Bars:
+def built(found: list[Row], instrument: Instrument) -> Iterator[np.void]:
     """The bars that live trading would have made of these rows."""
     builder = Builder(revisable_s=1800)
     builder.add_markets(1)
@@ -88,7 +88,7 @@ def built(found: list[Row], instrument: Instrument) -> Bars:
     for row in found:
         trade = Trade(instrument, row.ts_ms, row.price, row.size, row.buy, None, row.count)
         assert builder.trade(0, trade) or builder.next_second is not None
-        while builder.next_second < row.ts_ms // 1000 - 50:
+        while (builder.next_second or 0) < row.ts_ms // 1000 - 50:
             yield from builder.close(np.ones(1, bool)).bars
     while builder.unclosed:
         yield from builder.close(np.ones(1, bool)).bars

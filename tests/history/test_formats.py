@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchanges.archives import LAYOUTS, layout_of
+from exchanges.archives import LAYOUTS, Layout
+from exchanges.archives import layout_of as found_layout
 from sqfd.history import formats
 from sqfd.history.columns import columns_of
 from sqfd.history.formats import read_block
@@ -23,6 +24,13 @@ LINES = [
     ("aggr", b"1723075200123 61234.5 0.001 1", True, 1),
     ("aggr", b"1723075200123 61234.5 1e-3 0 0", False, 1),
 ]
+
+
+def layout_of(origin: str, line: bytes) -> Layout:
+    """The layout that the line must have."""
+    found = found_layout(origin, line)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(("origin", "line", "buy", "count"), LINES)

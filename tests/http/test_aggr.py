@@ -73,7 +73,7 @@ def bars(*rows: tuple[object, ...]) -> Bars:
     return np.array(list(rows), BAR)
 
 
-def slow(rows: Bars, step_s: int) -> list[tuple[object, ...]]:
+def slow(rows: Bars, step_s: int) -> list[tuple[float, ...]]:
     """`combined`, obviously."""
     groups: dict[tuple[int, int], list[np.void]] = {}
     for row in sorted(rows, key=lambda row: int(row["second"])):

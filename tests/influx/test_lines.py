@@ -94,7 +94,12 @@ def test_tags_are_escaped_and_strings_quoted():
     for bad in ("a\nb", "", "a\\"):
         with pytest.raises(ValueError, match="not possible"):
             tag(bad)
-    fields = {"signal_id": 'x"y\\', "reasoning": "two\nlines", "score": 7, "confidence": math.nan}
+    fields: dict[str, float | str] = {
+        "signal_id": 'x"y\\',
+        "reasoning": "two\nlines",
+        "score": 7,
+        "confidence": math.nan,
+    }
     assert (
         signal_line(5, {"symbol": "BTC"}, fields)
         == r'strategy_signals,symbol=BTC signal_id="x\"y\\",reasoning="two lines",score=7.0 5'
@@ -104,7 +109,12 @@ def test_tags_are_escaped_and_strings_quoted():
         9, symbol="BTC", exchange="OKEX", aggregate_type="sum", open_interest=1, open_interest_usd=2
     )
     assert line == "open_interest,aggregate_type=sum,exchange=OKEX,symbol=BTC open_interest=1.0,open_interest_usd=2.0 9"
-    said = {"open_interest": 1, "open_interest_usd": 2, "funding_rate": -0.0001, "funding_8h": -0.0002}
+    said: dict[str, float] = {
+        "open_interest": 1,
+        "open_interest_usd": 2,
+        "funding_rate": -0.0001,
+        "funding_8h": -0.0002,
+    }
     line = open_interest_line(9, symbol="BTC", exchange="OKEX", aggregate_type="sum", **said)
     assert line.endswith(" open_interest=1.0,open_interest_usd=2.0,funding_rate=-0.0001,funding_8h=-0.0002 9")
     with pytest.raises(ValueError, match="needs a field"):

@@ -1,5 +1,8 @@
 """The shipper against an InfluxDB made of a script of answers."""
 
+# mypy: disable-error-code="arg-type"
+# Its doubles have what is used of a client and a journal, no more.
+
 from __future__ import annotations
 
 import asyncio

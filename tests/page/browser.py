@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.waiting import PATIENCE_S
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -30,9 +32,6 @@ FLAGS = (
     "--remote-debugging-port=0",
     "--remote-debugging-address=127.0.0.1",
 )
-START_S = 60.0
-LOAD_S = 60.0
-"""Generous: a busy machine takes long to read 4 MB of plotly."""
 KEYS = {"Tab": 9, "Enter": 13}
 
 
@@ -67,7 +66,7 @@ class Chromium:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self._process.terminate()
-        await asyncio.wait_for(self._process.wait(), 20)
+        await asyncio.wait_for(self._process.wait(), PATIENCE_S)
 
     @asynccontextmanager
     async def tab(self) -> AsyncIterator[Tab]:
@@ -85,7 +84,7 @@ class Chromium:
 
     async def _port(self) -> int:
         path = self._profile / "DevToolsActivePort"
-        for _ in range(int(START_S / 0.1)):
+        for _ in range(int(PATIENCE_S / 0.1)):
             if path.exists() and (text := path.read_text().splitlines()):
                 return int(text[0])
             await asyncio.sleep(0.1)
@@ -131,7 +130,7 @@ class Tab:
         self._id += 1
         waiting = self._answers[self._id] = asyncio.get_running_loop().create_future()
         await self._socket.send(json.dumps({"id": self._id, "method": method, "params": parameters}))
-        message = await asyncio.wait_for(waiting, LOAD_S)
+        message = await asyncio.wait_for(waiting, PATIENCE_S)
         assert "error" not in message, message
         result: dict[str, Any] = message["result"]
         return result
@@ -145,7 +144,7 @@ class Tab:
             self._fresh = False
         self._loaded.clear()
         await self.call("Page.navigate", url=url)
-        await asyncio.wait_for(self._loaded.wait(), LOAD_S)
+        await asyncio.wait_for(self._loaded.wait(), PATIENCE_S)
 
     async def ask(self, script: str) -> Any:
         """The value of a JavaScript expression in the page."""
@@ -153,7 +152,7 @@ class Tab:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    async def until(self, script: str, timeout_s: float = 10.0) -> Any:
+    async def until(self, script: str, timeout_s: float = PATIENCE_S) -> Any:
         """Wait until the expression is true; gives its value."""
         for _ in range(int(timeout_s / 0.1)):
             if value := await self.ask(f"(v => v instanceof Node ? true : v)({script})"):
@@ -186,6 +185,6 @@ class Tab:
 
 def _ask(port: int, method: str, path: str) -> Any:
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         text = answer.read()
         return json.loads(text) if text.startswith(b"{") else text

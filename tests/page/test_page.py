@@ -14,12 +14,12 @@ import pytest
 import pytest_asyncio
 
 from tests.page.browser import Chromium, Tab, chromium
+from tests.waiting import PATIENCE_S
 
 pytestmark = [
     pytest.mark.skipif(chromium() is None, reason="no chromium on this machine"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
-START_S = 90
 SECOND = "document.getElementById('clock').textContent"
 
 
@@ -34,7 +34,7 @@ def demo() -> Iterator[str]:
         yield next(found[0] for line in process.stdout if (found := re.search(r"http://\S+/", line)))
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_S)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -94,7 +94,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def test_it_shows_the_market_and_the_mind(demo: str, browser: Tab) -> None:
     """Price, candles, both CVDs, score, five phases, markets, parts: all there, and new each second."""
     await browser.open(demo)
-    await browser.until("document.querySelector('#chart .cartesianlayer .boxes path')", 20)
+    await browser.until("document.querySelector('#chart .cartesianlayer .boxes path')")
     await browser.until("/^[0-9,.]+$/.test(document.getElementById('price').textContent)")
     await browser.until("['healthy', 'degraded'].includes(document.getElementById('state-text').textContent)")
     assert await browser.ask("document.querySelectorAll('#phases li').length") == 5
@@ -103,14 +103,14 @@ async def test_it_shows_the_market_and_the_mind(demo: str, browser: Tab) -> None
     assert "spot CVD" in await browser.ask("document.getElementById('chart').getAttribute('aria-label')")
     assert "of 10" in await browser.ask("document.getElementById('gauge').getAttribute('aria-label')")
     before = await browser.ask(SECOND)
-    await browser.until(f"{SECOND} !== '{before}'", 5)
+    await browser.until(f"{SECOND} !== '{before}'")
     assert browser.errors == []
 
 
 async def test_no_request_leaves_the_host(demo: str, browser: Tab) -> None:
     """Everything that the page asks for is asked of the daemon."""
     await browser.open(demo)
-    await browser.until("document.querySelector('#chart .main-svg')", 20)
+    await browser.until("document.querySelector('#chart .main-svg')")
     await asyncio.sleep(1.5)
     asked = {urlsplit(url).netloc for url in browser.requests if url.startswith(("http", "ws"))}
     assert asked == {urlsplit(demo).netloc}
@@ -120,7 +120,7 @@ async def test_no_request_leaves_the_host(demo: str, browser: Tab) -> None:
 async def test_keys_switch_symbol_range_and_theme(demo: str, browser: Tab) -> None:
     """The keyboard alone reaches everything; the choice survives a reload."""
     await browser.open(demo)
-    await browser.until("document.querySelectorAll('#symbols button').length === 3", 20)
+    await browser.until("document.querySelectorAll('#symbols button').length === 3")
     await browser.press("2")
     await browser.until("document.getElementById('symbol').textContent === 'ETH'")
     await browser.until("document.getElementById('chart').getAttribute('aria-label').startsWith('ETH')")
@@ -132,14 +132,14 @@ async def test_keys_switch_symbol_range_and_theme(demo: str, browser: Tab) -> No
     await browser.press("/")
     await browser.until("document.activeElement.id === 'filter'")
     await browser.open(demo)
-    await browser.until("document.getElementById('symbol').textContent === 'ETH'", 20)
+    await browser.until("document.getElementById('symbol').textContent === 'ETH'")
 
 
 async def test_the_filter_and_the_order_of_markets(demo: str, browser: Tab) -> None:
     """Words narrow the table, a header's button turns its order."""
     await browser.open(demo)
     rows = "[...document.querySelectorAll('#markets tbody tr')].map(row => row.cells[0].textContent)"
-    await browser.until(f"{rows}.length > 3", 20)
+    await browser.until(f"{rows}.length > 3")
     whole = await browser.ask(rows)
     await browser.ask("document.getElementById('filter').value = 'sol spot'")
     await browser.ask("document.getElementById('filter').dispatchEvent(new Event('input'))")
@@ -155,13 +155,13 @@ async def test_it_comes_back_after_a_cut(demo: str, browser: Tab) -> None:
     await proxy.open()
     await browser.open(f"http://127.0.0.1:{proxy.port}/")
     await browser.until(
-        "!document.body.classList.contains('stale') && document.getElementById('lag').textContent !== '–'", 20
+        "!document.body.classList.contains('stale') && document.getElementById('lag').textContent !== '–'"
     )
     await proxy.cut()
-    await browser.until("document.body.classList.contains('stale')", 10)
+    await browser.until("document.body.classList.contains('stale')")
     before = await browser.ask(SECOND)
     await proxy.open()
-    await browser.until(f"!document.body.classList.contains('stale') && {SECOND} !== '{before}'", 15)
+    await browser.until(f"!document.body.classList.contains('stale') && {SECOND} !== '{before}'")
     await proxy.cut()
 
 
@@ -169,7 +169,7 @@ async def test_a_phone_needs_no_sideways_scrolling(demo: str, browser: Tab) -> N
     """At 360 px nothing is wider than the window, tables neither; in both themes text is readable against its card."""
     await browser.resize(360, 740)
     await browser.open(demo)
-    await browser.until("document.querySelector('#chart .main-svg')", 40)
+    await browser.until("document.querySelector('#chart .main-svg')")
     await browser.until("document.querySelectorAll('#markets tbody tr').length > 3")
     assert await browser.ask("document.documentElement.scrollWidth") <= 360
     wide = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
@@ -183,8 +183,8 @@ async def test_a_phone_needs_no_sideways_scrolling(demo: str, browser: Tab) -> N
 async def test_a_screen_reader_is_told_everything(demo: str, browser: Tab) -> None:
     """Every button, link, field, meter, picture and region has a name; headings are there; Tab shows where it is."""
     await browser.open(demo)
-    await browser.until("document.querySelectorAll('#markets tbody tr').length > 3", 40)
-    await browser.until("document.querySelector('#chart .cartesianlayer .boxes path')", 40)
+    await browser.until("document.querySelectorAll('#markets tbody tr').length > 3")
+    await browser.until("document.querySelector('#chart .cartesianlayer .boxes path')")
     kinds = "button, a, input, meter, summary, [role=img], [role=region], [role=group], section, table"
     assert await browser.ask(f"[...document.querySelectorAll('{kinds}')].length") > 30
     assert await browser.ask(NAMELESS.replace("KINDS", kinds)) == []

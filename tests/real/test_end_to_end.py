@@ -223,7 +223,7 @@ def test_outages_of_both_servers_lose_nothing(
         influxd.kill()
         redis_server.send(signal.SIGSTOP)
         for words in ("InfluxDB takes nothing", "Redis takes no signals"):
-            until(lambda words=words: words in told(tmp_path), f"the daemon says: {words}")
+            until(lambda words=words: words in told(tmp_path), f"the daemon says: {words}")  # type: ignore[misc]
         closed = newest_tick(tmp_path / "state")
         until(lambda: newest_tick(tmp_path / "state") > closed + 20, "the daemon goes on without its servers")
         assert process.poll() is None

@@ -54,8 +54,8 @@ async def test_every_metric_of_the_board_exists(tmp_path: Path) -> None:
     """With all sinks configured, /metrics has each name and each label that the board asks for."""
     async with running(tmp_path, HttpSettings(port=0)) as rig:
         await rig.second(signals=1)
-        rig.view.shipper = SimpleNamespace(status=lambda: SINKS["influx"])
-        rig.view.publisher = SimpleNamespace(status=lambda: SINKS["redis"])
+        rig.view.shipper = SimpleNamespace(status=lambda: SINKS["influx"])  # type: ignore[assignment]
+        rig.view.publisher = SimpleNamespace(status=lambda: SINKS["redis"])  # type: ignore[assignment]
         rig.journal.lost["queue_full:bars"] = 1
         families = list(text_string_to_metric_families(Metrics(rig.view).text().decode()))
     kinds = {family.name + ("_total" if family.type == "counter" else "") for family in families}
@@ -102,5 +102,5 @@ async def test_every_query_of_the_board_finds_something(influxd: Influx, databas
             plain = query.replace("$timeFilter", "time > now() - 1h").replace("$__interval", "1m")
             plain = plain.replace("$market", "BINANCE:btcusdt").replace("$symbol", "BTC")
             (found,) = await client.ask(plain)
-            values = [value for series in found for row in series.values for value in row[1:]]
-            assert any(value is not None for value in values), plain
+            numbers = [value for series in found for row in series.values for value in row[1:]]
+            assert any(value is not None for value in numbers), plain

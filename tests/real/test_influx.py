@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import signal
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,8 +26,14 @@ from tests.real.servers import Influx
 from tests.waiting import eventually
 
 
-def settings_for(influxd: Influx, database: str, **changes: object) -> InfluxSettings:
-    values = {"port": influxd.port, "database": database, "backoff_max_s": 0.5, "rollup_delay_s": 0.1, **changes}
+def settings_for(influxd: Influx, database: str, **changes: Any) -> InfluxSettings:
+    values: dict[str, Any] = {
+        "port": influxd.port,
+        "database": database,
+        "backoff_max_s": 0.5,
+        "rollup_delay_s": 0.1,
+        **changes,
+    }
     return InfluxSettings(**values)
 
 

@@ -235,7 +235,7 @@ async def test_replaying_any_part_of_the_journal_changes_nothing(influxd, databa
         for _ in range(6):
             shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
             task = asyncio.create_task(shipper.run())
-            await eventually(lambda shipper=shipper: shipper.cursor == NOW + 300)
+            await eventually(lambda shipper=shipper: shipper.cursor == NOW + 300)  # type: ignore[misc]
             task.cancel()
             await asyncio.wait([task])
             found.append(influxd.ask('SELECT * FROM "aggr_1s"."trades_1s"', database))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal as signals
 import time
+from typing import Any
 
 import orjson
 import pytest
@@ -31,7 +32,7 @@ class Bench:
         self.redis = Redis(port=server.port)
         self.publisher = RedisPublisher(settings, journal, SystemClock(), **options)
         self.tick = int(time.time())
-        self.task = None
+        self.task: Any = None
 
     def start(self):
         self.task = asyncio.create_task(self.publisher.run())
@@ -51,7 +52,8 @@ class Bench:
                 self.publisher.offer([one])
 
     async def stream(self):
-        return [entry[b"signal_id"].decode() for _id, entry in await self.redis.xrange(STREAM)]
+        entries: Any = await self.redis.xrange(STREAM)
+        return [entry[b"signal_id"].decode() for _id, entry in entries]
 
     def counted(self, name):
         def reached(count):
@@ -87,7 +89,7 @@ def ids(*numbers):
 async def test_a_subscriber_gets_the_line_and_all_keys_are_there(bench):
     """`redis-cli SUBSCRIBE signals` prints the JSON line; stream, keys and times to live are as documented."""
     command = (binary("redis-cli"), "-p", str(bench.server.port), "SUBSCRIBE", "signals", "squeezeflow:signals")
-    cli = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    cli: Any = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         for _ in range(6):  # two confirmations of three lines
             await asyncio.wait_for(cli.stdout.readline(), PATIENCE_S)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from sqfd.cli.demo import SYMBOLS, USUAL, write_config
+from sqfd.clock import SystemClock
+from sqfd.influx.client import Client
+from sqfd.influx.settings import InfluxSettings
+from sqfd.influx.shipper import Shipper
+from sqfd.journal import Journal, JournalStore
+from sqfd.model import BAR, FLOW, Bars
 from sqfd.sim.process import SimulatedExchanges
+from tests.journal.rows import MARKETS
 from tests.ports import free_port
 from tests.real.daemons import DaemonProcess
 from tests.real.servers import Influx
+from tests.waiting import eventually
 
 MINUTES = float(os.environ.get("SQFD_ROLLUP_MINUTES", "10"))
 SLACK_S = 30
@@ -114,3 +125,52 @@ def test_rollups_equal_those_computed_from_the_seconds(influxd: Influx, database
     print(json.dumps({"seconds": newest - began, "points of trades_1s": points_1s, "equal points": found}))
     assert found["1m"] > 0
     assert found["5m"] > 0
+
+
+DAY_S = 86_400
+
+
+def day_of_bars(start: int) -> Bars:
+    """A tenth of a day's seconds of each market. Volumes are quarters, so that their sums are exact in any order."""
+    rng = np.random.default_rng(5)
+    second, market = np.nonzero(rng.random((DAY_S, len(MARKETS))) < 0.1)
+    made = np.zeros(len(second), BAR)
+    made["second"], made["market"] = start + second, market
+    for name in ("open", "high", "low", "close"):
+        made[name] = rng.integers(1_000, 2_000, len(made))
+    for name in SUMS:
+        made[name] = rng.integers(0, 400, len(made)) / 4
+    made["cbuy"] += 1
+    return made
+
+
+async def test_rollups_of_a_day_that_came_late_equal_those_computed_from_its_seconds(
+    influxd: Influx, database: str, tmp_path: Path
+) -> None:
+    """What no continuous query sees, a whole day and then revisions of it, is aggregated again: each point of all six rollups."""
+    end = int(time.time()) // 14_400 * 14_400 - 14_400
+    day = day_of_bars(end - DAY_S)
+    settings = InfluxSettings(port=influxd.port, database=database, rollup_delay_s=0.1)
+    store = JournalStore(tmp_path, bulk=True)
+    store.register(MARKETS, ())
+    store.load(day, np.zeros(0, FLOW))
+    store.close()
+    journal = await Journal.open(tmp_path, bulk=True)
+    await journal.register(MARKETS, ())
+    revised = day[:: len(day) // 300].copy()
+    revised["high"], revised["vbuy"] = revised["high"] + 5_000, revised["vbuy"] + 1_000.5
+    async with Client(settings) as client:
+        shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
+        task = asyncio.create_task(shipper.run())
+        await eventually(lambda: shipper.cursor >= int(day["second"][-1]) + 1)
+        journal.append(end + 10, revised, np.zeros(0, FLOW))
+        await eventually(lambda: shipper.cursor == end + 10 and shipper.status()["revised_minutes"] == 0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    await journal.close()
+    for frame in FRAMES:
+        there = stored(influxd, database, frame)
+        assert there == rolled_up(influxd, database, frame, end)
+        assert len(there) == len(np.unique(day["market"] * DAY_S + (day["second"] - end + DAY_S) // frame.seconds))
+        assert max(fields["high"] for fields in there.values()) > 6_000

@@ -67,7 +67,18 @@ def test_a_second_daemon_on_the_same_journal_is_refused(served: Ready, tmp_path:
 def test_a_recording_replays_to_the_bars_of_the_run(served: Ready, tmp_path: Path) -> None:
     """What `--record` kept gives the same bars; the replay also closes the seconds that were open at the end."""
     config, state = configured(tmp_path, served, ["BTC"]), tmp_path / "state"
-    command = [sys.executable, "-m", "sqfd", "run", "-c", config, "--state", state, "--record", tmp_path / "frames"]
+    command = [
+        sys.executable,
+        "-m",
+        "sqfd",
+        "run",
+        "-c",
+        str(config),
+        "--state",
+        str(state),
+        "--record",
+        str(tmp_path / "frames"),
+    ]
     with subprocess.Popen(command, cwd=ROOT) as process:
         _wait_for_bars(state)
         process.send_signal(signal.SIGTERM)

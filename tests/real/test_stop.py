@@ -34,6 +34,20 @@ Collector.keep_listings = deaf
 sqfd.daemon.SAY_S, sqfd.daemon.GIVE_UP_S = 0.5, 2.0
 cli(sys.argv[1:])
 """
+HUNG = """
+import asyncio, sys, threading
+from sqfd.collector import Collector
+from sqfd.cli import cli
+
+def nobody_answers():
+    threading.Event().wait()
+
+async def asks(self):
+    await asyncio.to_thread(nobody_answers)
+
+Collector.keep_listings = asks
+cli(sys.argv[1:])
+"""
 HASTY = """
 import os, signal, socket, sys
 from sqfd.cli import cli
@@ -129,6 +143,16 @@ def test_readers_and_a_silent_influxdb_do_not_hold_up_the_end(served: Ready, tmp
             reader.close()
     assert code == 0, said
     assert "stopped" in said
+
+
+def test_a_thread_that_hangs_is_named_and_left_behind(served: Ready, tmp_path: Path) -> None:
+    """As a look-up of a name that no server answers: all is stored, and the process ends with exit code 0."""
+    run = Run(configured(tmp_path, served, ["BTC"], "[log]\nlevel = 'info'"), tmp_path / "state", "-c", HUNG)
+    run.until("ready")
+    code, said = run.stopped()
+    assert code == 0, said
+    assert "stopped" in said
+    assert "wait" in next(line for line in said.splitlines() if "ended without these threads" in line)
 
 
 def test_a_stage_that_hangs_is_named_and_left_behind(served: Ready, tmp_path: Path) -> None:

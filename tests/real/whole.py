@@ -72,6 +72,7 @@ class Exchanges:
 
     def send(self, number: int) -> None:
         """A signal to the process."""
+        assert self.process.pid is not None
         os.kill(self.process.pid, number)
 
     def add(self, kind: FaultKind, exchange: str, **more: Any) -> int:
@@ -111,7 +112,8 @@ class Exchanges:
                 faults.append(venues.faults.add(Fault(**argument)))
                 commands.send(len(faults) - 1)
             elif command == "remove":
-                commands.send(venues.faults.remove(faults[argument]))
+                venues.faults.remove(faults[argument])
+                commands.send(None)
             else:
                 commands.send(faults[argument].fired)
 

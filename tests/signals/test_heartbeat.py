@@ -12,6 +12,7 @@ from sqfd.clock import SystemClock
 from sqfd.journal import JournaledSignal
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.settings import RedisSettings
+from tests.waiting import eventually
 
 
 class Server:
@@ -48,11 +49,7 @@ async def test_the_heartbeat_tells_that_redis_is_away_and_back() -> None:
     running = asyncio.create_task(publisher.run())
 
     async def until(state: str) -> None:
-        for _ in range(200):
-            if publisher.status()["state"] == state and publisher.counters["heartbeats"]:
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(publisher.status())
+        await eventually(lambda: publisher.status()["state"] == state and publisher.counters["heartbeats"], state)
 
     await until("ok")
     server.away = True

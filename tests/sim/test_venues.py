@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from sqfd.sim.history import World, world
 from sqfd.sim.source import Burst, Source, Synthetic
 from sqfd.sim.venues import Venues
 from tests.sim.conftest import START
+from tests.waiting import PATIENCE_S, eventually, until
 
 NOW = START + 3_600
 SPEED = 20.0
@@ -66,7 +66,7 @@ class Feed:
         for frame in self.decoder.subscribe(self.topics, 0):
             await self.socket.send(frame)
 
-    async def read(self, until: int, timeout_s: float = 5.0) -> None:
+    async def read(self, until: int, timeout_s: float = PATIENCE_S) -> None:
         """Read until there are so many trades, or time is up."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -181,22 +181,13 @@ async def test_slow_client_is_cut() -> None:
     async with serving(source) as (venues, exchange), feeding(exchange, source) as lazy:
         await lazy.subscribe()
         lazy.socket.transport.pause_reading()
-        await until(lambda: venues.counts["slow clients cut"] == 1, 8.0)
+        await eventually(lambda: venues.counts["slow clients cut"] == 1)
         async with feeding(exchange, source) as other:
             await other.subscribe()
             for _ in range(100):
                 await other.socket.recv()
         assert venues.counts["slow clients cut"] == 1
         lazy.socket.transport.abort()
-
-
-async def until(holds: object, timeout_s: float = 3.0) -> None:
-    """Wait until a condition holds; fails when it does not come true."""
-    assert callable(holds)
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "never came true"
-        await asyncio.sleep(0.01)
 
 
 # --- faults ------------------------------------------------------------------------------------------------------------
@@ -226,7 +217,8 @@ async def test_close_of_a_client_that_does_not_answer(btc: World) -> None:
     """CLOSE strikes once for each connection: one that does not answer the close at once hurts nobody."""
     async with faulty(btc, FaultKind.CLOSE) as (feed, fault, _):
         feed.socket.transport.pause_reading()
-        await asyncio.sleep(0.2)
+        await eventually(lambda: fault.fired)
+        await asyncio.sleep(0.2)  # for a second one
         assert fault.fired == 1
         feed.socket.transport.resume_reading()
         with pytest.raises(ConnectionClosed):
@@ -258,10 +250,10 @@ async def test_silent(btc: World) -> None:
 async def test_half_open(btc: World) -> None:
     """HALF_OPEN sends nothing at all any more, not even a pong."""
     async with faulty(btc, FaultKind.HALF_OPEN, times=1) as (feed, fault, _):
-        await until(lambda: fault.fired == 1)
+        await eventually(lambda: fault.fired == 1)
         await feed.read(10_000, timeout_s=0.2)
         known = len(feed.trades)
-        pong = await feed.socket.ping()
+        pong = asyncio.ensure_future(await feed.socket.ping())
         await feed.read(10_000, timeout_s=0.3)
         assert len(feed.trades) == known
         assert not pong.done()
@@ -326,12 +318,16 @@ async def test_out_of_order(btc: World) -> None:
 
 async def test_delay(btc: World) -> None:
     """DELAY holds trades back for its seconds; all come, in order."""
-    async with faulty(btc, FaultKind.DELAY, seconds=10) as (feed, fault, _):
-        await until(lambda: fault.fired > 0)
-        start = time.monotonic()
-        known = len(feed.trades)
-        await feed.read(known + 100)
-        assert time.monotonic() - start > 0.5 * 10 / SPEED
+    source, faults = Synthetic(btc, NOW), Faults()
+    async with serving(source, faults) as (venues, exchange), feeding(exchange, source) as feed:
+        await feed.subscribe()
+        await feed.read(20)
+        began_ms, fault = venues._clock.now_ms(), faults.add(Fault(FaultKind.DELAY, "BINANCE", seconds=10))
+        while feed.trades[-1].ts_ms <= began_ms:
+            await feed.read(len(feed.trades) + 1)
+        assert venues._clock.now_ms() - feed.trades[-1].ts_ms >= 10_000
+        await feed.read(len(feed.trades) + 100)
+        assert fault.fired
         mine = [int(t.id or 0) for t in feed.trades if t.instrument == btc.instruments[0]]
         assert mine == list(range(mine[0], mine[0] + len(mine)))
 
@@ -384,7 +380,7 @@ async def test_capture_is_sent_verbatim(tmp_path: Path, speed: float | None) -> 
         await feed.subscribe()
         acked = await feed.socket.recv()
         assert '"id":1' in str(acked)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             got = [await feed.socket.recv() for _ in frames]
             await venues.finished()
         assert got == frames
@@ -413,7 +409,7 @@ async def test_real_capture(shared: Path, tmp_path: Path) -> None:
     source = Playback(capture, None)
     async with serving(source) as (_, exchange), feeding(exchange, source) as feed:
         await feed.subscribe()
-        await feed.read(15_863, timeout_s=20)
+        await feed.read(15_863, timeout_s=PATIENCE_S)
     assert len(feed.trades) == 15_863
     wanted = [trade.id for _, _, trades in capture.frames() for trade in trades]
     assert [t.id for t in feed.trades] == wanted
@@ -436,12 +432,9 @@ def test_process(ending: str) -> None:
         assert facts["addresses"]["BINANCE"]["spot"].startswith("ws://127.0.0.1:")
         assert facts["markets"] == ["BINANCE:btcusdt"]
         process.send_signal(signal.SIGKILL if ending == "parent" else getattr(signal, ending))
-        code = process.wait(10)
+        code = process.wait(PATIENCE_S)
     if ending == "parent":
-        deadline = time.monotonic() + 5
-        while _runs(child_pid):
-            assert time.monotonic() < deadline, "outlived its parent"
-            time.sleep(0.05)
+        until(lambda: not _runs(child_pid), "it goes with its parent")
     else:
         assert code == 0
 

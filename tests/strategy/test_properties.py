@@ -64,7 +64,7 @@ def judged(rows: Flow, cuts: tuple[int, ...] = ()) -> Verdicts:
 
 
 def equal(one: Verdicts, other: Verdicts) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True))
 
 
 flows = st.builds(flow, st.integers(0, 10_000), st.booleans()).map(consecutive)

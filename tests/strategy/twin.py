@@ -34,7 +34,7 @@ class Twin:
         self.swings: dict[tuple[int, int, int], float] = {}
         self.setup: dict[str, Any] | None = None
         self.diverged: dict[int, int] = {}
-        self.resets: dict[int, dict[str, Any]] = {1: {}, -1: {}}
+        self.resets: dict[int, dict[Any, Any]] = {1: {}, -1: {}}
 
     def samples(self, window: int, tick: int) -> list[int]:
         step = self.settings.sample_s
