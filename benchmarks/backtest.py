@@ -1,7 +1,7 @@
 """Backtests from a journal on disk to statistics: ticks a second on one core, memory, beside the slow twin of the phases.
 
-`python -m benchmarks.backtest [--days 30] [--keep FOLDER]` makes journals of synthetic flow, runs each case in a process of
-its own and prints one table and a line of JSON. Ticks a second are symbol-ticks per second of CPU time, so that a busy machine
+`python -m benchmarks.backtest [--days 30] [--keep FOLDER]` makes journals of synthetic flow, runs each case in a process of its own, and
+sweeps of 32 trials on one core and on two; prints one table and a line of JSON, and writes `results/backtest.json`. Ticks a second are symbol-ticks per second of CPU time, so that a busy machine
 matters less; wall time is beside it. The full phases run, with the 24 h baseline.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness import report
 from sqfd.backtest.run import Backtest, planned
 from sqfd.backtest.settings import BacktestSettings
 from sqfd.config import Config
@@ -33,20 +35,29 @@ START = 1_722_470_400
 PIECE_S = 6 * 3_600
 DAY_S = 86_400
 SYMBOLS = ("BTC", "ETH", "SOL")
+MADE_DAYS = 6
+"""Days that are made; making one takes as long as ten of them take to be judged."""
 TWIN_TICKS = 20
+SWEPT_DAYS = 2
 REVISED_SHARE = 0.01
 """Share of seconds in which a late trade revises an earlier one, in the case that has any."""
 
 
 def make_journal(folder: Path, symbols: tuple[str, ...], days: float) -> None:
-    """Synthetic flow with planted squeezes, whole and in time."""
+    """Synthetic flow with planted squeezes, whole and in time. After `MADE_DAYS` it comes again, prices going on from where they were."""
     store, end = JournalStore(folder, bulk=True), START + int(days * DAY_S)
     store.register([], symbols)
-    markets = [Market(s, 7, START, plan(7, s, START + PIECE_S, end, per_day=12.0)) for s in symbols]
-    for first in range(START, end, PIECE_S):
-        last = min(first + PIECE_S, end)
-        flow = [market.flow(first, last, index) for index, market in enumerate(markets)]
-        store.load(np.zeros(0, BAR), np.concatenate(flow))
+    made = min(end, START + MADE_DAYS * DAY_S)
+    for index, symbol in enumerate(symbols):
+        rows = Market(symbol, 7, START, plan(7, symbol, START + PIECE_S, made, per_day=12.0)).flow(START, made, index)
+        gained = int(rows["price"][-1] - rows["price"][0])
+        for first in range(START, end, made - START):
+            again = rows[: end - first].copy()
+            again["second"] += first - START
+            for name in ("price", "high", "low"):
+                again[name] += gained * ((first - START) // (made - START))
+            for piece in range(0, len(again), PIECE_S):
+                store.load(np.zeros(0, BAR), again[piece : piece + PIECE_S])
     store.close()
 
 
@@ -124,24 +135,49 @@ def slow_twin(folder: Path) -> dict[str, Any]:
     return {"ticks": TWIN_TICKS, "cpu_s": round(cpu, 3), "ticks_per_cpu_s": round(TWIN_TICKS / cpu, 1)}
 
 
-def sweeps(folder: Path, workers: int) -> float:
-    """Wall seconds of a sweep of 32 over two days of one symbol, start of the processes included."""
+def sweeps(folder: Path, workers: int, days: float) -> dict[str, Any]:
+    """A sweep of 32 (8 least scores × 4 least gaps) over some days of one symbol: wall time and CPU time of all processes, their start
+    included."""
     arguments = ["sweep", "--state", str(folder), "--symbol", SYMBOLS[0], "--workers", str(workers)]
-    arguments += ["--to", str(START + 2 * DAY_S), "--vary", "strategy.min_entry_score=1.0..9.0", "--random", "32"]
+    arguments += ["--to", str(START + int(days * DAY_S)), "--vary", "strategy.min_entry_score=2,3,3.5,4,4.5,5,6,7"]
+    arguments += ["--vary", "strategy.divergence_gap_min=1,1.25,1.5,2"]
     with tempfile.TemporaryDirectory(prefix="sqfd-sweep-") as out:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), _children_cpu_s()
         run_sqfd = "from sqfd.cli import main; main()"
         subprocess.run(
             [sys.executable, "-c", run_sqfd, *arguments, "--out", out], check=True, stdout=subprocess.DEVNULL
         )
-        return time.perf_counter() - began
+        return {
+            "ticks": int(32 * days * DAY_S),
+            "cpu_s": round(_children_cpu_s() - before, 3),
+            "wall_s": round(time.perf_counter() - began, 3),
+        }
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def told(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """One line of the table."""
+    speed = found.get("ticks_per_cpu_s", found["ticks"] / found["cpu_s"])
+    shown = f"{speed:,.0f}" if speed >= 100 else f"{speed:.1f}"
+    return {
+        "case": name,
+        "ticks": f"{found['ticks']:,}",
+        "CPU s": found["cpu_s"],
+        "wall s": found.get("wall_s", ""),
+        "ticks/CPU s": shown,
+        "peak RSS MB": found.get("rss_mb", ""),
+        "speed-up": found.get("speed_up", ""),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=float, default=30.0)
     parser.add_argument("--keep", type=Path, help="make the journals there, or use those that are there")
-    parser.add_argument("--sweep", action="store_true", help="also time a sweep of 32 on one core and on two")
     parser.add_argument("--case", nargs=3, metavar=("FOLDER", "SYMBOLS", "BLOCK_S"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.case:
@@ -152,19 +188,19 @@ def main() -> None:
         if not (folder / "long").exists():
             make_journal(folder / "long", SYMBOLS, chosen.days)
             make_late_journal(folder / "late", min(2.0, chosen.days))
+        days = min(SWEPT_DAYS, chosen.days)
         cases = {
             f"1 symbol, {chosen.days:g} days": in_process(folder / "long", SYMBOLS[:1]),
             f"3 symbols, {chosen.days:g} days": in_process(folder / "long", SYMBOLS),
             f"1 symbol, {REVISED_SHARE:.0%} of ticks revise": in_process(folder / "late", SYMBOLS[:1]),
             "slow twin of the phases": slow_twin(folder / "long"),
+            "sweep of 32, 1 core": sweeps(folder / "long", 1, days),
+            "sweep of 32, 2 cores": sweeps(folder / "long", 2, days),
         }
-        if chosen.sweep:
-            one, two = sweeps(folder / "long", 1), sweeps(folder / "long", 2)
-            print(f"sweep of 32 trials: {one:.1f} s on one core, {two:.1f} s on two: {one / two:.2f} times")
-    print(f"{'':<32}{'ticks':>12}{'CPU s':>9}{'ticks/s':>12}{'RSS MB':>9}")
-    for name, found in cases.items():
-        shown = f"{found['ticks']:>12,}{found['cpu_s']:>9.2f}{found['ticks_per_cpu_s']:>12,.0f}"
-        print(f"{name:<32}{shown}{found.get('rss_mb', ''):>9}")
+    one, two = cases["sweep of 32, 1 core"], cases["sweep of 32, 2 cores"]
+    two["speed_up"] = round(one["wall_s"] / two["wall_s"], 2)
+    two["speed_up_if_no_core_waits"] = round(2 * one["cpu_s"] / two["cpu_s"], 2)
+    report("backtest", "Backtests from a journal to statistics", [told(name, found) for name, found in cases.items()])
     print(json.dumps(cases))
 
 

@@ -15,6 +15,9 @@ from typing import ClassVar, Literal
 import msgspec
 
 from exchanges.api import (
+    COUNT_MAX,
+    NOTIONAL_MAX,
+    UNREADABLE,
     Acked,
     Asked,
     BadMessage,
@@ -66,15 +69,17 @@ class Aggregate(msgspec.Struct, gc=False, tag_field="e", tag="aggTrade"):
     s: str = ""
 
 
-class Bounded(Aggregate, tag_field="e", tag="aggTrade"):
-    """An aggregate whose values are in range."""
+class Bounded(msgspec.Struct, gc=False, tag_field="e", tag="aggTrade"):
+    """An aggregate whose values are in range; its fields in the order of the wire."""
 
+    s: str
     a: Id
     p: Price
     q: Quantity
     f: Natural
     l: Natural  # noqa: E741
     T: Time
+    m: bool
 
 
 class Aggregated(msgspec.Struct, gc=False):
@@ -136,11 +141,26 @@ class BinanceDecoder(Decoder):
         super().__init__(instruments, endpoint)
         self._asked = Asked()
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        row = _aggregated(frame).data
-        if row.f > row.l:
-            return None
-        return (self.checked(row.s, row.T, row.p, row.q, not row.m, row.a, row.l - row.f + 1),)
+    def read_all(self, frames: Sequence[Buffer], recv_ms: int) -> Sequence[Event]:
+        """As any decoder's; what usual frames need of `checked` stands here, as one in twelve instructions were calls."""
+        events: list[Event] = []
+        add, decode, instruments = events.append, _aggregated, self.instruments
+        for frame in frames:
+            try:
+                row = decode(frame).data
+                instrument = instruments[row.s]
+            except UNREADABLE:
+                events += self._slowly(frame, recv_ms)
+                continue
+            price, count = row.p, row.l - row.f + 1
+            size = row.q * instrument.contract_size
+            if instrument.inverse:
+                size /= price
+            if 0 < count < COUNT_MAX and 0.0 < price * size < NOTIONAL_MAX:
+                add(Trade(instrument, row.T, price, size, not row.m, row.a, count))
+            else:
+                events += self._slowly(frame, recv_ms)
+        return events
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         message = _decode(frame)

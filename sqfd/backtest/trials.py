@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sqfd.backtest.prices import Floats
+from sqfd.config import Config
 
 MOST_TRIALS = 100_000
 EULER = 0.5772156649015329
@@ -52,7 +53,14 @@ def axis_of(text: str) -> Axis:
         raise ValueError(f"--vary {text}: {given!r} is no range of numbers") from None
     if not ends[0] < ends[1]:
         raise ValueError(f"--vary {text}: the range is empty")
-    return Axis(key, (), *ends, whole=all(end.strip().lstrip("-").isdigit() for end in (low, high)))
+    whole = all(end.strip().lstrip("-").isdigit() for end in (low, high)) and not _holds_fractions(key)
+    return Axis(key, (), *ends, whole=whole)
+
+
+def _holds_fractions(key: str) -> bool:
+    """The setting is a number with a fraction: `3..5` is then any number between them."""
+    section, _, name = key.partition(".")
+    return isinstance(getattr(getattr(Config(), section, None), name, None), float)
 
 
 def trials_of(axes: Sequence[Axis], draws: int | None, seed: int) -> list[Trial]:

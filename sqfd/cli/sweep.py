@@ -104,6 +104,8 @@ def sweep(
             raise ValueError(f"--metric {metric}: known are {', '.join(sweeps.METRICS)}")
         varied = [axis_of(text) for text in axes]
         trials = trials_of(varied, draws, seed)
+        if draws is not None and len(trials) < draws:
+            click.echo(f"--random {draws}: there are only {len(trials)} different combinations", err=True)
         configs = {key_of(trial): (trial, _config(path, assignments, trial)) for trial in trials}
         with journal(state, config) as store:
             plan = planned(store, config, split(symbols), from_s, to_s, bar_s=TIMEFRAMES[timeframe])

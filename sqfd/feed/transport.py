@@ -181,6 +181,19 @@ _PING, _PONG, _CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
 class _Picows(WSListener):
     """One connection by picows: listener and connection in one."""
 
+    __slots__ = (
+        "_assembler",
+        "_end",
+        "_on_end",
+        "_on_frames",
+        "_plain",
+        "_read",
+        "_text",
+        "_transport",
+        "_watch",
+        "closed",
+    )
+
     def __init__(self, on_frames: OnFrames, on_end: OnEnd, max_bytes: int) -> None:
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self._on_frames = on_frames

@@ -88,3 +88,9 @@ def test_the_best_of_many_trials_without_skill_is_seldom_taken_for_skill() -> No
         naive += best.sharpe * np.sqrt(499) > 1.645
     assert passed <= 4
     assert naive >= 35
+
+
+def test_a_range_of_whole_numbers_is_one_only_of_whole_settings() -> None:
+    """`3..5` of a score draws any number between them, of seconds whole ones."""
+    assert not axis_of("strategy.min_entry_score=3..5").whole
+    assert axis_of("strategy.armed_s=600..900").whole
