@@ -169,10 +169,11 @@ class Floor:
             bar = self._bars[key] = SlottedBar(price)
         if trade.buy:
             bar.vbuy += value
+            bar.cbuy += 1
         else:
             bar.vsell += value
+            bar.csell += 1
         bar.high, bar.low, bar.close = max(price, bar.high), min(price, bar.low), price
-        bar.count += 1
 
 
 async def floor(addresses: dict[str, dict[str, str]], seconds: float) -> dict[str, float]:

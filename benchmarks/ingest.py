@@ -53,14 +53,14 @@ SAMPLE = 16
 
 
 class SlottedBar:
-    """The least that a bar is."""
+    """The least that a bar is: prices, and volume and number of both sides."""
 
-    __slots__ = ("close", "count", "high", "low", "open", "vbuy", "vsell")
+    __slots__ = ("cbuy", "close", "csell", "high", "low", "open", "vbuy", "vsell")
 
     def __init__(self, price: float) -> None:
         self.open = self.high = self.low = self.close = price
         self.vbuy = self.vsell = 0.0
-        self.count = 0
+        self.cbuy = self.csell = 0
 
 
 class AggTrade(msgspec.Struct, gc=False):
@@ -120,14 +120,15 @@ class Floor(WSListener):
             bar = self._bars[key] = SlottedBar(price)
         if sell:
             bar.vsell += price * size
+            bar.csell += 1
         else:
             bar.vbuy += price * size
+            bar.cbuy += 1
         if price > bar.high:
             bar.high = price
         if price < bar.low:
             bar.low = price
         bar.close = price
-        bar.count += 1
         self._left = left - 1
         if left == 1:
             self._done.set()

@@ -12,7 +12,7 @@ import pytest
 
 from sqfd.ending import StopOverdue, at_work, ended_in_time, still_wanted
 from tests.simulation.loop import run
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 class Told:
@@ -120,7 +120,7 @@ async def test_a_swallowed_cancellation_is_noticed() -> None:
     task = asyncio.create_task(loop())
     await asyncio.sleep(0.03)
     task.cancel()
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.wait({task})
     assert task.cancelled()
 
@@ -158,5 +158,5 @@ async def test_a_stop_in_the_instant_of_a_tick_ends_the_page() -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
-        await asyncio.wait({task}, timeout=1.0)
+        await asyncio.wait({task}, timeout=PATIENCE_S)
         assert task.cancelled(), f"{turns} turns after the tick"

@@ -14,12 +14,17 @@ BUSY = 10.0
 LOOK_S = 0.02
 
 
-def until(condition: Callable[[], object], why: str = "what is waited for", limit_s: float = PATIENCE_S) -> None:
-    """Wait for a condition; fail naming it."""
+def until(
+    condition: Callable[[], object],
+    why: str = "what is waited for",
+    limit_s: float = PATIENCE_S,
+    every_s: float = LOOK_S,
+) -> None:
+    """Wait for a condition, looked at so often; fail naming it."""
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {limit_s:g} s: {why}"
-        time.sleep(LOOK_S)
+        time.sleep(every_s)
 
 
 async def eventually(

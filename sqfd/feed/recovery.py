@@ -36,11 +36,12 @@ TRADES = 300_000
 """Trades of one hole that are asked for at most."""
 AT_ONCE = 2000
 """Trades that are merged before other tasks may run."""
-_time = attrgetter("ts_ms")
 TELL_S = 60.0
+"""Holes of one endpoint that end within this long are told in one line, or sooner where no other is being filled."""
 APART_S = 61.0
 """Lines of one endpoint are further apart than the log's repeats, which would leave the second one out: it waits and tells both."""
-"""Holes of one endpoint that end within this long are told in one line, or sooner where no other is being filled."""
+
+_time = attrgetter("ts_ms")
 
 
 class Answer(NamedTuple):

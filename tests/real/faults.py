@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqfd.sim.faults import FaultKind
-from tests.real.nemesis import MISSING, PASS, PROXY_FAULTS, full_disk, missing
+from tests.real.nemesis import MISSING, PROXY_FAULTS, full_disk, missing
 from tests.real.whole import IDS
 from tests.waiting import until
 
@@ -178,7 +178,7 @@ def _network(name: str, mode: int) -> Callable[[Installation], Iterator[Struck]]
         hits = proxy.hits.value
         proxy.mode.value = mode
         yield lambda: proxy.hits.value > hits
-        proxy.mode.value = PASS
+        proxy.heal()
 
     return befall
 

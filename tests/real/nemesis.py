@@ -152,6 +152,7 @@ class Proxy:
         """Connections or requests that met a fault."""
         self.process: Any = None
         self._clients: set[asyncio.StreamWriter] = set()
+        self._refusing = FORK.Value("b", 0)
 
     def start(self) -> None:
         self.process = FORK.Process(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -162,6 +163,11 @@ class Proxy:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), PATIENCE_S):
             return True
         return False
+
+    def heal(self) -> None:
+        """Let everything pass; returns when it does, so that the next refusal is another one."""
+        self.mode.value = PASS
+        until(lambda: not self._refusing.value, "the proxy listens again")
 
     def stop(self) -> None:
         self.process.kill()
@@ -175,10 +181,12 @@ class Proxy:
                 server.close()
                 for client in self._clients:
                     client.transport.abort()
+                self._refusing.value = 1
                 self.hits.value += 1
                 server = None
             elif not refused and server is None:
                 server = await asyncio.start_server(self._connection, "127.0.0.1", self.port)
+                self._refusing.value = 0
             await asyncio.sleep(0.005)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -275,7 +283,7 @@ class Round:
             self.proxy.mode.value = PROXY_FAULTS[fault]
             until(lambda: self.proxy.hits.value > hits, f"{fault} met nobody")
             time.sleep(lasts)
-            self.proxy.mode.value = PASS
+            self.proxy.heal()
         elif fault == "kill writer":
             self.writer.kill()
             time.sleep(lasts / 4)
@@ -339,7 +347,7 @@ def missing(influxd: Influx, proxy: Proxy, database: str, what: str, creates: bo
     kept = stored(influxd, database)
     of_bars = f'DROP RETENTION POLICY "{BARS_RP}" ON "{database}"'
     influxd.ask(f'DROP DATABASE "{database}"' if what == "database" else of_bars)
-    proxy.mode.value = PASS
+    proxy.heal()
     yield lambda: creates and is_there(influxd, database)
     if not creates:
         make(influxd, database, what)
@@ -349,7 +357,7 @@ def missing(influxd: Influx, proxy: Proxy, database: str, what: str, creates: bo
     lines = [line_of(*key, bar) for key, bar in kept.items() if key not in newer]
     status, body = influxd.request(f"/write?db={database}&rp={BARS_RP}&precision=s", "\n".join(lines).encode() or b"\n")
     assert status == 204, body
-    proxy.mode.value = PASS
+    proxy.heal()
 
 
 def _cut_off(proxy: Proxy) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,26 @@ def points(influxd: Influx, database: str, policy: str, measurement: str) -> dic
     return found
 
 
+def wait_for_bars(influxd: Influx, database: str, count: int) -> None:
+    """Until so many bars are there: as long as it takes, while they become more."""
+    known = -1
+    while known < count:
+        until(partial(more_bars, influxd, database, known), f"more than {known} bars", every_s=0.2)
+        known = bars_in(influxd, database)
+
+
+def more_bars(influxd: Influx, database: str, than: int) -> bool:
+    return bars_in(influxd, database) > than
+
+
+def bars_in(influxd: Influx, database: str) -> int:
+    """How many bars InfluxDB has."""
+    if [database] not in [row for series in influxd.ask("SHOW DATABASES") for row in series.get("values", [])]:
+        return -1
+    found = influxd.ask('SELECT count(cbuy) FROM "aggr_1s"."trades_1s"', database)
+    return int(found[0]["values"][0][1]) if found else 0
+
+
 def assert_equal_bars(
     stored: dict[tuple[str, int], dict[str, float]], twin: dict[tuple[str, int], dict[str, float]]
 ) -> None:
@@ -187,7 +208,7 @@ def test_capture_to_influxdb_and_signals_to_redis(
         daemon(configured(tmp_path, served, influxd, database, redis_server), tmp_path / "state") as process,
     ):
         bars = "aggr_1s", "trades_1s"
-        until(lambda: len(points(influxd, database, *bars)) == len(twin), "all bars in InfluxDB")
+        wait_for_bars(influxd, database, len(twin))
         assert_equal_bars(points(influxd, database, *bars), twin)
         minutes = rolled_up(twin, 60)
         until(lambda: _trades(points(influxd, database, "aggr_1m", "trades_1m")) == TRADES, "all minutes in trades_1m")
@@ -219,7 +240,7 @@ def test_outages_of_both_servers_lose_nothing(
         SimulatedExchanges(("BINANCE", "BINANCE_FUTURES"), capture=capture, speed=20.0) as served,
         daemon(configured(tmp_path, served, influxd, database, redis_server), tmp_path / "state") as process,
     ):
-        until(lambda: len(points(influxd, database, "aggr_1s", "trades_1s")) > 200, "first bars in InfluxDB")
+        wait_for_bars(influxd, database, 200)
         influxd.kill()
         redis_server.send(signal.SIGSTOP)
         for words in ("InfluxDB takes nothing", "Redis takes no signals"):
@@ -229,7 +250,7 @@ def test_outages_of_both_servers_lose_nothing(
         assert process.poll() is None
         redis_server.send(signal.SIGCONT)
         influxd.start()
-        until(lambda: len(points(influxd, database, "aggr_1s", "trades_1s")) == len(twin), "all bars in InfluxDB")
+        wait_for_bars(influxd, database, len(twin))
         stopped_politely(process)
     assert_equal_bars(points(influxd, database, "aggr_1s", "trades_1s"), twin)
     log = told(tmp_path)

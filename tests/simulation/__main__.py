@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from tests.simulation.hours import LIVENESS_S, SETTLE_S, live
+from tests.simulation.hours import EVERY_S, LIVENESS_S, SETTLE_S, live
 from tests.simulation.plan import simulate
 
 
@@ -32,6 +32,7 @@ def main() -> None:
     day.add_argument("--hours", type=float, default=1.0, help="hours of each run")
     day.add_argument("--settle", type=float, default=SETTLE_S, help="seconds before the first fault")
     day.add_argument("--liveness", type=float, default=LIVENESS_S, help="seconds after the last fault")
+    day.add_argument("--every", type=float, default=EVERY_S, help="seconds between faults, on average")
     day.add_argument("--faults", default="", help="names of faults, by comma; none: all of them")
     day.add_argument("--out", type=Path, help="add a line of JSON for each seed to this file")
     added = kinds.add_parser("sum", help="add up what `day --out` wrote")
@@ -50,7 +51,7 @@ def main() -> None:
         sys.exit(
             run_days(
                 seeds,
-                lambda seed: live(seed, options.hours, names, settle_s=options.settle, liveness_s=options.liveness),
+                lambda seed: live(seed, options.hours, names, options.every, options.settle, options.liveness),
                 options.out,
             )
         )

@@ -286,7 +286,7 @@ class Day:
             conserved(day.daemon.counts())
             if not day.seen.appended:
                 day.seen.first = journal.written
-            day.seen.append(tick, day.loop.time(), day.daemon.markets(), bars, signals, whole)
+            day.seen.append(tick, day.loop.time(), day.daemon.markets(), bars, signals, whole, gaps)
             day.counts["bars"] += len(bars)
             day.counts["signals"] += len(signals)
             day.counts["gaps told"] += len(gaps)

@@ -20,6 +20,8 @@ SETTLE_S = 150.0
 """Nothing is broken before: the strategy must have warmed up."""
 LIVENESS_S = 300.0
 """Nothing is broken in the end: all must become well, and holes be filled."""
+EVERY_S = 40.0
+"""Faults begin so long after each other, on average."""
 STEP = 7
 """Seeds begin this many faults apart."""
 MEMORY = Path("/dev/shm")
@@ -67,7 +69,7 @@ def live(
     seed: int,
     hours: float = 1.0,
     names: Sequence[str] | None = None,
-    every_s: float = 40.0,
+    every_s: float = EVERY_S,
     settle_s: float = SETTLE_S,
     liveness_s: float = LIVENESS_S,
 ) -> dict[str, Any]:
@@ -84,6 +86,7 @@ def live(
         return day.check()
 
     before = _cpu_s()
+    gc.collect()
     gc.freeze()  # the daemon collects each minute: what this interpreter imported is no part of it
     try:
         figures = run(main(), Random(seed))
@@ -93,8 +96,9 @@ def live(
         return {**timed, **figures, **day.counts, "struck": dict(day.struck), **servers}
     except BaseException as error:
         options = "" if settle_s == SETTLE_S else f" --settle {settle_s:g} --liveness {liveness_s:g}"
+        options += "" if every_s == EVERY_S else f" --every {every_s:g}"
         options += "" if names is None else f" --faults '{','.join(names)}'"
-        error.add_note(f"repeat with: python -m tests.simulation day --seeds {seed} --hours {hours:g}{options}")
+        error.add_note(f"repeat with: python -m tests.simulation day --seeds {seed} --hours {hours!r}{options}")
         if made:
             error.add_note("\n".join(f"{name} {begin:.1f}-{until:.1f}" for name, begin, until in made[0].spans[-6:]))
             error.add_note("\n".join(map(str, made[0].last_events[-15:])))

@@ -52,6 +52,8 @@ class Appended(NamedTuple):
     signals: Sequence[JournaledSignal]
     whole: Sequence[str]
     """Markets whose feed was whole in that second."""
+    gaps: Sequence[tuple[str, int, int]]
+    """(market, first second, second after the last) of the gaps that it told of."""
 
 
 class Seen:
@@ -86,7 +88,14 @@ class Seen:
             self.maybe[trade.instrument.market, trade.ts_ms // 1000][trade.id] = trade
 
     def append(
-        self, tick: int, at_s: float, names: Sequence[str], bars: Bars, signals: Sequence[JournaledSignal], whole: Any
+        self,
+        tick: int,
+        at_s: float,
+        names: Sequence[str],
+        bars: Bars,
+        signals: Sequence[JournaledSignal],
+        whole: Any,
+        gaps: Sequence[GapRecord],
     ) -> None:
         """It closed a second: the bars are those of what reached it, and each trade that reached it is in one."""
         if self.appended:
@@ -101,7 +110,8 @@ class Seen:
         for signal in signals:
             assert (signal.second, signal.tick) == (tick - 1, tick), f"{signal.signal_id} is of another second"
         covered = [name for name, yes in zip(names, whole, strict=True) if yes]
-        self.appended.append(Appended(tick, at_s, rows, signals, covered))
+        told = [(names[gap.market], gap.from_ms // 1000, -(-(gap.until_ms or tick * 1000) // 1000)) for gap in gaps]
+        self.appended.append(Appended(tick, at_s, rows, signals, covered, told))
 
     def _check(self, key: Key, row: tuple[Any, ...]) -> None:
         assert key[1] >= self.first, f"{key} was closed by an earlier process"
@@ -185,6 +195,8 @@ class Oracle:
             for one in life.appended:
                 if kept.get(one.tick) is not one:
                     self.lost |= one.bars.keys()
+                    # Where it alone said that earlier seconds were not whole, nobody knows it any more.
+                    self.lost |= {(name, second) for name, first, end in one.gaps for second in range(first, end)}
                     assert self._may_be_lost(life, one), f"tick {one.tick}, of {one.at_s:.1f} s, is not in the journal"
         wanted: dict[Key, tuple[Any, ...]] = {}
         for _, one in sorted(kept.items()):
