@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,6 +98,7 @@ def _leaves(table: Mapping[str, Any], shape: type[msgspec.Struct] | None, prefix
             yield key, value
 
 
+@lru_cache(maxsize=1_024)  # a sweep reads the same file for each of its trials
 def _line_of(text: str, key: str) -> int | None:
     """The line of a key in TOML text: good enough for messages, not a parser."""
     section, _, name = key.rpartition(".")
