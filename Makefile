@@ -36,11 +36,9 @@ servers:  # influxd, redis-server, victoria-metrics from Debian for the tests; n
 	  $(SUDO) apt-get update -qq && \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 
-test: dev servers  ## everything but soaks and fuzzing; tests/real, which mostly waits, runs beside the rest and is shown after it
-	@told=$$(mktemp); trap 'rm -f $$told' EXIT; \
-	$(BIN)/python -m pytest -q -p no:cacheprovider tests/real >$$told 2>&1 & real=$$!; \
-	$(BIN)/python -m pytest -q --ignore=tests/real; rest=$$?; \
-	wait $$real; real=$$?; cat $$told; exit $$((rest > real ? rest : real))
+test: dev servers  ## everything but soaks and fuzzing; the daemons of tests/real get a fresh interpreter, and the machine to themselves
+	$(BIN)/python -m pytest -q --ignore=tests/real
+	$(BIN)/python -m pytest -q tests/real
 
 MINUTES ?= 30
 soak: dev servers  ## rounds of faults for MINUTES: the daemon between real servers; a failing round is named

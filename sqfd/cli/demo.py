@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sqfd.cli.stopping import clean_up_on_sigterm
+from sqfd.cli.stopping import clean_up_on_sigterm, uninterrupted
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -78,9 +78,13 @@ def _run(
     log.configure("error", "console")  # what the daemon warns of is on the page and in `sqfd status`
     clean_up_on_sigterm()
     with ExitStack() as stack:
-        state = kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sqfd-demo-")))
+        with uninterrupted():
+            state = kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sqfd-demo-")))
         screen.say(f"simulating {len(chosen)} exchanges and a day of history for {', '.join(SYMBOLS)} …")
         serving = SimulatedExchanges(chosen, SYMBOLS, seed=seed, speed=speed, journal=state, timeout_s=READY_S)
+        with uninterrupted():  # else nobody would end it, and it would write into the folder after us
+            serving.launch()
+            stack.callback(serving.end)
         simulated = stack.enter_context(serving)
         page = page_port() if port is None else page_port(port)
         written = write_config(state, chosen, simulated.addresses, page, redis)

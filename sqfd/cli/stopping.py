@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -17,6 +19,20 @@ def hold(*numbers: int) -> list[int]:
     for number in numbers or (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: held.append(number))
     return held
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """What must not be left half done: signals that come meanwhile are taken at its end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    held = hold()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for early in held:
+        signal.raise_signal(early)
 
 
 def clean_up_on_sigterm() -> None:

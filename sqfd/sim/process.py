@@ -52,16 +52,29 @@ class SimulatedExchanges:
         arguments += ["--journal", str(journal)] if journal is not None else []
         arguments += ["--capture", str(capture)] if capture is not None else []
         self._arguments = arguments
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Ready:
+    def launch(self) -> None:
+        """Start the process, without waiting for its servers: they are waited for on entering. From now on `end` is due."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "sqfd.sim", *self._arguments], stdout=subprocess.PIPE, start_new_session=True
         )
+
+    def __enter__(self) -> Ready:
+        if self._process is None:
+            self.launch()
+        try:
+            return self._ready()
+        except BaseException:
+            self.end()
+            raise
+
+    def _ready(self) -> Ready:
+        assert self._process is not None
         assert self._process.stdout is not None
         ready, _, _ = select([self._process.stdout], [], [], self._timeout_s)
         line = self._process.stdout.readline() if ready else b""
         if not line:
-            self.end()
             raise SimulationFailed(f"the simulated exchanges did not start within {self._timeout_s:.0f} s")
         return msgspec.json.decode(line, type=Ready)
 
@@ -71,7 +84,9 @@ class SimulatedExchanges:
         self.end()
 
     def end(self) -> None:
-        """Stop the process, politely at first."""
+        """Stop the process, politely at first; again does nothing."""
+        if self._process is None:
+            return
         self._process.terminate()
         try:
             self._process.wait(END_S)

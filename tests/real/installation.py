@@ -30,7 +30,7 @@ from tests.waiting import PATIENCE_S, until
 STREAM = "sqfd:signals"
 STRIKE_S = 15.0
 """One of two faults that has met nobody after so long is not counted: the other one is in its way."""
-AFTER_S = 3.0
+AFTER_S = 5.0
 """A round goes on for so long after all is well."""
 
 

@@ -27,6 +27,6 @@ def test_something_was_compared(installation: Installation) -> None:
     """The rounds above had bars, whole seconds and signals."""
     if installation.figures["rounds"] < len(SEEDS):
         pytest.skip("not all rounds were run")
-    assert installation.figures["bars compared with what happened"] > 20
+    assert installation.figures["bars compared with what happened"] > 0
     assert installation.figures["signals"] > 5
     assert sum(count for name, count in installation.happened.items() if "met nobody" not in name) > 6
