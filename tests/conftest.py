@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from sqfd import log
 settings.register_profile("quick", max_examples=40, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=2000, deadline=None)
 settings.load_profile("quick")  # another one: pytest --hypothesis-profile thorough
+
+# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and stops by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real captures that are not part of the project. Tests that read them are skipped where the folder is absent."""
