@@ -15,9 +15,7 @@ def share_one() -> None:
     glibc gives each thread an arena of its own, whose free pages the others cannot use. The journal and the few other threads
     wait for the disk or the interpreter, not for the allocator. As `MALLOC_ARENA_MAX=1`; a no-op with other C libraries.
     """
-    limit = getattr(ctypes.CDLL(None), "mallopt", None)
-    if limit is not None:
-        limit(_M_ARENA_MAX, 1)
+    _tune(_M_ARENA_MAX, 1)
 
 
 def keep_freed() -> None:
@@ -27,10 +25,14 @@ def keep_freed() -> None:
     backtest had 25,000 of them for ten days, a tenth of its time; now 5,000, and its peak is the same. A no-op with other C
     libraries.
     """
-    option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if option is not None:
-        option(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        option(_M_MMAP_THRESHOLD, _KEPT_BYTES // 2)
+    _tune(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    _tune(_M_MMAP_THRESHOLD, _KEPT_BYTES // 2)
+
+
+def _tune(option: int, value: int) -> None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(option, value)
 
 
 def settle() -> None:

@@ -137,10 +137,8 @@ class Sinks:
             self._log.warning("sinks are behind: the journal keeps the rest for the next start")
 
     def _drained(self) -> bool:
-        if self.journal.status()[
-            "queued_rows"
-        ]:  # the disk refuses: it is asked again, and may take them before the end
-            return False
+        if self.journal.status()["queued_rows"]:
+            return False  # the disk refuses: it is asked again, and may take them before the end
         shipped = self.shipper is None or self.shipper.cursor >= self.journal.written
         return shipped and (self.publisher is None or not self.publisher.status()["pending"])
 

@@ -112,13 +112,13 @@ class Newest:
 
     def add(self, trades: Sequence[Trade]) -> Sequence[Trade]:
         """Add trades to their bars; gives back those that are too late (or too far ahead) to count, which the builder counts."""
-        dropped: Sequence[Trade] = ()
+        dropped: list[Trade] = []
         second, bar = self._second, self._bar
         for trade in trades:
             ts_ms = trade.ts_ms
             if ts_ms // 1000 != second:
                 if not self._elsewhere(trade):
-                    dropped = [*dropped, trade]
+                    dropped.append(trade)
                 second, bar = self._second, self._bar
                 continue
             price = trade.price

@@ -76,9 +76,7 @@ def bars(
     known = store.market_names()
     for market in markets:
         if market not in known:
-            near = difflib.get_close_matches(market, known, 3, 0.5)
-            hint = f"; did you mean {', '.join(near)}?" if near else ""
-            raise click.ClickException(f"no market {market} in this journal{hint or ': `sqfd coverage` lists them'}")
+            raise no_market(market, known)
     extent = store.extent()
     first = min((one.first_second for one in extent), default=0)
     last = max((one.last_second for one in extent), default=-1)
@@ -109,3 +107,10 @@ def _aligned(values: Sequence[Any]) -> str:
     volumes = " ".join(f"{v:>14.2f}" for v in values[6:8])
     rest = " ".join(f"{v:>6}" for v in values[8:10]) + " " + " ".join(f"{v:>10.2f}" for v in values[10:])
     return f"{values[0]:<28} {at} {prices} {volumes} {rest}"
+
+
+def no_market(name: str, known: Sequence[str]) -> click.ClickException:
+    """A market that a journal does not have, with those that are spelt like it, or where to find all."""
+    near = difflib.get_close_matches(name, known, 3, 0.5)
+    hint = f"; did you mean {', '.join(near)}?" if near else ": `sqfd coverage` lists them"
+    return click.ClickException(f"no market {name} in this journal{hint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sqfd.cli.config import file_option
-from sqfd.cli.data import When, opened, state_option
+from sqfd.cli.data import When, no_market, opened, state_option
 
 if TYPE_CHECKING:
     from sqfd.story import Told
@@ -70,9 +69,7 @@ def _chosen(markets: tuple[str, ...], names: Sequence[str]) -> set[int]:
     known = {*names, *(name.partition(":")[0] for name in names)}
     for market in markets:
         if market not in known:
-            near = difflib.get_close_matches(market, sorted(known), 3, 0.5)
-            hint = f"; did you mean {', '.join(near)}?" if near else ""
-            raise click.ClickException(f"no market {market} in this journal{hint or ': `sqfd coverage` lists them'}")
+            raise no_market(market, sorted(known))
     return chosen
 
 

@@ -151,7 +151,8 @@ class MarketFeed:
         dropped = self.add(trades)
         if dropped:
             self.late += len(dropped)
-            trades = [trade for trade in trades if not any(trade is late for late in dropped)]
+            gone = set(map(id, dropped))
+            trades = [trade for trade in trades if id(trade) not in gone]
         self.aggregated += len(trades)
         newest, newest_ms = self.newest, self.newest_ms
         for trade in trades:
