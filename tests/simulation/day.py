@@ -1,6 +1,6 @@
 """A host with the whole daemon on it, in virtual time: exchanges, InfluxDB, Redis and the disk in memory, faults, crashes.
 
-The daemon is `sqfd.daemon.Daemon` as it ships; what it reaches outside of its process comes by `sqfd.wiring.Outside`. A new
+The daemon is `sqfd.daemon.Daemon` as it ships; what it reaches outside of its process comes by `sqfd.outside.Outside`. A new
 process is started when one ends, as systemd does. `await Day(…).run(…)` and then `check()`.
 """
 
@@ -33,11 +33,11 @@ from sqfd.http.settings import HttpSettings
 from sqfd.influx.settings import InfluxSettings
 from sqfd.journal import Journal, JournalStore
 from sqfd.journal.journal import JournalBusy
+from sqfd.outside import Outside
 from sqfd.signals.settings import RedisSettings
 from sqfd.stalls import Stalls
 from sqfd.strategy import registry
 from sqfd.strategy.settings import StrategySettings
-from sqfd.wiring import Outside
 from tests.real.blinker import Blinker
 from tests.simulation.disk import Disk
 from tests.simulation.influx import FakeInflux, InfluxClient
