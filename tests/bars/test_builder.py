@@ -108,6 +108,15 @@ def test_each_tick_appears_once_and_in_order() -> None:
     assert builder.late == 1
 
 
+def test_what_waited_while_the_host_was_suspended_counts() -> None:
+    """Ten minutes of trades that come at once, before any second closes, are all in their bars."""
+    builder = Builder()
+    builder.add_markets(1)
+    assert all(builder.trade(0, trade(at_s * 1000)) for at_s in range(600))
+    assert sum(len(close(builder).bars) for _ in range(600)) == 600
+    assert not builder.dropped
+
+
 def test_too_late_and_too_far_ahead_are_counted() -> None:
     """What cannot count is refused with a reason."""
     builder = Builder(revisable_s=5, ahead_s=60)
