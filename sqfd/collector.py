@@ -23,8 +23,9 @@ from sqfd.feed.settings import Wanted
 from sqfd.feed.supervisor import Supervisor
 from sqfd.journal import GapRecord, Missed
 from sqfd.model import Market, market_of
+from sqfd.outside import Outside
 from sqfd.story import gap_records
-from sqfd.wiring import Outside, exchanges_of, symbols_of
+from sqfd.wiring import exchanges_of, symbols_of
 
 INTEREST_ROUNDS = 10
 """Open interest or funding that was not confirmed for so many intervals is no longer counted."""

@@ -142,12 +142,16 @@ class Loaded(msgspec.Struct):
 
 
 def load(
-    path: Path | None = None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+    path: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    flag: str = "--set",
 ) -> Loaded:
     """Read and check the configuration.
 
     `path` None: `$SQFD_CONFIG`, ./sqfd.toml, the XDG directory's or /etc/sqfd/sqfd.toml, whichever is there first.
-    `flags`: dotted key → value from the command line. Raises SettingsError, whose text is one line for the user.
+    `flags`: dotted key → value from the command line, where they come with `flag`. Raises SettingsError, whose text is one
+    line for the user.
     """
     env = os.environ if environment is None else environment
     layered, notes = Layered(), []
@@ -158,13 +162,23 @@ def load(
         notes.append("no sqfd.toml found: defaults are used; `sqfd config reference > sqfd.toml` writes one")
     _place_state(found, env, layered)
     _read_environment(env, layered, notes)
-    for key, value in (flags or {}).items():
-        layered.set(key, value, f"--{key}")
-    config = build(Config, layered)
-    _check(config, layered)
+    config = _built(layered, flags or {}, flag)
     if found is not None:
         notes += _readable_secrets(found, layered)
     return Loaded(config, layered, notes)
+
+
+def with_flags(loaded: Loaded, flags: Mapping[str, Any], flag: str) -> Config:
+    """The same configuration with more from the command line on top: nothing is read again. Raises SettingsError as `load` does."""
+    return _built(Layered(dict(loaded.layered.values), dict(loaded.layered.sources)), flags, flag)
+
+
+def _built(layered: Layered, flags: Mapping[str, Any], flag: str) -> Config:
+    for key, value in flags.items():
+        layered.set(key, value, flag)
+    config = build(Config, layered)
+    _check(config, layered)
+    return config
 
 
 def _readable_secrets(path: Path, layered: Layered) -> list[str]:

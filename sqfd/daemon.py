@@ -40,11 +40,12 @@ from sqfd.http.view import View
 from sqfd.journal import GapRecord, Journal
 from sqfd.model import Market
 from sqfd.notify import Notifier
+from sqfd.outside import Outside
 from sqfd.settings import SettingsError, is_secret, without_login
 from sqfd.signals.signal import Signal
 from sqfd.sinks import Sinks, open_journal
 from sqfd.warm import missed_by, warm_up
-from sqfd.wiring import Outside, engine_for, engine_note, strategy_of
+from sqfd.wiring import engine_for, engine_note, strategy_of
 
 MINUTE_S = 60
 REGISTER_S = 1.0

@@ -118,6 +118,11 @@ def _hints(shape: type[msgspec.Struct]) -> dict[str, Any]:
     return typing.get_type_hints(shape, include_extras=True)
 
 
+@functools.cache
+def _fields(shape: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(shape)
+
+
 def bare(hint: Any) -> Any:
     """A type without its annotation."""
     return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
@@ -137,7 +142,7 @@ def walk(
     shape: type[msgspec.Struct], prefix: str = "", defaults: msgspec.Struct | None = None
 ) -> Iterator[tuple[str, Any, Any]]:
     """(dotted key, annotated type, default) of every leaf; `defaults` is where a section's defaults differ."""
-    for one in msgspec.structs.fields(shape):
+    for one in _fields(shape):
         hint = _hints(shape)[one.name]
         default = _default(one) if defaults is None else getattr(defaults, one.name)
         inner = section_of(hint)
@@ -153,7 +158,12 @@ def _default(one: msgspec.structs.FieldInfo) -> Any:
 
 def all_keys(shape: type[msgspec.Struct]) -> list[str]:
     """Every leaf's dotted key."""
-    return [key for key, _, _ in walk(shape)]
+    return list(_leaf_types(shape))
+
+
+@functools.cache  # a sweep builds settings for each of its trials
+def _leaf_types(shape: type[msgspec.Struct]) -> Mapping[str, Any]:
+    return {key: hint for key, hint, _ in walk(shape)}
 
 
 def _field_type(shape: type[msgspec.Struct], key: str) -> Any:
@@ -172,7 +182,7 @@ def build(shape: type[S], layered: Layered) -> S:
 
     Raises SettingsError: `sqfd.toml:7: feed.grace_s: expected float >= 0, not "soon"`.
     """
-    known = {key: hint for key, hint, _ in walk(shape)}
+    known = _leaf_types(shape)
     tree: dict[str, Any] = {}
     for key, value in layered.values.items():
         source = layered.sources[key]
@@ -252,10 +262,10 @@ def _expected(error: msgspec.ValidationError, hint: Any) -> str:
 def render(shape: type[msgspec.Struct], commented: frozenset[str] = frozenset()) -> str:
     """The reference file: every setting with its sentence and default. `commented` sections are written as comments."""
     lines: list[str] = []
-    top = [one for one in msgspec.structs.fields(shape) if section_of(_hints(shape)[one.name]) is None]
+    top = [one for one in _fields(shape) if section_of(_hints(shape)[one.name]) is None]
     for one in top:
         lines += _rendered(one.name, _hints(shape)[one.name], _default(one), "")
-    for one in msgspec.structs.fields(shape):
+    for one in _fields(shape):
         inner = section_of(_hints(shape)[one.name])
         if inner is None:
             continue

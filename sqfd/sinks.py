@@ -12,17 +12,18 @@ from sqfd.alerts.sender import Alerts
 from sqfd.bars.seconds import Closed
 from sqfd.clock import Clock
 from sqfd.config import Config
-from sqfd.feed.interest import InterestSum
+from sqfd.feed.interest import InterestSum, total
 from sqfd.http.aggr import Elsewhere
 from sqfd.influx.client import Client
 from sqfd.influx.history import History
-from sqfd.influx.lines import signal_line, strategy_line
+from sqfd.influx.lines import open_interest_line, signal_line, strategy_line
 from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import SINK, Shipper
 from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import GapRecord, Journal, JournaledSignal
+from sqfd.outside import Outside
 from sqfd.signals.signal import Signal
-from sqfd.wiring import Outside, interest_lines, journaled
+from sqfd.wiring import journaled
 
 if TYPE_CHECKING:
     from sqfd.signals.redis import RedisPublisher
@@ -124,7 +125,7 @@ class Sinks:
     def tell_interest(self, symbol: str, sums: Mapping[str, InterestSum], second: int) -> None:
         """Open interest of a symbol by exchange, to InfluxDB."""
         if self.shipper is not None:
-            self.shipper.offer(BARS_RP, interest_lines(symbol, sums, second))
+            self.shipper.offer(BARS_RP, _interest_lines(symbol, sums, second))
 
     async def drain(self) -> None:
         """Let the sinks take what is left, for a bounded time."""
@@ -177,3 +178,23 @@ def _point(signal: Signal) -> str:
         "reasoning": signal.reasoning,
     }
     return signal_line(signal.second, tags, fields)
+
+
+def _interest_lines(symbol: str, sums: Mapping[str, InterestSum], second: int) -> list[str]:
+    """Open interest of a symbol as InfluxDB has it: by exchange, and all together; rates of all are those of 8 hours only."""
+    rows = [(exchange, "exchange", one) for exchange, one in sums.items()]
+    if sums:
+        rows.append(("ALL", "total", total(sums)))
+    return [
+        open_interest_line(
+            second,
+            symbol=symbol,
+            exchange=exchange,
+            aggregate_type=kind,
+            open_interest=one.base,
+            open_interest_usd=one.usd,
+            funding_rate=one.funding,
+            funding_8h=one.funding_8h,
+        )
+        for exchange, kind, one in rows
+    ]

@@ -1,57 +1,27 @@
-"""What the daemon, replays and backtests wire alike: engines of a configuration, signals for the journal; and `Outside`."""
+"""What the daemon, replays and backtests wire alike: engines of a configuration, signals for the journal.
+
+Nothing here loads a network client: a backtest needs none, and its start is a third shorter without.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 import exchanges
 from exchanges.api import Exchange
 from sqfd.bars.ring import HEADROOM_S
-from sqfd.clock import Clock
 from sqfd.config import Config
 from sqfd.engine import Engine
-from sqfd.feed.interest import InterestSum, total
-from sqfd.feed.rest import Rest
-from sqfd.feed.settings import FeedSettings
-from sqfd.feed.transport import Connector, connect
-from sqfd.influx.client import Client
-from sqfd.influx.lines import open_interest_line
-from sqfd.influx.settings import InfluxSettings
 from sqfd.journal import JournaledSignal
-from sqfd.signals.settings import RedisSettings
 from sqfd.signals.signal import Signal, cvd_record, encode
-from sqfd.stalls import Stalls
 from sqfd.strategy.api import Strategy
 from sqfd.strategy.position import CLOSE
 from sqfd.strategy.registry import strategy_for
 
 NEVER_S = 253_402_300_799
 """The last second of the year 9999."""
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-
-def _redis(settings: RedisSettings) -> Redis:
-    from sqfd.signals.redis import connect as connect_redis  # redis-py takes 7 MB: only where it is needed
-
-    return connect_redis(settings)
-
-
-class Outside(NamedTuple):
-    """How the daemon reaches what lies beyond its process; a simulation puts its own world there."""
-
-    connector: Connector = connect
-    """Opens websockets to exchanges."""
-    rest: Callable[[Exchange, FeedSettings, Clock], Rest] = Rest
-    """One exchange's REST side."""
-    influx: Callable[[InfluxSettings], Client] = Client
-    redis: Callable[[RedisSettings], Redis] = _redis
-    stalls: Callable[[Any], Stalls] = Stalls
-    """Watches the event loop by the host's clock; its argument is where it logs."""
 
 
 def symbols_of(config: Config) -> tuple[str, ...]:
@@ -125,23 +95,3 @@ def exchanges_of(config: Config) -> dict[str, Exchange]:
     if config.symbols.markets:
         wanted = tuple(dict.fromkeys(market.partition(":")[0] for market in config.symbols.markets))
     return {id: exchanges.get(id, config.feed.addresses.get(id)) for id in wanted}
-
-
-def interest_lines(symbol: str, sums: Mapping[str, InterestSum], second: int) -> list[str]:
-    """Open interest of a symbol as InfluxDB has it: by exchange, and all together; rates of all are those of 8 hours only."""
-    rows = [(exchange, "exchange", one) for exchange, one in sums.items()]
-    if sums:
-        rows.append(("ALL", "total", total(sums)))
-    return [
-        open_interest_line(
-            second,
-            symbol=symbol,
-            exchange=exchange,
-            aggregate_type=kind,
-            open_interest=one.base,
-            open_interest_usd=one.usd,
-            funding_rate=one.funding,
-            funding_8h=one.funding_8h,
-        )
-        for exchange, kind, one in rows
-    ]

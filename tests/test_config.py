@@ -73,7 +73,7 @@ def test_order_is_file_then_environment_then_flags(tmp_path: Path) -> None:
     assert [loaded.source(f"feed.{name}") for name in ("silence_min_s", "grace_s", "stagger_s", "transport")] == [
         "sqfd.toml:4",
         "$SQFD__FEED__GRACE_S",
-        "--feed.stagger_s",
+        "--set",
         "default",
     ]
 
@@ -177,9 +177,7 @@ def test_contradictions_are_named(tmp_path: Path, text: str, message: str) -> No
 
 def test_an_unknown_strategy_is_named_with_the_known_ones() -> None:
     """A strategy must be installed before it can be chosen: the daemon does not start without it."""
-    with pytest.raises(
-        SettingsError, match=r"--strategy\.name: strategy\.name: no strategy 'other'; known: squeezeflow"
-    ):
+    with pytest.raises(SettingsError, match=r"--set: strategy\.name: no strategy 'other'; known: squeezeflow"):
         load(environment={}, flags={"strategy.name": "other"})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,18 +113,27 @@ def backtest(
 
 def configured(path: Path | None, assignments: Sequence[str]) -> Loaded:
     """The configuration with `--set KEY=VALUE` on top. Raises SettingsError for unknown keys."""
-    from sqfd.config import Config, load
-    from sqfd.settings import SettingsError, all_keys, nearest
+    from sqfd.config import load
 
-    known, flags = all_keys(Config), dict[str, Any]()
+    flags = dict[str, Any]()
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise click.UsageError(f"--set {assignment}: write KEY=VALUE")
-        if key not in known:
-            raise SettingsError(f"--set {key}: unknown setting{nearest(key, known)}")
         flags[key] = value
+    known_keys("--set", flags)
     return load(path, flags=flags)
+
+
+def known_keys(flag: str, keys: Iterable[str]) -> None:
+    """Raises SettingsError for one that is no setting."""
+    from sqfd.config import Config
+    from sqfd.settings import SettingsError, all_keys, nearest
+
+    known = all_keys(Config)
+    for key in keys:
+        if key not in known:
+            raise SettingsError(f"{flag}: {key}: unknown setting{nearest(key, known)}")
 
 
 def split(symbols: str | None) -> tuple[str, ...]:

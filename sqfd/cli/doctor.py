@@ -57,7 +57,7 @@ def doctor(url: str | None, path: Path | None, state: Path | None, as_json: bool
     from sqfd.settings import SettingsError
 
     try:
-        loaded = load(path, flags={"journal.state": str(state)} if state else None)
+        loaded = load(path, flags={"journal.state": str(state)} if state else None, flag="--state")
     except SettingsError as error:
         _print(
             [Check("config", "fail", str(error), "correct that setting; `sqfd config reference` lists all")], as_json

@@ -33,7 +33,7 @@ def run(path: Path | None, state: Path | None, record: Path | None) -> None:
     from sqfd.config import load, state_folder
 
     flags = {"journal.state": str(state)} if state else None
-    loaded = load(path, flags=flags)
+    loaded = load(path, flags=flags, flag="--state")
     # Only now what takes longer to import: a wrong key is told at once.
     held = hold(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     from sqfd import log
@@ -47,5 +47,8 @@ def run(path: Path | None, state: Path | None, record: Path | None) -> None:
         logger.warning(note)
     folder = state_folder(config)
     logger.info("starting", state=str(folder), instance=config.instance)
-    make, reload = (lambda: Daemon(config, folder, record=record)), (lambda: load(path, flags=flags).config)
+    make, reload = (
+        (lambda: Daemon(config, folder, record=record)),
+        (lambda: load(path, flags=flags, flag="--state").config),
+    )
     sys.exit(run_until_stopped(make, reload=reload, held=held))

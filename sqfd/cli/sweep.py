@@ -17,6 +17,7 @@ from sqfd.cli.backtest import (
     configured,
     from_option,
     journal,
+    known_keys,
     plain_errors,
     set_option,
     shown_progress,
@@ -30,8 +31,7 @@ from sqfd.cli.data import state_option
 
 if TYPE_CHECKING:
     from sqfd.backtest.sweep import Row, Verdict
-    from sqfd.backtest.trials import Axis, Trial
-    from sqfd.config import Config
+    from sqfd.backtest.trials import Axis
 
 BEST = 10
 
@@ -96,17 +96,19 @@ def sweep(
     from sqfd.backtest.picture import write_picture
     from sqfd.backtest.run import planned
     from sqfd.backtest.trials import axis_of, key_of, parts_of, trials_of
-    from sqfd.config import state_folder
+    from sqfd.config import state_folder, with_flags
 
-    config = configured(path, assignments).config
+    loaded = configured(path, assignments)
+    config = loaded.config
     with plain_errors():
         if metric not in sweeps.METRICS:
             raise ValueError(f"--metric {metric}: known are {', '.join(sweeps.METRICS)}")
         varied = [axis_of(text) for text in axes]
+        known_keys("--vary", [axis.key for axis in varied])
         trials = trials_of(varied, draws, seed)
         if draws is not None and len(trials) < draws:
             click.echo(f"--random {draws}: there are only {len(trials)} different combinations", err=True)
-        configs = {key_of(trial): (trial, _config(path, assignments, trial)) for trial in trials}
+        configs = {key_of(trial): (trial, with_flags(loaded, trial, "--vary")) for trial in trials}
         with journal(state, config) as store:
             plan = planned(store, config, split(symbols), from_s, to_s, bar_s=TIMEFRAMES[timeframe])
         parts = parts_of(plan.first, plan.last, windows)
@@ -122,10 +124,6 @@ def sweep(
     _write_parquet(out / "results.parquet", rows, varied)
     write_picture(out / "sweep.html", rows, varied, metric, found)
     _tell(found, metric, out)
-
-
-def _config(path: Path | None, assignments: Sequence[str], trial: Trial) -> Config:
-    return configured(path, [*assignments, *(f"{key}={value}" for key, value in trial.items())]).config
 
 
 @contextmanager

@@ -100,6 +100,23 @@ def test_what_cannot_be_swept_is_refused(
     assert words in result.output
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("strategy.min_entry_score=3,high", "--vary: strategy.min_entry_score: expected float, not 'high'"),
+        ("strategy.exit_flaw=0.1,0.2", "--vary: strategy.exit_flaw: unknown setting; did you mean strategy.exit_flow?"),
+    ],
+)
+def test_a_setting_that_cannot_be_varied_is_told_once(
+    live: Live, toml: Path, tmp_path: Path, given: str, words: str
+) -> None:
+    """The line names flag, key and what was expected, each once; nothing runs."""
+    result = run(live, toml, tmp_path / "new", "--vary", given)
+    assert result.exit_code == 1
+    assert str(result.exception) == words
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_dask_cluster_gives_the_same_rows(live: Live, toml: Path, tmp_path: Path, swept: tuple[Result, Path]) -> None:
     """A local cluster behind an address; skipped where the optional package is not installed."""
     distributed = pytest.importorskip("distributed")
