@@ -397,7 +397,7 @@ def stalls(day: Day, random: Random) -> End | None:
 @fault("host")
 def is_suspended(day: Day, random: Random) -> End | None:
     """Nothing runs for minutes, and what the exchanges sent meanwhile comes at once."""
-    day.loop.stall(random.choice([70.0, 150.0, 400.0]))
+    day.loop.stall(random.choice([70.0, 150.0, 250.0]))
     return None
 
 
