@@ -95,6 +95,7 @@ def sweep(
     """
     from sqfd.backtest import sweep as sweeps
     from sqfd.backtest.coarse import TIMEFRAMES
+    from sqfd.backtest.picture import write_picture
     from sqfd.backtest.run import planned
     from sqfd.backtest.trials import axis_of, key_of, parts_of, trials_of
     from sqfd.config import state_folder, with_flags
@@ -124,15 +125,13 @@ def sweep(
         ):
             waiting = sweeps.units(folder, plan, parts, configs, results.done, cores)
             started = sweeps.start(executor, list(waiting))
-            from sqfd.backtest.picture import write_picture  # needed at the end, and slow: meanwhile
-
             with shown_progress("sweep") as progress:
                 sweeps.collect(started, results, progress, share)
     rows = [row for row in results.rows if key_of(row.trial) in configs]
     found = sweeps.verdict(rows, metric, len(parts))
     write_csv(out / "results.csv", rows, varied)
     _write_parquet(out / "results.parquet", rows, varied)
-    write_picture(out / "sweep.html", rows, varied, metric, found)
+    write_picture(out / "sweep.html", len(rows), varied, metric, found)
     _tell(found, metric, out)
 
 
