@@ -1,9 +1,9 @@
-"""What reading a trade costs: ns per trade of each exchange's decoder, beside `orjson.loads` of the same bytes.
+"""What reading a trade costs: ns per trade of each exchange's decoder, beside its floor and `orjson.loads` of the same bytes.
 
 The frames are those that the simulated exchanges send: one trade alone, and BATCH trades of one market at one instant, which
-some exchanges put into one frame (the column `trades a frame` says how many). Both readers run in turn on the same frames,
-ROUNDS times; the median counts. The decoder gives checked trades in base coins, `orjson.loads` a dictionary. Where frames
-are packed, `orjson` gets the text unpacked; it cannot read protobuf.
+some exchanges put into one frame (the column `trades a frame` says how many). All read in turn the same frames, ROUNDS times; the
+median counts. The decoder gives checked trades in base coins, the floor (`benchmarks.wires`) five values, `orjson.loads` a
+dictionary. Where frames are packed, `orjson` gets the text unpacked; it cannot read protobuf.
 
     python -m benchmarks.decode [EXCHANGE …]
 """
@@ -15,6 +15,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from statistics import median
 from typing import Any
 
@@ -22,8 +23,10 @@ import orjson
 
 import exchanges
 from benchmarks.harness import report
+from benchmarks.wires import NO_TRADES, Reader, reader
 from exchanges.api import Decoder, Instrument, Trade
 from exchanges.simulated import get as simulate
+from sqfd.feed.transport import TOGETHER
 
 NOW_MS = 1_790_000_000_000
 BATCH = 20
@@ -41,8 +44,8 @@ def trade(instrument: Instrument, number: int) -> Trade:
     return Trade(instrument, NOW_MS + number, price, size, number % 2 == 0, id)
 
 
-def sent(instrument: Instrument, of_one: int) -> tuple[Decoder, list[bytes]]:
-    """A subscribed decoder, and FRAMES sends of `of_one` trades each as the exchange frames them."""
+def sent(instrument: Instrument, of_one: int, floor: Reader) -> tuple[Decoder, list[bytes]]:
+    """A subscribed decoder, and FRAMES sends of `of_one` trades each as the exchange frames them. `floor` hears the answers."""
     exchange = exchanges.get(instrument.exchange)
     server = simulate(exchange)
     server.list([instrument])
@@ -54,6 +57,8 @@ def sent(instrument: Instrument, of_one: int) -> tuple[Decoder, list[bytes]]:
     for request in decoder.subscribe(topics, NOW_MS):
         for frame in connection.receive(request, NOW_MS):
             decoder.decode(payload(frame), NOW_MS)
+            with suppress(*NO_TRADES):
+                floor(payload(frame))
     numbers = [range(n * of_one, (n + 1) * of_one) for n in range(FRAMES + 1)]
     frames = [[payload(f) for f in connection.trades([trade(instrument, n) for n in of], NOW_MS)] for of in numbers]
     for frame in frames[0]:  # where the first push is taken for history
@@ -77,28 +82,32 @@ def unpacked(frame: bytes) -> bytes | None:
         return None
 
 
-def timed(read: Callable[[bytes], Any], frames: Sequence[bytes]) -> int:
-    """Nanoseconds for all frames."""
-    begun = time.perf_counter_ns()
+def timed(read: Callable[[Any], Any], frames: Sequence[Any]) -> int:
+    """Nanoseconds of CPU for all frames."""
+    begun = time.thread_time_ns()
     for frame in frames:
         read(frame)
-    return time.perf_counter_ns() - begun
+    return time.thread_time_ns() - begun
 
 
 def measured(instrument: Instrument, of_one: int) -> dict[str, float]:
     """Medians in ns per trade, and how many trades a frame holds."""
-    decoder, frames = sent(instrument, of_one)
+    floor = reader(instrument.exchange, instrument.endpoint, lambda *_: None)
+    decoder, frames = sent(instrument, of_one, floor)
     texts = [unpacked(frame) for frame in frames]
     plain = [text for text in texts if text is not None]
     trades = sum(type(event) is Trade for frame in frames for event in decoder.decode(frame, NOW_MS))
     if trades != FRAMES * of_one:
         raise RuntimeError(f"{instrument.market}: {trades} trades of {FRAMES * of_one} came back")
-    ours, theirs = [], []
+    reads = [frames[at : at + TOGETHER] for at in range(0, len(frames), TOGETHER)]
+    ours, least, theirs = [], [], []
     for _ in range(ROUNDS):
-        ours.append(timed(lambda frame: decoder.decode(frame, NOW_MS), frames) / trades)
+        ours.append(timed(lambda some: decoder.read_all(some, NOW_MS), reads) / trades)
+        least.append(timed(floor, frames) / trades)
         theirs.append(timed(orjson.loads, plain) / trades)
     orjson_ns = median(theirs) if plain else float("nan")
-    return {"ns": median(ours), "orjson_ns": orjson_ns, "per_frame": trades / len(frames)}
+    found = {"ns": median(ours), "floor_ns": median(least)}
+    return found | {"orjson_ns": orjson_ns, "per_frame": trades / len(frames)}
 
 
 def row(instrument: Instrument) -> dict[str, Any]:
@@ -107,12 +116,14 @@ def row(instrument: Instrument) -> dict[str, Any]:
     return {
         "socket": f"{instrument.exchange} {instrument.endpoint}",
         "single ns": round(one["ns"]),
+        "floor ns": round(one["floor_ns"]),
+        "× floor": round(one["ns"] / one["floor_ns"], 2),
         "orjson ns": _whole(one["orjson_ns"]),
-        "ratio": _ratio(one),
+        "× orjson": _ratio(one),
         "trades a frame": round(many["per_frame"], 1),
         "batched ns": round(many["ns"]),
-        "batched orjson ns": _whole(many["orjson_ns"]),
-        "batched ratio": _ratio(many),
+        "batched × floor": round(many["ns"] / many["floor_ns"], 2),
+        "batched × orjson": _ratio(many),
     }
 
 

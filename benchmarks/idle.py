@@ -29,7 +29,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 import exchanges
 from benchmarks.harness import report
-from benchmarks.ingest import SlottedBar
+from benchmarks.wires import SlottedBar
 from exchanges.api import BadMessage, Instrument, Trade
 from sqfd.journal import JournalStore
 from sqfd.model import market_of

@@ -3,7 +3,8 @@
 A load process (`benchmarks.load`) speaks an exchange's wire format on loopback. The *daemon* runs as it is (session, duplicates,
 coverage, bars, closing, strategy, journal). The *floor* is picows + msgspec + one slotted bar per market and second, and nothing
 else. The *peers* run where they are installed. All are pinned to one core, the load to the other; runs are interleaved; every
-trade is counted. CPU time counts from the first trade to the last.
+trade is counted. CPU time counts from the first trade to the last. `mixed`: all exchanges at once, each in its own wire form, beside
+the simplest reading of each (`benchmarks.mixed`, `benchmarks.wires`).
 
     python -m benchmarks.ingest [--runs 5] [--case plain …] [--peers /path/to/python]
 """
@@ -30,14 +31,17 @@ import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 import exchanges
+from benchmarks import mixed
 from benchmarks.harness import report
-from benchmarks.load import SYMBOLS, Plan, certificate, serve, started
+from benchmarks.load import SYMBOLS, Plan, certificate, collecting, serve, started
+from benchmarks.wires import BybitTrades, Combined, SlottedBar
 
 PACED_S = 3.0
 CASES = {
     "plain": Plan(trades=200_000),
     "batched": Plan("BYBIT", 300_000, batch=10),
     "TLS": Plan(trades=100_000, tls=True),
+    "mixed": Plan("", trades=100_000, mixed=True),
     "1k/s": Plan(trades=int(1_000 * PACED_S), rate_hz=1_000),
     "10k/s": Plan(trades=int(10_000 * PACED_S), rate_hz=10_000),
     "50k/s": Plan(trades=int(50_000 * PACED_S), rate_hz=50_000),
@@ -50,41 +54,6 @@ SAMPLE = 16
 
 
 # --- what is measured ------------------------------------------------------------------------------------------------
-
-
-class SlottedBar:
-    """The least that a bar is: prices, and volume and number of both sides."""
-
-    __slots__ = ("cbuy", "close", "csell", "high", "low", "open", "vbuy", "vsell")
-
-    def __init__(self, price: float) -> None:
-        self.open = self.high = self.low = self.close = price
-        self.vbuy = self.vsell = 0.0
-        self.cbuy = self.csell = 0
-
-
-class AggTrade(msgspec.Struct, gc=False):
-    s: str
-    p: float
-    q: float
-    T: int
-    m: bool
-
-
-class Combined(msgspec.Struct, gc=False):
-    data: AggTrade | None = None
-
-
-class BybitTrade(msgspec.Struct, gc=False):
-    s: str
-    p: float
-    v: float
-    T: int
-    S: str
-
-
-class BybitTrades(msgspec.Struct, gc=False):
-    data: list[BybitTrade] | None = None
 
 
 class Floor(WSListener):
@@ -103,7 +72,7 @@ class Floor(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._batches:
-            for row in self._decode_batch(frame.get_payload_as_bytes()).data or ():
+            for row in self._decode_batch(frame.get_payload_as_bytes()).data:
                 self._add(row.s, row.T, row.p, row.v, row.S == "Sell")
             return
         trade = self._decode(frame.get_payload_as_bytes()).data
@@ -166,9 +135,19 @@ def _result(trades: int, begun: tuple[float, float], delays_ms: list[float]) -> 
     }
 
 
-async def daemon(addresses: dict[str, str], plan: Plan, folder: Path) -> dict[str, float]:
+async def mixed_floor(addresses: dict[str, dict[str, str]], plan: Plan) -> dict[str, float]:
+    """The same over all exchanges."""
+    begun, left = await mixed.Floor(plan.trades).run(addresses)
+    return _result(left, begun, [])
+
+
+async def daemon(addresses: dict[str, Any], plan: Plan, folder: Path) -> dict[str, float]:
     """What the daemon needs, to the journal."""
-    running, task = await started(addresses, plan, folder)
+    if plan.mixed:
+        running, task = await collecting(mixed.SYMBOLS, mixed.names(), addresses, folder)
+        await mixed.go(addresses)
+    else:
+        running, task = await started(addresses, plan, folder)
     feeds = running._collector.intake.markets.values()
     while not any(feed.aggregated for feed in feeds):  # noqa: ASYNC110  # nothing tells of the first trade
         await asyncio.sleep(0.001)
@@ -225,13 +204,13 @@ def measured(role: str, plan: Plan, addresses: str, folder: Path, peers: str) ->
     return made
 
 
-def child(role: str, addresses: dict[str, str], plan: Plan, folder: Path) -> None:
+def child(role: str, addresses: dict[str, Any], plan: Plan, folder: Path) -> None:
     """Run one role in this process and print its result."""
     if role == "load":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        uvloop.run(serve(plan, folder))
+        uvloop.run(mixed.serve(plan) if plan.mixed else serve(plan, folder))
     elif role == "floor":
-        print(orjson.dumps(uvloop.run(floor(addresses, plan))).decode())
+        print(orjson.dumps(uvloop.run((mixed_floor if plan.mixed else floor)(addresses, plan))).decode())
     else:
         with tempfile.TemporaryDirectory(prefix="sqfd-ingest-") as state:
             print(orjson.dumps(uvloop.run(daemon(addresses, plan, Path(state)))).decode())

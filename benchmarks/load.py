@@ -54,6 +54,8 @@ class Plan(msgspec.Struct, frozen=True):
     """…for so long."""
     quiet_s: float = 0.0
     """The usual rate before it, and as long after it."""
+    mixed: bool = False
+    """All exchanges in place of one (`benchmarks.mixed`)."""
 
     def due(self, after_s: float) -> float:
         """Trades that have left by then, where they are paced."""
@@ -63,6 +65,14 @@ class Plan(msgspec.Struct, frozen=True):
 
 async def started(addresses: dict[str, str], plan: Plan, folder: Path) -> tuple[Daemon, asyncio.Task[None]]:
     """The daemon on that load, ready, as `sqfd run` has it then but without HTTP; the task ends after its `stop`."""
+    markets = tuple(exchanges.get(plan.exchange).assume(symbol).market for symbol in SYMBOLS)
+    return await collecting(("BTC", "ETH", "SOL", "BNB"), markets, {plan.exchange: addresses}, folder)
+
+
+async def collecting(
+    symbols: tuple[str, ...], markets: tuple[str, ...], addresses: dict[str, dict[str, str]], folder: Path
+) -> tuple[Daemon, asyncio.Task[None]]:
+    """The same for these markets of any exchanges."""
     from sqfd import log
     from sqfd.config import Config, SymbolsSettings
     from sqfd.daemon import Daemon
@@ -72,10 +82,9 @@ async def started(addresses: dict[str, str], plan: Plan, folder: Path) -> tuple[
 
     share_one()
     log.configure("error", "logfmt")
-    markets = tuple(exchanges.get(plan.exchange).assume(symbol).market for symbol in SYMBOLS)
     config = Config(
-        symbols=SymbolsSettings(symbols=("BTC", "ETH", "SOL", "BNB"), markets=markets),
-        feed=FeedSettings(addresses={plan.exchange: addresses}, liquidations=False),
+        symbols=SymbolsSettings(symbols=symbols, markets=markets),
+        feed=FeedSettings(addresses=addresses, liquidations=False),
         http=HttpSettings(enabled=False),
     )
     running = Daemon(config, folder)

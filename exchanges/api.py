@@ -39,7 +39,10 @@ TIME_MAX_MS = 4_102_444_800_000  # 2100-01-01
 # read again without bounds, so that its reason is the one that `Decoder.trade` gives.
 Price = Annotated[float, msgspec.Meta(gt=0.0, lt=PRICE_MAX)]
 Quantity = Annotated[float, msgspec.Meta(gt=0.0, lt=SIZE_MAX)]
+Signed = Annotated[float, msgspec.Meta(gt=-SIZE_MAX, lt=SIZE_MAX)]
+"""A quantity whose sign is the side."""
 Time = Annotated[int, msgspec.Meta(gt=TIME_MIN_MS, lt=TIME_MAX_MS)]
+TimeNs = Annotated[int, msgspec.Meta(ge=(TIME_MIN_MS + 1) * 1_000_000, lt=TIME_MAX_MS * 1_000_000)]
 Id = Annotated[int, msgspec.Meta(ge=ID_MIN, le=ID_MAX - 1)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=ID_MAX - 1)]
 TextId = Annotated[str, msgspec.Meta(max_length=ID_MAX_CHARS)]
@@ -271,26 +274,15 @@ class Decoder(ABC):
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         """As `decode`, but free to raise what parsing raises."""
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        """As `read`, sooner, for the one kind of frame that nearly all are; None, or one of `UNREADABLE`, for any other.
-
-        What it gives is what `read` gives, and it changes nothing in the decoder.
-        """
-        return None
-
     def read_all(self, frames: Sequence[Buffer], recv_ms: int) -> Sequence[Event]:
         """Read frames that arrived together. One that cannot be read gives one `Malformed`."""
         events: list[Event] = []
-        quick = self.quick
         for frame in frames:
-            try:
-                found = quick(frame)
-            except UNREADABLE:
-                found = None
-            events += self._slowly(frame, recv_ms) if found is None else found
+            events += self.slowly(frame, recv_ms)
         return events
 
-    def _slowly(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
+    def slowly(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
+        """Read one frame, of any kind."""
         try:
             return self.read(frame, recv_ms)
         except UNREADABLE as error:
@@ -382,6 +374,28 @@ class Decoder(ABC):
             return Liquidation(made.instrument, made.ts_ms, made.price, made.size, made.buy, made.id)
         assert not isinstance(made, Trade)
         return made
+
+
+class QuickDecoder(Decoder):
+    """One that has a shorter way for the one kind of frame that nearly all are."""
+
+    @abstractmethod
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        """As `read`, sooner, for that kind of frame; None, or one of `UNREADABLE`, for any other.
+
+        What it gives is what `read` gives, and it changes nothing in the decoder that reading the frame again would change.
+        """
+
+    def read_all(self, frames: Sequence[Buffer], recv_ms: int) -> Sequence[Event]:
+        events: list[Event] = []
+        quick = self.quick
+        for frame in frames:
+            try:
+                found = quick(frame)
+            except UNREADABLE:
+                found = None
+            events += self.slowly(frame, recv_ms) if found is None else found
+        return events
 
 
 def _strange(symbol: str, count: int, id: int | str | None) -> Malformed:

@@ -150,7 +150,7 @@ class BinanceDecoder(Decoder):
                 row = decode(frame).data
                 instrument = instruments[row.s]
             except UNREADABLE:
-                events += self._slowly(frame, recv_ms)
+                events += self.slowly(frame, recv_ms)
                 continue
             price, count = row.p, row.l - row.f + 1
             size = row.q * instrument.contract_size
@@ -159,7 +159,7 @@ class BinanceDecoder(Decoder):
             if 0 < count < COUNT_MAX and 0.0 < price * size < NOTIONAL_MAX:
                 add(Trade(instrument, row.T, price, size, not row.m, row.a, count))
             else:
-                events += self._slowly(frame, recv_ms)
+                events += self.slowly(frame, recv_ms)
         return events
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:

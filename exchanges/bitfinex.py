@@ -28,16 +28,21 @@ from exchanges.api import (
     Excluded,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     OpenInterest,
     Page,
+    Price,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
+    Signed,
     Stream,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -85,6 +90,23 @@ class Push(msgspec.Struct, gc=False, array_like=True):
     row: Row | int | None = None
 
 
+class Bounded(Row):
+    """A trade whose values are in range."""
+
+    id: Id
+    mts: Time
+    amount: Signed
+    price: Price
+
+
+class Traded(msgspec.Struct, gc=False, array_like=True):
+    """Nearly every frame: a trade as it happens (`te`), and again later (`tu`)."""
+
+    channel: int
+    what: str
+    row: Bounded
+
+
 class ForcedRow(msgspec.Struct, gc=False, array_like=True):
     """A liquidation. `base_price` is the entry price of the position, `price` the fill's."""
 
@@ -127,6 +149,7 @@ class Message(msgspec.Struct, gc=False):
         return f"{self.channel}:{self.symbol or self.key}" if self.channel else ""
 
 
+_traded = lax(Traded)
 _push = lax(Push)
 _raw_push = lax(RawPush)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
@@ -135,7 +158,7 @@ _forced_row = lax(ForcedRow)
 _message = lax(Message)
 
 
-class BitfinexDecoder(Decoder):
+class BitfinexDecoder(QuickDecoder):
     """Trades, liquidations, images, answers. Remembers channel ids, and prices for liquidations that bring none."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
@@ -143,6 +166,21 @@ class BitfinexDecoder(Decoder):
         self._topics: dict[int, str] = {}
         self._image_due: set[int] = set()
         self._prices: dict[str, float] = {}
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        push = _traded.decode(frame)
+        topic = self._topics.get(push.channel, "")
+        if not topic.startswith(TRADES):
+            return None
+        if push.what == "tu":
+            return ALIVE
+        if push.what != "te":
+            return None
+        row, symbol = push.row, topic[len(TRADES) :]
+        made = self.checked(symbol, row.mts, row.price, abs(row.amount), row.amount > 0, row.id)
+        if type(made) is Trade:
+            self._prices[symbol] = made.price
+        return (made,)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if frame[:1] == b"{":

@@ -31,11 +31,16 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    TextId,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -64,6 +69,29 @@ class Row(msgspec.Struct, gc=False):
     v: float
     S: Side
     T: int
+
+
+class Bounded(Row):
+    """A trade whose values are in range."""
+
+    i: TextId
+    p: Price
+    v: Quantity
+    T: Time
+
+
+class TradesArg(msgspec.Struct, gc=False):
+    instType: str
+    topic: Literal["publicTrade"]
+    symbol: str
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    action: Literal["update"]
+    arg: TradesArg
+    data: list[Bounded]
 
 
 class RowV2(msgspec.Struct, gc=False):
@@ -129,12 +157,18 @@ class Envelope(msgspec.Struct, gc=False):
     action: str = ""
 
 
+_traded = lax(Traded)
 _message, _envelope = lax(Message), lax(Envelope)
 _row, _row_v2, _row_v1, _forced = lax(Row), lax(RowV2), lax(RowV1), lax(Forced)
 
 
-class BitgetDecoder(Decoder):
+class BitgetDecoder(QuickDecoder):
     """Trades, liquidations, answers."""
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        push, checked = _traded.decode(frame), self.checked
+        symbol = push.arg.symbol
+        return [checked(symbol, row.T, row.p, row.v, row.S == "buy", row.i) for row in push.data]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if len(frame) == 4 and bytes(frame) == b"pong":

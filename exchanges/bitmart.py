@@ -32,11 +32,16 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    TextId,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -44,7 +49,7 @@ from exchanges.api import (
     rows,
     split_pair,
 )
-from exchanges.numbers import hours_s, inflate, iso_ms, lax, rate
+from exchanges.numbers import hours_s, inflate, iso_ms, lax, rate, usual_ms
 
 Side = Literal["buy", "sell"]
 
@@ -78,6 +83,38 @@ class FuturesRow(msgspec.Struct, gc=False):
     m: bool | None = None
     way: int = 0
     type: int = NORMAL
+
+
+class SpotBounded(SpotRow):
+    """A spot trade whose values are in range."""
+
+    price: Price
+    size: Quantity
+    ms_t: Time
+
+
+class FuturesBounded(FuturesRow):
+    """A usual futures trade whose values are in range."""
+
+    deal_price: Price
+    deal_vol: Quantity
+    trade_id: TextId
+    m: bool
+    type: Literal[8] = 8
+
+
+class SpotTraded(msgspec.Struct, gc=False):
+    """Nearly every frame of spot,"""
+
+    table: Literal["spot/trade"]
+    data: list[SpotBounded]
+
+
+class FuturesTraded(msgspec.Struct, gc=False):
+    """…and of futures."""
+
+    group: str
+    data: list[FuturesBounded]
 
 
 class SpotMessage(msgspec.Struct, gc=False):
@@ -119,14 +156,27 @@ class Envelope(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"")
 
 
+_spot_traded, _futures_traded = lax(SpotTraded), lax(FuturesTraded)
 _spot, _futures = lax(SpotMessage), lax(FuturesMessage)
 _control, _envelope = lax(Control), lax(Envelope)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 _spot_row, _futures_row = lax(SpotRow), lax(FuturesRow)
 
 
-class BitmartDecoder(Decoder):
+class BitmartDecoder(QuickDecoder):
     """Trades, answers."""
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        body, checked = frame if frame[0] in b"{p" else inflate(frame, -15), self.checked
+        if self.endpoint == "spot":
+            spot = _spot_traded.decode(body).data
+            return [checked(r.symbol, r.ms_t, r.price, r.size, r.side == "buy") for r in spot]
+        push = _futures_traded.decode(body)
+        if not _is_trade(push.group):
+            return None
+        return [
+            checked(r.symbol, usual_ms(r.created_at), r.deal_price, r.deal_vol, not r.m, r.trade_id) for r in push.data
+        ]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         # No deflate stream of JSON can begin with `{` or `p`: their lowest three bits say "fixed codes, last block",

@@ -8,12 +8,14 @@ seconds only, so recovered trades stand at the beginning of theirs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
 from exchanges.api import (
     ALIVE,
+    TIME_MAX_MS,
+    TIME_MIN_MS,
     Acked,
     BadMessage,
     Buffer,
@@ -25,10 +27,14 @@ from exchanges.api import (
     Exchange,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
@@ -58,17 +64,43 @@ class Data(msgspec.Struct, gc=False):
     message: str = ""
 
 
+class Bounded(msgspec.Struct, gc=False):
+    """A trade whose values are in range."""
+
+    id: Id
+    amount: Quantity
+    price: Price
+    type: Literal[0, 1]
+    microtimestamp: Annotated[int, msgspec.Meta(ge=(TIME_MIN_MS + 1) * 1000, lt=TIME_MAX_MS * 1000)]
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    data: Bounded
+    channel: str
+    event: Literal["trade"]
+
+
 class Message(msgspec.Struct, gc=False):
     event: str
     channel: str = ""
     data: Data | str | None = None
 
 
+_traded = lax(Traded)
 _message = lax(Message)
 
 
-class BitstampDecoder(Decoder):
+class BitstampDecoder(QuickDecoder):
     """Trades, answers, and the request to reconnect."""
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        message = _traded.decode(frame)
+        if not message.channel.startswith(TRADES):
+            return None
+        row, symbol = message.data, message.channel[len(TRADES) :]
+        return (self.checked(symbol, row.microtimestamp // 1000, row.price, row.amount, row.type == 0, row.id),)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         message = _message.decode(frame)

@@ -26,6 +26,9 @@ from exchanges.api import (
     Kind,
     Limits,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Rejected,
     Request,
@@ -37,7 +40,7 @@ from exchanges.api import (
     split_pair,
 )
 from exchanges.image import past
-from exchanges.numbers import iso_ms, lax
+from exchanges.numbers import iso_ms, lax, usual_ms
 
 CHANNEL = "trade"
 TOPICS_PER_FRAME = 100
@@ -49,6 +52,21 @@ class Row(msgspec.Struct, gc=False):
     p: float
     v: float
     s: Literal["buy", "sell"]
+
+
+class Bounded(Row):
+    """A trade whose values are in range."""
+
+    p: Price
+    v: Quantity
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    ch: Literal["trade"]
+    symbol: str
+    data: list[Bounded]
 
 
 class Result(msgspec.Struct, gc=False):
@@ -74,17 +92,25 @@ class Envelope(msgspec.Struct, gc=False):
     code: str | int = ""
 
 
+_traded = lax(Traded)
 _message, _envelope, _row, _result = lax(Message), lax(Envelope), lax(Row), lax(Result)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class BitunixDecoder(Decoder):
+class BitunixDecoder(QuickDecoder):
     """Trades, answers. Every channel of a connection begins with history, whether we saw who asked for it or not."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._begun: set[str] = set()
         """Wanted symbols whose history is over."""
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        push, checked = _traded.decode(frame), self.checked
+        symbol = push.symbol
+        if symbol not in self._begun:
+            return None
+        return [checked(symbol, usual_ms(row.t), row.p, row.v, row.s == "buy") for row in push.data]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

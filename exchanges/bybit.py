@@ -33,6 +33,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
@@ -110,7 +111,7 @@ _row = lax(Row)
 Maker = Callable[[Row], Event]
 
 
-class BybitDecoder(Decoder):
+class BybitDecoder(QuickDecoder):
     """Trades, liquidations, answers."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:

@@ -24,16 +24,21 @@ from exchanges.api import (
     Exchange,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    TextId,
     Trade,
     Unknown,
     base_asset,
@@ -41,7 +46,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import iso_ms, lax, rate
+from exchanges.numbers import iso_ms, lax, rate, usual_ms
 
 MATCHES, MARKET_TRADES, HEARTBEATS = "matches", "market_trades", "heartbeats"
 TOPICS_PER_FRAME = 100
@@ -58,6 +63,14 @@ class Match(msgspec.Struct, gc=False, tag_field="type", tag="match"):
     price: float
     time: str
     product_id: str = ""
+
+
+class BoundedMatch(Match, tag_field="type", tag="match"):
+    """Nearly every frame of the exchange feed: a trade whose values are in range."""
+
+    trade_id: Id
+    size: Quantity
+    price: Price
 
 
 class LastMatch(Match, gc=False, tag_field="type", tag="last_match"):
@@ -106,6 +119,25 @@ class MarketTrades(msgspec.Struct, gc=False, tag_field="channel", tag=MARKET_TRA
     events: list[TradesEvent]
 
 
+class BoundedTrade(MarketTrade):
+    """A trade of the advanced-trade feed whose values are in range."""
+
+    trade_id: TextId
+    price: Price
+    size: Quantity
+
+
+class Update(msgspec.Struct, gc=False):
+    type: Literal["update"]
+    trades: list[BoundedTrade]
+
+
+class Updates(msgspec.Struct, gc=False, tag_field="channel", tag=MARKET_TRADES):
+    """Nearly every frame of the advanced-trade feed."""
+
+    events: list[Update]
+
+
 class SubscriptionsEvent(msgspec.Struct, gc=False):
     subscriptions: dict[str, list[str]] = {}
 
@@ -147,6 +179,7 @@ Feed = Match | LastMatch | Subscriptions | Failure | Heartbeat
 Advanced = MarketTrades | Heartbeats | AdvancedSubscriptions | DirectMatch
 _feed: msgspec.json.Decoder[Feed] = msgspec.json.Decoder(Feed, strict=False)
 _advanced: msgspec.json.Decoder[Advanced] = msgspec.json.Decoder(Advanced, strict=False)
+_matched, _updates = lax(BoundedMatch), lax(Updates)
 _failure = lax(Failure)
 _envelope = lax(Envelope)
 _market_trade = lax(MarketTrade)
@@ -154,8 +187,20 @@ _FEED_TYPES = frozenset({"match", "last_match", "subscriptions", "error", "heart
 _ADVANCED_CHANNELS = frozenset({MARKET_TRADES, HEARTBEATS, "subscriptions", "MATCH"})
 
 
-class CoinbaseDecoder(Decoder):
+class CoinbaseDecoder(QuickDecoder):
     """Messages of both feeds; the endpoint says which to try first."""
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        checked = self.checked
+        if self.endpoint == "spot":
+            row = _matched.decode(frame)
+            ts_ms = usual_ms(row.time)
+            return (checked(row.product_id, ts_ms, row.price, row.size, row.side == "sell", row.trade_id),)
+        return [
+            checked(r.product_id, usual_ms(r.time), r.price, r.size, r.side == "SELL", _number(r.trade_id))
+            for update in _updates.decode(frame).events
+            for r in update.trades
+        ]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         first, second = (

@@ -32,12 +32,17 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Reply,
     Request,
     Stream,
+    TextId,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -60,6 +65,28 @@ class Row(msgspec.Struct, gc=False):
     q: float
     t: int
     m: str | int | None = None
+
+
+class Bounded(Row):
+    """A trade whose values are in range."""
+
+    p: Price
+    q: Quantity
+    t: Time
+    m: TextId
+
+
+class Traded(msgspec.Struct, gc=False):
+    channel: Literal["trade"]
+    instrument_name: str
+    data: list[Bounded]
+
+
+class TradedMessage(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    result: Traded
+    code: Literal[0] = 0
 
 
 class Push(msgspec.Struct, gc=False):
@@ -90,11 +117,12 @@ class Envelope(msgspec.Struct, gc=False):
     result: RawPush
 
 
+_traded = lax(TradedMessage)
 _message, _envelope, _row = lax(Message), lax(Envelope), lax(Row)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class CryptocomDecoder(Decoder):
+class CryptocomDecoder(QuickDecoder):
     """Trades, answers, heartbeats. Every channel of a connection begins with history, whoever asked for it."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
@@ -102,6 +130,13 @@ class CryptocomDecoder(Decoder):
         self._asked = Asked()
         self._begun: set[str] = set()
         """Wanted symbols whose history is over."""
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        push, checked = _traded.decode(frame).result, self.checked
+        name = push.instrument_name
+        if name not in self._begun:
+            return None
+        return [checked(name, row.t, row.p, row.q, row.s in ("BUY", "buy"), row.m) for row in reversed(push.data)]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

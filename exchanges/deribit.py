@@ -26,17 +26,22 @@ from exchanges.api import (
     Exchange,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Reply,
     Request,
     Stream,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -60,6 +65,28 @@ class Row(msgspec.Struct, gc=False):
     direction: Literal["buy", "sell"]
     instrument_name: str
     liquidation: Literal["T", "M", "MT", "none"] | None = None
+
+
+class Bounded(Row):
+    """A trade, and no liquidation, whose values are in range."""
+
+    trade_seq: Id
+    timestamp: Time
+    price: Price
+    amount: Quantity
+    liquidation: Literal["none"] | None = None
+
+
+class TradedParams(msgspec.Struct, gc=False):
+    channel: str
+    data: list[Bounded]
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    method: Literal["subscription"]
+    params: TradedParams
 
 
 class Params(msgspec.Struct, gc=False):
@@ -94,6 +121,7 @@ class Envelope(msgspec.Struct, gc=False):
     params: RawParams
 
 
+_traded = lax(Traded)
 _message = lax(Message)
 _envelope = lax(Envelope)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
@@ -101,12 +129,21 @@ _row = lax(Row)
 _topics = msgspec.json.Decoder(list[str])
 
 
-class DeribitDecoder(Decoder):
+class DeribitDecoder(QuickDecoder):
     """Trades, answers, and the heartbeat that must be answered."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        params, checked = _traded.decode(frame).params, self.checked
+        if not params.channel.startswith(TRADES):
+            return None
+        return [
+            checked(row.instrument_name, row.timestamp, row.price, row.amount, row.direction == "buy", row.trade_seq)
+            for row in params.data
+        ]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -32,18 +32,22 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    TextId,
     Trade,
     Unknown,
     base_asset,
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import iso, iso_ms, lax, rate
+from exchanges.numbers import iso, iso_ms, lax, rate, usual_ms
 
 CHANNEL = "v4_trades"
 PAGE_ROWS = 1000
@@ -61,6 +65,28 @@ class Row(msgspec.Struct, gc=False):
     createdAt: str
     type: str = "LIMIT"
     createdAtHeight: int | None = None
+
+
+class Bounded(Row):
+    """A usual trade whose values are in range."""
+
+    id: TextId
+    size: Quantity
+    price: Price
+    type: Literal["LIMIT", "MARKET"] = "LIMIT"
+
+
+class TradedContents(msgspec.Struct, gc=False):
+    trades: list[Bounded] = []
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    type: Literal["channel_batch_data"]
+    id: str
+    channel: Literal["v4_trades"]
+    contents: list[TradedContents]
 
 
 class Contents(msgspec.Struct, gc=False):
@@ -90,13 +116,22 @@ class Envelope(msgspec.Struct, gc=False):
     contents: RawContents | list[RawContents] | None = None
 
 
+_traded = lax(Traded)
 _message = lax(Message)
 _envelope = lax(Envelope)
 _row = lax(Row)
 
 
-class DydxDecoder(Decoder):
+class DydxDecoder(QuickDecoder):
     """Trades, past trades, answers."""
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        push, checked = _traded.decode(frame), self.checked
+        return [
+            checked(push.id, usual_ms(row.createdAt), row.price, row.size, row.side == "BUY", row.id)
+            for content in push.contents
+            for row in content.trades
+        ]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

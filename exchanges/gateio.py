@@ -16,6 +16,8 @@ import msgspec
 
 from exchanges.api import (
     ALIVE,
+    TIME_MAX_MS,
+    TIME_MIN_MS,
     Acked,
     Asked,
     BadMessage,
@@ -28,15 +30,20 @@ from exchanges.api import (
     Excluded,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
+    Signed,
     Stream,
     Trade,
     Unknown,
@@ -69,6 +76,17 @@ class SpotRow(msgspec.Struct, gc=False):
     price: float
 
 
+class SpotBounded(msgspec.Struct, gc=False):
+    """A spot trade whose values are in range, but for its time."""
+
+    id: Id
+    create_time_ms: str
+    side: Literal["buy", "sell"]
+    currency_pair: str
+    amount: Quantity
+    price: Price
+
+
 class FuturesRow(msgspec.Struct, gc=False):
     """A futures trade; old frames have whole seconds only, REST history has seconds with decimals in both fields."""
 
@@ -79,6 +97,14 @@ class FuturesRow(msgspec.Struct, gc=False):
     create_time: Number | None = None
     create_time_ms: Number | None = None
     is_internal: bool = False
+
+
+class FuturesBounded(FuturesRow):
+    """A futures trade whose values are in range, but for its time."""
+
+    id: Id
+    size: Signed
+    price: Price
 
 
 class Forced(msgspec.Struct, gc=False):
@@ -102,6 +128,22 @@ class FuturesPush(msgspec.Struct, gc=False):
     result: list[FuturesRow]
 
 
+class SpotTraded(msgspec.Struct, gc=False):
+    """Nearly every frame of spot,"""
+
+    channel: Literal["spot.trades"]
+    event: Literal["update"]
+    result: SpotBounded
+
+
+class FuturesTraded(msgspec.Struct, gc=False):
+    """…and of futures."""
+
+    channel: Literal["futures.trades"]
+    event: Literal["update"]
+    result: list[FuturesBounded]
+
+
 class Refusal(msgspec.Struct, gc=False):
     code: int | str = 0
     message: str = ""
@@ -119,18 +161,33 @@ class Envelope(msgspec.Struct, gc=False):
     method: str = ""
 
 
+_spot_traded, _futures_traded = lax(SpotTraded), lax(FuturesTraded)
 _spot, _futures, _envelope = lax(SpotPush), lax(FuturesPush), lax(Envelope)
 _spot_row, _futures_row, _forced = lax(SpotRow), lax(FuturesRow), lax(Forced)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 
 
-class GateDecoder(Decoder):
+class GateDecoder(QuickDecoder):
     """Trades, liquidations, answers."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        checked = self.checked
+        if self.endpoint == "spot":
+            row = _spot_traded.decode(frame).result
+            ts_ms = usual_ms(row.create_time_ms)
+            return (checked(row.currency_pair, ts_ms, row.price, row.amount, row.side == "buy", row.id),)
+        made: list[Event] = []
+        for contract in _futures_traded.decode(frame).result:
+            time, size = contract.create_time_ms, contract.size
+            if type(time) is not int or not SECONDS_MAX < time < TIME_MAX_MS or contract.is_internal:
+                return None
+            made.append(checked(contract.contract, time, contract.price, abs(size), size > 0, contract.id))
+        return made
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
@@ -219,6 +276,16 @@ class GateDecoder(Decoder):
 def floor_ms(time: Number) -> int:
     """Milliseconds with decimals, text or not → whole ones. Raises ValueError for what is no plain number."""
     return _whole(time)[0]
+
+
+def usual_ms(time: str) -> int:
+    """What `floor_ms` gives, sooner: of thirteen digits with decimals, within the limits of `Time`. ValueError for others."""
+    if time[13:14] != "." or not time.isascii() or not time[14:].isdigit() or not time[:13].isdigit():
+        raise ValueError(f"not in the usual form: {time[:40]!r}")
+    ts_ms = int(time[:13])
+    if not TIME_MIN_MS < ts_ms < TIME_MAX_MS:
+        raise ValueError(f"out of range: {time[:40]!r}")
+    return ts_ms
 
 
 def futures_ms(row: FuturesRow) -> int:

@@ -37,16 +37,21 @@ from exchanges.api import (
     Excluded,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    TimeNs,
     Trade,
     Unknown,
     base_asset,
@@ -78,6 +83,15 @@ class Deal(msgspec.Struct, gc=False):
     m: bool
 
 
+class Bounded(Deal):
+    """Nearly every frame: a trade whose values are in range."""
+
+    E: TimeNs
+    t: Id
+    p: Price
+    q: Quantity
+
+
 class OldDeal(msgspec.Struct, gc=False):
     """A trade of the older socket; without a side where it was no trade of the book."""
 
@@ -104,18 +118,23 @@ class Message(msgspec.Struct, gc=False):
     trades: list[msgspec.Raw] = []
 
 
+_traded = lax(Bounded)
 _deal = lax(Deal)
 _old_deal = lax(OldDeal)
 _message = lax(Message)
 _topics = re.compile(r"\w+@\w+")
 
 
-class GeminiDecoder(Decoder):
+class GeminiDecoder(QuickDecoder):
     """Frames of both sockets; subscribes on the current one."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        row = _traded.decode(frame)
+        return (self.checked(row.s, row.E // NS_PER_MS, row.p, row.q, not row.m, row.t),)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -24,17 +24,22 @@ from exchanges.api import (
     Exchange,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     Malformed,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -62,6 +67,22 @@ class Row(msgspec.Struct, gc=False):
     p: float
     q: float
     s: Side
+
+
+class Bounded(Row):
+    """A trade whose values are in range."""
+
+    t: Time
+    i: Id
+    p: Price
+    q: Quantity
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    ch: Literal["trades"]
+    update: dict[str, list[Bounded]]
 
 
 class RowV2(msgspec.Struct, gc=False):
@@ -118,17 +139,26 @@ class EnvelopeV2(msgspec.Struct, gc=False):
     params: Batch
 
 
+_traded = lax(Traded)
 _message, _envelope, _envelope_v2 = lax(Message), lax(Envelope), lax(EnvelopeV2)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 _row, _row_v2, _answered = lax(Row), lax(RowV2), lax(Answered)
 
 
-class HitbtcDecoder(Decoder):
+class HitbtcDecoder(QuickDecoder):
     """Trades of v3 and v2, answers."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        update, checked = _traded.decode(frame).update, self.checked
+        return [
+            checked(symbol, row.t, row.p, row.q, row.s == "buy", row.i)
+            for symbol, batch in update.items()
+            for row in batch
+        ]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -31,17 +31,22 @@ from exchanges.api import (
     Frame,
     Funding,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Reply,
     Request,
     Stream,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -71,6 +76,50 @@ class Row(msgspec.Struct, gc=False):
     id: msgspec.Raw = msgspec.Raw(b"null")
     tradeId: int | None = None
     trade_id: int | None = msgspec.field(default=None, name="trade-id")
+
+
+class SpotBounded(msgspec.Struct, gc=False):
+    """A spot trade whose values are in range; its fields in the order of the wire, as below."""
+
+    ts: Time
+    price: Price
+    amount: Quantity
+    direction: Literal["buy", "sell"]
+    tradeId: Id
+
+
+class ContractBounded(msgspec.Struct, gc=False):
+    """A trade of a contract, which has no `tradeId`."""
+
+    ts: Time
+    price: Price
+    amount: Quantity
+    direction: Literal["buy", "sell"]
+    id: msgspec.Raw
+    tradeId: None = None
+    trade_id: None = msgspec.field(default=None, name="trade-id")
+
+
+class SpotTick(msgspec.Struct, gc=False):
+    data: list[SpotBounded]
+
+
+class ContractTick(msgspec.Struct, gc=False):
+    data: list[ContractBounded]
+
+
+class SpotTraded(msgspec.Struct, gc=False):
+    """Nearly every frame of spot,"""
+
+    ch: str
+    tick: SpotTick
+
+
+class ContractTraded(msgspec.Struct, gc=False):
+    """…and of contracts."""
+
+    ch: str
+    tick: ContractTick
 
 
 class Tick(msgspec.Struct, gc=False):
@@ -117,11 +166,12 @@ class RawTick(msgspec.Struct, gc=False):
     data: list[msgspec.Raw]
 
 
+_spot_traded, _contract_traded = lax(SpotTraded), lax(ContractTraded)
 _push, _other, _raw_tick, _row, _forced = lax(Push), lax(Other), lax(RawTick), lax(Row), lax(Forced)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class HuobiDecoder(Decoder):
+class HuobiDecoder(QuickDecoder):
     """Trades, liquidations, heartbeats and answers of all sockets. Knows which channels have made their first push.
 
     Unlike elsewhere the first push of a channel is an image whether or not its subscription was seen: on derivatives it
@@ -130,9 +180,28 @@ class HuobiDecoder(Decoder):
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
-        self._live: set[str] = set()
+        self._live: dict[str, str] = {}
+        """Symbols of channels that made their first push."""
         self._acked_ms: dict[str, int] = {}
         """Channels that were acknowledged before their first push, with the exchange's time."""
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        text, checked = inflate(frame, GZIP), self.checked
+        if self.endpoint == "spot":
+            spot = _spot_traded.decode(text)
+            symbol = self._live[spot.ch]
+            sides = 1 if _is_spot(symbol) else SIDES
+            return [
+                checked(symbol, row.ts, row.price, row.amount / sides, row.direction == "buy", row.tradeId)
+                for row in spot.tick.data
+            ]
+        push = _contract_traded.decode(text)
+        symbol = self._live[push.ch]
+        sides = 1 if _is_spot(symbol) else SIDES
+        return [
+            checked(symbol, row.ts, row.price, row.amount / sides, row.direction == "buy", _written(row.id))
+            for row in push.tick.data
+        ]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         text = inflate(frame, GZIP) if bytes(frame[:2]) == MAGIC else frame
@@ -143,7 +212,7 @@ class HuobiDecoder(Decoder):
         symbol = _symbol(push.ch)
         if symbol is None:
             return (Unknown(f"channel {push.ch[:40]}"),)
-        return self.live_or_past(push.ch, [self.traded(symbol, row) for row in push.tick.data])
+        return self.live_or_past(push.ch, symbol, [self.traded(symbol, row) for row in push.tick.data])
 
     def traded(self, symbol: str, row: Row) -> Event:
         if not row.direction:
@@ -151,11 +220,11 @@ class HuobiDecoder(Decoder):
         quantity = row.amount if _is_spot(symbol) else row.amount / SIDES
         return self.trade(symbol, row.ts, row.price, quantity, row.direction == "buy", _identity(row))
 
-    def live_or_past(self, channel: str, events: list[Event]) -> Sequence[Event]:
+    def live_or_past(self, channel: str, symbol: str, events: list[Event]) -> Sequence[Event]:
         if channel in self._live:
             return events
         if len(self._live) < CHANNELS_MAX:
-            self._live.add(channel)
+            self._live[channel] = symbol
         acked_ms = self._acked_ms.pop(channel, None)
         if acked_ms is None:
             return past(events)
@@ -179,7 +248,7 @@ class HuobiDecoder(Decoder):
         if symbol is None:
             return (Unknown(f"channel {message.ch[:40]}"),)
         raw = _raw_tick.decode(message.tick).data
-        return self.live_or_past(message.ch, rows(raw, _row, lambda row: self.traded(symbol, row)))
+        return self.live_or_past(message.ch, symbol, rows(raw, _row, lambda row: self.traded(symbol, row)))
 
     def answered(self, message: Other) -> Event:
         """Answers of the market sockets; we send the topic as the request's id."""
@@ -219,8 +288,8 @@ class HuobiDecoder(Decoder):
         return self.liquidation(row.contract_code, row.created_at, row.price, quantity, row.direction == "buy")
 
     def subscribe(self, topics: Sequence[str], now_ms: int) -> Sequence[Frame]:
-        self._live.difference_update(topics)
         for topic in topics:
+            self._live.pop(topic, None)
             self._acked_ms.pop(topic, None)
         return [self._ask("sub", topic) for topic in topics]
 
@@ -246,9 +315,11 @@ def _is_spot(symbol: str) -> bool:
 def _identity(row: Row) -> int | str | None:
     """The trade's id; text where it is a number beyond 64 bits, none where it is written as a fraction."""
     number = row.tradeId if row.tradeId is not None else row.trade_id
-    if number is not None:
-        return number
-    written = bytes(row.id).strip(b'"')
+    return _written(row.id) if number is None else number
+
+
+def _written(id: msgspec.Raw) -> int | str | None:
+    written = bytes(id).strip(b'"')
     if not written.isdigit() or len(written) > ID_MAX_CHARS:
         return None
     return int(written) if int(written) < ID_MAX else written.decode()

@@ -25,16 +25,21 @@ from exchanges.api import (
     Exchange,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -56,6 +61,21 @@ class Row(msgspec.Struct, gc=False):
     sz: float
     time: int
     tid: int
+
+
+class Bounded(Row):
+    """A trade whose values are in range."""
+
+    px: Price
+    sz: Quantity
+    time: Time
+    tid: Id
+
+
+class Traded(msgspec.Struct, gc=False, tag_field="channel", tag="trades"):
+    """Nearly every frame."""
+
+    data: list[Bounded]
 
 
 class Trades(msgspec.Struct, gc=False, tag_field="channel", tag="trades"):
@@ -94,13 +114,14 @@ class Envelope(msgspec.Struct, gc=False):
 _message: msgspec.json.Decoder[Trades | Answer | Pong | Error] = msgspec.json.Decoder(
     Trades | Answer | Pong | Error, strict=False
 )
+_traded = lax(Traded)
 _envelope = lax(Envelope)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 _row = lax(Row)
 _COIN = re.compile(r'"coin"\s*:\s*"([^"]{1,40})"')
 
 
-class HyperliquidDecoder(Decoder):
+class HyperliquidDecoder(QuickDecoder):
     """Trades and answers. Knows which coins have had their first push on this connection.
 
     Each coin that ever traded has an image, so the first push is taken for one whether or not its subscription was seen.
@@ -109,6 +130,13 @@ class HyperliquidDecoder(Decoder):
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._live: set[str] = set()
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        found, checked = _traded.decode(frame).data, self.checked
+        if not found or found[0].coin not in self._live:
+            return None
+        made = [checked(row.coin, row.time, row.px, row.sz, row.side == "B", row.tid) for row in found]
+        return made if type(made[0]) is Trade else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

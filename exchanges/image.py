@@ -25,31 +25,32 @@ class FirstPush:
     """
 
     def __init__(self) -> None:
-        self._expected: set[str] = set()
+        self.expected: set[str] = set()
+        """Topics whose next push is their first."""
         self._unanswered: set[str] = set()
 
     def asked(self, topics: Iterable[str]) -> None:
         """Subscriptions were sent."""
         topics = tuple(topics)
-        self._expected.update(topics)
+        self.expected.update(topics)
         self._unanswered.update(topics)
 
     def acked(self, topic: str) -> None:
         """The exchange accepted one."""
-        bounded = len(topic) <= ID_MAX_CHARS and len(self._expected) < EXPECTED_MAX
+        bounded = len(topic) <= ID_MAX_CHARS and len(self.expected) < EXPECTED_MAX
         if topic not in self._unanswered and bounded:
-            self._expected.add(topic)
+            self.expected.add(topic)
         self._unanswered.discard(topic)
 
     def refused(self, topics: Iterable[str]) -> None:
         """The exchange refused these."""
         topics = tuple(topics)
-        self._expected.difference_update(topics)
+        self.expected.difference_update(topics)
         self._unanswered.difference_update(topics)
 
     def take(self, topic: str) -> bool:
         """Whether this push of the topic is its first; the next will not be."""
-        if topic not in self._expected:
+        if topic not in self.expected:
             return False
-        self._expected.discard(topic)
+        self.expected.discard(topic)
         return True

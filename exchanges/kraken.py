@@ -31,16 +31,22 @@ from exchanges.api import (
     Excluded,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    TextId,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -48,7 +54,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import iso, iso_ms, lax, rate
+from exchanges.numbers import iso, iso_ms, lax, rate, usual_ms
 
 TOPICS_PER_FRAME = 100
 CONNECTION = ("heartbeat", "status")
@@ -74,6 +80,22 @@ class SpotRow(msgspec.Struct, gc=False):
     trade_id: int | None = None
 
 
+class BoundedSpot(SpotRow):
+    """A trade of spot v2 whose values are in range."""
+
+    price: Price
+    qty: Quantity
+    trade_id: Id | None = None
+
+
+class SpotTraded(msgspec.Struct, gc=False):
+    """Nearly every frame of spot."""
+
+    channel: Literal["trade"]
+    type: Literal["update"]
+    data: list[BoundedSpot]
+
+
 class FuturesRow(msgspec.Struct, gc=False):
     """A trade of futures; old frames have no uid."""
 
@@ -85,6 +107,20 @@ class FuturesRow(msgspec.Struct, gc=False):
     type: str = "fill"
     seq: int | None = None
     uid: str | None = None
+
+
+class FuturesTraded(msgspec.Struct, gc=False):
+    """Nearly every frame of futures: a trade whose values are in range."""
+
+    feed: Literal["trade"]
+    product_id: str
+    uid: TextId
+    side: Side
+    type: Literal["fill"]
+    time: Time
+    qty: Quantity
+    price: Price
+    seq: int | None = None
 
 
 class OldRow(msgspec.Struct, gc=False, array_like=True):
@@ -146,6 +182,7 @@ class OldEnvelope(msgspec.Struct, gc=False, array_like=True):
     pair: str
 
 
+_spot_traded, _futures_traded = lax(SpotTraded), lax(FuturesTraded)
 _message = lax(Message)
 _envelope = lax(Envelope)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
@@ -156,8 +193,16 @@ _old_envelope = lax(OldEnvelope)
 _old_row = lax(OldRow)
 
 
-class KrakenDecoder(Decoder):
+class KrakenDecoder(QuickDecoder):
     """Trades of both products, images, answers."""
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        checked = self.checked
+        if self.endpoint == "spot":
+            rows = _spot_traded.decode(frame).data
+            return [checked(r.symbol, usual_ms(r.timestamp), r.price, r.qty, r.side == "buy", r.trade_id) for r in rows]
+        row = _futures_traded.decode(frame)
+        return (checked(row.product_id.upper(), row.time, row.price, row.qty, row.side == "buy", row.uid),)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         old = frame[:1] == b"["

@@ -8,7 +8,7 @@ number that the socket and REST share, so it is the id.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import msgspec
@@ -26,16 +26,21 @@ from exchanges.api import (
     Exchange,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    TimeNs,
     Trade,
     Unknown,
     base_asset,
@@ -66,6 +71,41 @@ class Push(msgspec.Struct, gc=False, tag_field="type", tag="message"):
     data: Row
 
 
+class SpotBounded(msgspec.Struct, gc=False):
+    """A spot trade whose values are in range; its fields in the order of the wire, as below."""
+
+    side: Literal["buy", "sell"]
+    price: Price
+    size: Quantity
+    sequence: Id
+    time: TimeNs
+    symbol: str
+
+
+class FuturesBounded(msgspec.Struct, gc=False):
+    side: Literal["buy", "sell"]
+    price: Price
+    size: Quantity
+    sequence: Id
+    time: TimeNs = msgspec.field(name="ts")
+    symbol: str
+    spot_time: None = msgspec.field(default=None, name="time")
+
+
+class SpotTraded(msgspec.Struct, gc=False, tag_field="type", tag="message"):
+    """Nearly every frame of spot,"""
+
+    topic: str
+    data: SpotBounded
+
+
+class FuturesTraded(msgspec.Struct, gc=False, tag_field="type", tag="message"):
+    """…and of futures."""
+
+    topic: str
+    data: FuturesBounded
+
+
 class Ack(msgspec.Struct, gc=False, tag_field="type", tag="ack"):
     id: str
 
@@ -92,15 +132,26 @@ class Envelope(msgspec.Struct, gc=False):
 _message: msgspec.json.Decoder[Push | Ack | Refusal | Pong | Welcome] = msgspec.json.Decoder(
     Push | Ack | Refusal | Pong | Welcome, strict=False
 )
+_spot_traded, _futures_traded = lax(SpotTraded), lax(FuturesTraded)
 _envelope = lax(Envelope)
 
 
-class KucoinDecoder(Decoder):
+class KucoinDecoder(QuickDecoder):
     """Trades and answers; every push is one trade."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+        self._traded: Callable[[Buffer], SpotTraded | FuturesTraded] = (
+            _spot_traded.decode if endpoint == "spot" else _futures_traded.decode
+        )
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        push = self._traded(frame)
+        if not push.topic.startswith((SPOT, FUTURES)):
+            return None
+        row, ts_ms = push.data, push.data.time // NS_PER_MS
+        return (self.checked(row.symbol, ts_ms, row.price, row.size, row.side == "buy", row.sequence),)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -32,11 +32,15 @@ from exchanges.api import (
     Malformed,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -67,6 +71,22 @@ class Deal(msgspec.Struct, gc=False):
     t: int
 
 
+class Bounded(Deal):
+    """A futures trade whose values are in range."""
+
+    p: Price
+    v: Quantity
+    t: Time
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame of futures."""
+
+    channel: Literal["push.deal"]
+    symbol: str
+    data: list[Bounded]
+
+
 class Push(msgspec.Struct, gc=False):
     """Futures trades; older frames hold a single one instead of a list."""
 
@@ -90,11 +110,12 @@ class Other(msgspec.Struct, gc=False):
     msg: str = ""
 
 
+_traded = lax(Traded)
 _push, _other, _deal = lax(Push), lax(Other), lax(Deal)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class MexcDecoder(Decoder):
+class MexcDecoder(QuickDecoder):
     """Trades of both kinds, answers."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
@@ -102,6 +123,12 @@ class MexcDecoder(Decoder):
         self._unanswered: dict[str, None] = {}
         """Futures topics in the order in which they were asked for: answers do not name them."""
         self._ended: set[str] = set()
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        if frame[0] != BRACE:
+            return self.spot(frame)
+        push, checked = _traded.decode(frame), self.checked
+        return [checked(push.symbol, deal.t, deal.p, deal.v, deal.T == BUY) for deal in push.data]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if frame[0] != BRACE:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import zlib
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
 
-from exchanges.api import BadMessage, Buffer
+from exchanges.api import TIME_MAX_MS, TIME_MIN_MS, BadMessage, Buffer
 
 T = TypeVar("T")
 
@@ -23,6 +24,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 INFLATED_MAX_BYTES = 512 * 1024
 """A frame may not grow beyond this when unpacked (a zip bomb costs no more)."""
+SMALL_PACKED_BYTES = INFLATED_MAX_BYTES // 1040
+"""A frame up to this size cannot grow beyond that: deflate packs 1032 bytes into one at most."""
 RATE_MAX = 1.0
 """No interval costs more than what is held: a greater number is in another unit."""
 VALUES_MAX = 12_000
@@ -91,6 +94,28 @@ def iso_ms(text: str) -> int:
     return (moment - _EPOCH) // _MILLISECOND
 
 
+_SECOND = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
+
+
+@lru_cache(maxsize=64)
+def _second_ms(text: str) -> int:
+    """A second in UTC without its zone: trades that come together share theirs."""
+    if _SECOND.fullmatch(text) is None or not TIME_MIN_MS < (ms := iso_ms(text + "Z")) < TIME_MAX_MS:
+        raise ValueError(f"not in the usual form: {text[:40]!r}")
+    return ms
+
+
+def usual_ms(text: str) -> int:
+    """What `iso_ms` gives, sooner: of milliseconds or finer in UTC, within the limits of `Time`. Raises ValueError for others.
+
+    >>> usual_ms("2021-04-17T16:44:03.003815Z")
+    1618677843003
+    """
+    if text[19:20] != "." or text[-1] != "Z" or not text.isascii() or not text[20:-1].isdigit():
+        raise ValueError(f"not in the usual form: {text[:40]!r}")
+    return _second_ms(text[:19]) + int(text[20:23])
+
+
 def iso(ts_ms: int) -> str:
     """Milliseconds since the epoch → ISO 8601 in UTC, the inverse of `iso_ms`.
 
@@ -115,6 +140,11 @@ def inflate(frame: Buffer, wbits: int) -> bytes:
 
     Raises BadMessage when it is damaged, incomplete, larger than INFLATED_MAX_BYTES or `crowded`.
     """
+    if len(frame) <= SMALL_PACKED_BYTES:
+        try:
+            return zlib.decompress(frame, wbits)
+        except zlib.error:
+            pass  # below, for the reason
     unpacker = zlib.decompressobj(wbits)
     try:
         data = unpacker.decompress(frame, INFLATED_MAX_BYTES)

@@ -30,17 +30,22 @@ from exchanges.api import (
     Frame,
     Funding,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     Malformed,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -68,6 +73,15 @@ class Row(msgspec.Struct, gc=False):
     side: Side
     ts: int
     count: int = 1
+
+
+class Bounded(Row):
+    """A trade whose values are in range."""
+
+    tradeId: Id
+    px: Price
+    sz: Quantity
+    ts: Time
 
 
 class Detail(msgspec.Struct, gc=False):
@@ -98,6 +112,18 @@ class Arg(msgspec.Struct, gc=False):
         return f"{self.channel}:{self.instId or self.instType}"
 
 
+class TradesArg(msgspec.Struct, gc=False):
+    channel: Literal["trades"]
+    instId: str
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    arg: TradesArg
+    data: list[Bounded]
+
+
 class Message(msgspec.Struct, gc=False):
     """A push of trades, or an answer."""
 
@@ -116,18 +142,27 @@ class Envelope(msgspec.Struct, gc=False):
     table: str = ""
 
 
+_traded = lax(Traded)
 _message = lax(Message)
 _envelope = lax(Envelope)
 _row, _forced, _detail = lax(Row), lax(Forced), lax(Detail)
 _NAMED = re.compile(r"channel:([\w-]+),inst(?:Id|Type):([\w-]+)")
 
 
-class OkexDecoder(Decoder):
+class OkexDecoder(QuickDecoder):
     """Trades, liquidations, answers. Knows which channels have yet to make their first push."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._first = FirstPush()
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        push = _traded.decode(frame)
+        expected = self._first.expected
+        if expected and f"{TRADES}:{push.arg.instId}" in expected:
+            return None
+        checked = self.checked
+        return [checked(r.instId, r.ts, r.px, r.sz, r.side == "buy", r.tradeId, r.count) for r in push.data]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if len(frame) == 4 and bytes(frame) == b"pong":

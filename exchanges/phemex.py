@@ -32,11 +32,15 @@ from exchanges.api import (
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    TimeNs,
     Trade,
     Unknown,
     base_asset,
@@ -62,6 +66,23 @@ class Row(msgspec.Struct, gc=False, array_like=True):
     side: Literal["Buy", "Sell"]
     price: float
     quantity: float
+
+
+class Bounded(Row):
+    """A trade whose values are in range."""
+
+    ts_ns: TimeNs
+    side: Literal["Buy", "Sell"]
+    price: Price
+    quantity: Quantity
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame of markets that are written as text."""
+
+    symbol: str
+    trades_p: list[Bounded]
+    type: Literal["incremental"]
 
 
 class Refusal(msgspec.Struct, gc=False):
@@ -90,15 +111,21 @@ class Envelope(msgspec.Struct, gc=False):
     trades_p: list[msgspec.Raw] | None = None
 
 
+_traded = lax(Traded)
 _message, _envelope, _row = lax(Message), lax(Envelope), lax(Row)
 
 
-class PhemexDecoder(Decoder):
+class PhemexDecoder(QuickDecoder):
     """Trades of all kinds, answers."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        push, checked = _traded.decode(frame), self.checked
+        symbol = push.symbol
+        return [checked(symbol, r.ts_ns // NS_PER_MS, r.price, r.quantity, r.side == "Buy") for r in push.trades_p]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -26,16 +26,21 @@ from exchanges.api import (
     Frame,
     Funding,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -61,6 +66,22 @@ class Spot(msgspec.Struct, gc=False):
     price: float
     id: int
     symbol: str = ""
+
+
+class SpotBounded(Spot):
+    """A spot trade whose values are in range."""
+
+    quantity: Quantity
+    createTime: Time
+    price: Price
+    id: Id
+
+
+class SpotTraded(msgspec.Struct, gc=False):
+    """Nearly every frame of spot."""
+
+    channel: Literal["trades"]
+    data: list[SpotBounded]
 
 
 class Contract(msgspec.Struct, gc=False):
@@ -104,17 +125,27 @@ class Control(msgspec.Struct, gc=False):
     message: str = ""
 
 
+_spot_traded = lax(SpotTraded)
 _spot_push, _contract_push, _control = lax(SpotPush), lax(ContractPush), lax(Control)
 _spot, _contract, _forced = lax(Spot), lax(Contract), lax(Forced)
 
 
-class PoloniexDecoder(Decoder):
+class PoloniexDecoder(QuickDecoder):
     """Trades of both kinds, liquidations, answers."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._unanswered: deque[tuple[str, ...]] = deque(maxlen=UNANSWERED_MAX)
         """Topics of each request that has no answer yet, oldest first."""
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        if self.endpoint != "spot":
+            return None
+        found, checked = _spot_traded.decode(frame).data, self.checked
+        return [
+            checked(row.symbol, row.createTime, row.price, row.quantity, row.takerSide in ("buy", "BUY"), row.id)
+            for row in found
+        ]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -24,15 +24,20 @@ from exchanges.api import (
     Exchange,
     Frame,
     Gap,
+    Id,
     Instrument,
     Kind,
     Limits,
     Page,
+    Price,
+    Quantity,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    Time,
     Trade,
     Unknown,
     base_asset,
@@ -56,6 +61,17 @@ class Row(msgspec.Struct, gc=False):
     trade_timestamp: int
     sequential_id: int
     stream_type: str = "REALTIME"
+
+
+class Traded(Row):
+    """Nearly every frame: a live trade whose values are in range."""
+
+    type: Literal["trade"]
+    trade_price: Price
+    trade_volume: Quantity
+    trade_timestamp: Time
+    sequential_id: Id
+    stream_type: Literal["REALTIME"] = "REALTIME"
 
 
 class Simple(msgspec.Struct, gc=False):
@@ -85,15 +101,21 @@ class Control(msgspec.Struct, gc=False):
     error: Refusal | None = None
 
 
+_traded = lax(Traded)
 _row, _simple, _control = lax(Row), lax(Simple), lax(Control)
 
 
-class UpbitDecoder(Decoder):
+class UpbitDecoder(QuickDecoder):
     """Trades, status, errors. Remembers what it asked for, since each request must name everything."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._wanted: dict[str, None] = {}
+
+    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+        row = _traded.decode(frame)
+        buy, number = row.ask_bid == "BID", str(row.sequential_id)
+        return (self.checked(row.code, row.trade_timestamp, row.trade_price, row.trade_volume, buy, number),)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

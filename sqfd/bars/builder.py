@@ -162,9 +162,10 @@ class Newest:
 class Builder:
     """Collects the trades of all markets; `close` ends one second for all of them."""
 
-    def __init__(self, revisable_s: int = 1800, ahead_s: int = 60) -> None:
-        """`revisable_s`: how long a closed second can still be revised. `ahead_s`: trades further in the future than
-        this (a wrong clock at the exchange) are dropped rather than kept until their second comes."""
+    def __init__(self, revisable_s: int = 1800, ahead_s: int = 600) -> None:
+        """`revisable_s`: how long a closed second can still be revised. `ahead_s`: trades this far after the oldest open
+        second (a wrong clock at the exchange) are dropped rather than kept until their second comes. It must exceed what an
+        exchange can be behind by: closing waits for it, and when all that it owes comes at once, the newest is that far ahead."""
         self.revisable_s = revisable_s
         self.ahead_s = ahead_s
         self.next_second: int | None = None

@@ -40,6 +40,8 @@ class FlowBuilder:
         self._whole: NDArray[np.bool_] = np.zeros((revisable_s, 0), np.bool_)
         self._shares: _Floats = np.zeros((revisable_s // 60 + 2, 0))
         """Each market's share of its symbol's expected volume, by minute."""
+        self._known_shares = np.zeros(0)
+        """Each market's share of what is expected of its symbol, by the weights of now."""
         self._recovered: set[tuple[int, int]] = set()
         """(second, symbol) whose coverage changed since the last close."""
         self._rows = np.zeros((revisable_s, len(self.symbols)), FLOW)
@@ -62,6 +64,7 @@ class FlowBuilder:
         self._minutes = np.concatenate([self._minutes, np.zeros((WEIGHT_MINUTES, count))], axis=1)
         self._whole = np.concatenate([self._whole, np.zeros((self.revisable_s, count), np.bool_)], axis=1)
         self._shares = np.concatenate([self._shares, np.zeros((len(self._shares), count))], axis=1)
+        self._weigh(self._weights)
 
     def set_open_interest(self, symbol: str, usd: float) -> None:
         """Open interest of a symbol over its markets, in dollars, valid from the next second on."""
@@ -104,7 +107,7 @@ class FlowBuilder:
         np.add.at(self._minutes, (bars["second"] // 60 % WEIGHT_MINUTES, market), (cents[:, 0] + cents[:, 1]) / CENTS)
         self._index.recall(bars)
         self._minute = int(bars["second"].max()) // 60
-        self._weights = self._minutes.sum(axis=0)
+        self._weigh(self._minutes.sum(axis=0))
 
     def close(self, closed: ClosedSecond) -> Flow:
         """Rows of every symbol for `closed.second`, preceded by the rows of earlier seconds that it revises."""
@@ -132,15 +135,15 @@ class FlowBuilder:
         self._rows[slots] = rows
         self.recent.forget(seconds.tolist())
         self._whole[slots] = False
-        self._shares[seconds // 60 % len(self._shares)] = self._known_shares()
+        self._shares[seconds // 60 % len(self._shares)] = self._known_shares
         self._index.carry(seconds, self._weights)
 
-    def _known_shares(self) -> _Floats:
-        """Each market's share of what is expected of its symbol."""
+    def _weigh(self, weights: _Floats) -> None:
+        """From now on markets weigh this much."""
+        self._weights = weights
         known = self._symbol >= 0
-        shares = np.zeros(len(known))
-        shares[known] = share(self._weights[known], self._symbol[known], len(self.symbols))
-        return shares
+        self._known_shares = np.zeros(len(known))
+        self._known_shares[known] = share(weights[known], self._symbol[known], len(self.symbols))
 
     def _turn_minute(self, second: int) -> None:
         minute = second // 60
@@ -148,23 +151,23 @@ class FlowBuilder:
             return
         passed = WEIGHT_MINUTES if self._minute < 0 else min(minute - self._minute, WEIGHT_MINUTES)
         self._minute = minute
-        self._weights = self._minutes.sum(axis=0)
+        self._weigh(self._minutes.sum(axis=0))
         for step in range(passed):
             self._minutes[(minute - step) % WEIGHT_MINUTES] = 0.0
 
     def _row(self, second: int, bars: Bars, whole: NDArray[np.bool_]) -> Flow:
-        market = bars["market"]
-        cents = _cents(bars)
         self.recent.put(second, bars)
-        self._minutes[self._minute % WEIGHT_MINUTES, market] += (cents[:, 0] + cents[:, 1]) / CENTS
         rows = np.zeros(len(self.symbols), FLOW)
         rows["symbol"] = np.arange(len(self.symbols))
         rows["second"] = second
         rows["price"], rows["high"], rows["low"] = self._index.close(second, bars, self._weights)
-        self._fill_amounts(rows, market, cents)
+        if len(bars):
+            market, cents = bars["market"], _cents(bars)
+            self._minutes[self._minute % WEIGHT_MINUTES, market] += (cents[:, 0] + cents[:, 1]) / CENTS
+            self._fill_amounts(rows, market, cents)
         rows["open_interest"], rows["funding_ppb"] = self._open_interest, self._funding
         self._whole[second % self.revisable_s] = whole
-        self._shares[self._minute % len(self._shares)] = self._known_shares()
+        self._shares[self._minute % len(self._shares)] = self._known_shares
         rows["coverage_ppm"] = self._coverage(second)
         return rows
 
@@ -190,6 +193,8 @@ class FlowBuilder:
 
     def _revise(self, bars: Bars, second: int) -> Flow:
         """Apply the differences that revised bars make; one row per (second, symbol) touched."""
+        if not len(bars) and not self._recovered:
+            return np.zeros(0, FLOW)
         touched: set[tuple[int, int]] = set()
         cents = _cents(bars)
         for index, bar in enumerate(bars):
@@ -235,5 +240,5 @@ class FlowBuilder:
 
 def _cents(bars: Bars) -> _Ints:
     """Amounts of bars in whole cents, shape (bars, 4)."""
-    amounts = np.stack([bars[name] for name in _AMOUNTS], axis=1) if len(bars) else np.zeros((0, len(_AMOUNTS)))
-    return np.round(amounts * CENTS).astype(np.int64)
+    amounts = np.array([bars[name] for name in _AMOUNTS])
+    return np.round(amounts * CENTS).astype(np.int64).T

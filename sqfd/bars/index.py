@@ -63,18 +63,19 @@ class Index:
 
     def close(self, second: int, bars: Bars, weights: _Floats) -> Prices:
         """Prices of every symbol in `second`, which has these bars; `weights` per market."""
-        bars = bars[~np.isnan(bars["close"])]
-        market = bars["market"]
-        values = np.stack([bars[name] / self._units[market] for name in PARTS], axis=1)
         self._weights[second // MINUTE_S % len(self._weights)] = weights
-        self._last[market], self._traded[market] = values[:, 0], second
-        high, low = self._last.copy(), self._last.copy()
-        high[market], low[market] = values[:, 1], values[:, 2]
-        alive = (self._symbol >= 0) & (self._traded > second - SILENT_S)
+        high, low = self._last, self._last
+        if len(bars := bars[~np.isnan(bars["close"])]):
+            market = bars["market"]
+            units = self._units[market]
+            self._last[market], self._traded[market] = bars["close"] / units, second
+            high, low = self._last.copy(), self._last.copy()
+            high[market], low[market] = bars["high"] / units, bars["low"] / units
+        alive = ((self._symbol >= 0) & (self._traded > second - SILENT_S)).nonzero()[0]
         symbol = self._symbol[alive]
         shares = share(weights[alive], symbol, self._symbols)
-        means = [np.bincount(symbol, shares * one[alive], self._symbols) for one in (self._last, high, low)]
-        found = Prices(*(_logs(mean, means[0] > 0.0, self.price) for mean in means))
+        means = np.array([np.bincount(symbol, shares * one[alive], self._symbols) for one in (self._last, high, low)])
+        found = Prices(*_logs(means, means[0] > 0.0, self.price))
         self.price = found.price.copy()
         return found
 
@@ -153,5 +154,5 @@ def _sum(values: _Floats) -> _Floats:
 
 
 def _logs(mean: NDArray[Any], priced: NDArray[np.bool_], otherwise: _Ints) -> _Ints:
-    logs = np.log(mean, where=priced, out=np.zeros(len(mean)))
+    logs = np.log(mean, where=priced, out=np.zeros(mean.shape))
     return np.where(priced, np.round(logs * PRICE_SCALE).astype(np.int64), otherwise)

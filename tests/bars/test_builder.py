@@ -118,6 +118,16 @@ def test_too_late_and_too_far_ahead_are_counted() -> None:
     assert builder.dropped == {"late": 1, "ahead": 1}
 
 
+def test_what_an_exchange_owed_for_minutes_is_kept() -> None:
+    """Closing waited for an exchange that was two minutes behind: when it catches up within a moment nothing is dropped."""
+    builder = Builder()
+    builder.add_markets(1)
+    builder.start(START_MS // 1000)
+    assert all(builder.trade(0, trade(second * 1000)) for second in range(120))
+    assert not builder.dropped
+    assert [len(close(builder).bars) for _ in range(120)] == [1] * 120
+
+
 def test_liquidation_only_second_has_no_prices_and_no_volume() -> None:
     """A forced order from a liquidation feed is in lbuy/lsell only."""
     builder = Builder()

@@ -47,13 +47,28 @@ ODD = [
     "1e999",
     "1_0",
     "\u0661",
-    "x" * 5000,
-    "9999-99-99T99:99:99Z",
     [],
     {},
     [[]],
     {"a": 1},
 ]
+FORMS = [
+    1.0,
+    1.5,
+    "1e2",
+    "007",
+    " 1 ",
+    "-0",
+    "1970-01-01T00:00:00.000Z",
+    "2021-04-17T16:44:03.00381599999999Z",
+    "2021-04-17T16:44:03.1Z",
+    "2021-04-17T16:44:03Z",
+    "2021-04-17T16:44:03.003+01:00",
+    "20210417T16:44:03.003Z",
+    "x" * 5000,
+    "9999-99-99T99:99:99Z",
+]
+"""Numbers and times in other forms than usual, which a shorter way must read as the long one, or leave to it."""
 
 
 @cache
@@ -196,7 +211,7 @@ def mutants(frame: bytes) -> Iterator[bytes]:
     """That frame with each odd value at each place, packed as it was."""
     value = tree(frame)
     for at in paths(value) if value is not None else ():
-        for odd in ODD:
+        for odd in ODD + FORMS:
             text = json.dumps(replaced(value, at, odd)).encode()
             yield gzip.compress(text, 1) if frame.startswith(GZIP_MAGIC) else text
 

@@ -41,6 +41,8 @@ Series = tuple[str, str, int]
 
 _HEAD = re.compile(r"((?:[^\\ ]|\\.)+) (.*) (\d+)")
 _FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^,]+)(?:,|$)')
+_BAR = re.compile(r"(?:\w+=-?[\d.]+(?:e[-+]?\d+)?,)*\w+=-?[\d.]+(?:e[-+]?\d+)?")
+"""Fields that are all plain numbers: most lines."""
 
 
 class Unreadable(ValueError):
@@ -49,6 +51,9 @@ class Unreadable(ValueError):
 
 def parsed(line: str) -> tuple[str, int, Point]:
     """(measurement with tags, second, fields) of one line; raises Unreadable."""
+    if len(parts := line.split(" ")) == 3 and _BAR.fullmatch(parts[1]) and parts[2].isdigit() and "\\" not in line:
+        pairs = (field.split("=") for field in parts[1].split(","))
+        return parts[0], int(parts[2]), {name: float(value) for name, value in pairs}
     found = _HEAD.fullmatch(line)
     if found is None:
         raise Unreadable(line)
@@ -215,7 +220,7 @@ class FakeInflux:
         rows = []
         for second in range(int(one[2]), int(one[3])):
             if (found := self.points.get((policy, head, second))) is not None:
-                rows.append([second, *(found.get(name) for name in fields)])
+                rows.append([second, *map(found.get, fields)])
         return _series(measurement, ["time", *fields], rows) if rows else {}
 
 

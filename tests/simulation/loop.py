@@ -53,6 +53,27 @@ class _Task(asyncio.Task[Any]):
         return self._number
 
 
+class _Handle(asyncio.Handle):
+    """As asyncio's, which asks three times whether it is being debugged. What a dead process would do next is not done."""
+
+    __slots__ = ()
+    _repr = _source_traceback = None
+
+    def __init__(self, callback: Any, args: Any, loop: asyncio.AbstractEventLoop, context: Context | None) -> None:
+        self._context = context = copy_context() if context is None else context
+        self._loop, self._callback, self._args = loop, callback, args
+        process = context.get(PROCESS)
+        self._cancelled = process is not None and not process.alive
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback, self._args = None, ()
+
+
+class _Timer(_Handle, asyncio.TimerHandle):
+    __slots__ = ()
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """`time()` is what has been slept. Executors run inline, one job after the other, each for a moment.
 
@@ -88,29 +109,30 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if not timers:
                 raise Deadlock("nothing is scheduled")
             self._now_s = max(self._now_s, timers[0][0])
-        while timers and timers[0][0] <= self._now_s:
+        now_s = self._now_s
+        while timers and timers[0][0] <= now_s:
             ready.append(heappop(timers)[2])
         if self._random is not None and len(ready) > 1:
             self._shuffle(self._random.random)
         for _ in range(len(ready)):
             handle = ready.popleft()
             if not handle._cancelled:
-                self._step(handle)
-
-    def _step(self, handle: asyncio.Handle) -> None:
-        """As `Handle._run` does it, one call sooner."""
-        try:
-            handle._context.run(handle._callback, *handle._args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001  # as asyncio does: its handler is told, the others go on
-            told = f"Exception in callback {handle._callback!r}"
-            self.call_exception_handler({"message": told, "exception": error, "handle": handle})
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001  # as asyncio does: its handler is told, the others go on
+                    told = f"Exception in callback {handle._callback!r}"
+                    self.call_exception_handler({"message": told, "exception": error, "handle": handle})
 
     def _shuffle(self, number: Callable[[], float]) -> None:
         """Steps of tasks change places; plain callbacks keep theirs, since asyncio promises their order."""
         ready = self._ready
-        places = [n for n, handle in enumerate(ready) if isinstance(_owner(handle), asyncio.Task)]
+        places = [
+            n
+            for n, one in enumerate(ready)
+            if not one._cancelled and type(getattr(one._callback, "__self__", None)) is _Task
+        ]
         if len(places) > 1:
             steps = sorted([ready[n] for n in places], key=lambda _: number())
             for place, step in zip(places, steps, strict=True):
@@ -134,15 +156,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     # --- processes
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        _refuse(handle)
+        handle = _Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = _Timer(callback, args, self, context)
+        handle._when = when
         heappush(self._timers, (when, next(self._numbers), handle))
-        _refuse(handle)
         return handle
 
     def call_later(
@@ -203,17 +224,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 def _tell(done: asyncio.Future[Any], tell: Callable[[Any], None], result: Any) -> None:
     if not done.done():
         tell(result)
-
-
-def _refuse(handle: asyncio.Handle) -> None:
-    """What a dead process would do next is not done."""
-    process = handle._context.get(PROCESS)
-    if process is not None and not process.alive:
-        handle.cancel()
-
-
-def _owner(handle: asyncio.Handle) -> object:
-    return getattr(handle._callback, "__self__", None)
 
 
 def _bury(coroutine: Any) -> None:

@@ -39,6 +39,7 @@ EXCUSED_S: Mapping[str, float] = {
 }
 """Faults that excuse a late signal, by name or by part, until so long after they ended. No other does: neither InfluxDB,
 nor a wall clock that steps, nor any other fault of an exchange."""
+EXCUSED_LONGEST_S = max(EXCUSED_S.values())
 WRITTEN_S = 1.0
 """A tick that was appended this long before a crash is in the journal, if the disk took anything in that time."""
 
