@@ -45,7 +45,7 @@ def _stretches(column: Ints, at: Ints, count: int) -> Ints:
     """[end, count]: the stretch of `count` elements that begins at each of `at`."""
     column = np.ascontiguousarray(column)
     overlapping = np.ndarray((len(column) - count + 1, count), np.int64, column, 0, column.strides * 2)
-    return np.asarray(overlapping[at])
+    return overlapping if len(at) == len(overlapping) else np.asarray(overlapping[at])
 
 
 class Absorption(NamedTuple):

@@ -8,26 +8,68 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sqfd.bars.ring import FUNDING, LIQ_BUY, LIQ_SELL, OPEN_INTEREST, PERP, PERP_VOLUME, PRICE, SPOT
+from sqfd.bars.ring import FUNDING, LIQ_BUY, LIQ_SELL, OPEN_INTEREST, PERP, PERP_VOLUME, PRICE, SPOT, FlowRing
 from sqfd.strategy.baseline import Bools, Floats, Ints
 from sqfd.strategy.candles import EARLIER, RECENT, absorption, breakdowns
 from sqfd.strategy.context import Context
-from sqfd.strategy.features import Features, distinct
+from sqfd.strategy.features import Features
 from sqfd.strategy.reset import SIDES, Reset
+from sqfd.strategy.settings import StrategySettings
 
 PARTS = ("cvd_reset", "absorption", "failed_breakdown", "directional_bias", "evidence")
 MAX_SCORE = 10.0
 PPB_PER_BPS = 100_000
+LEAST = np.iinfo(np.int64).min
+Find = Callable[[FlowRing, StrategySettings, int, Ints], tuple[Ints | Bools, ...]]
+"""What candles before each of some ends show, from one side."""
 
 
-def score(features: Features, context: Context, reset: Reset, armed: Ints, at: Ints) -> Floats:
+class Patterns:
+    """What the candles of a block show, by side: found once for each candle, however often its ticks are scored."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+        self._found: dict[tuple[Find, int], Ints] = {}
+
+    def breakdowns(self, side: int, ticks: Ints) -> Ints:
+        """[failed, fading, second test; tick]: of each tick's last complete candle, 0 where history is too short."""
+        settings = self._features.settings
+        width, count = settings.breakdown_candle_s, settings.breakdown_candles + settings.range_candles
+        return self._of(breakdowns, side, ticks, width, count, (0, 0, 0))
+
+    def absorption(self, side: int, ticks: Ints) -> Ints:
+        """[lowest close, close, green, wick, volume; tick]: the same; no close lies above what is missing."""
+        width = self._features.settings.candle_s
+        return self._of(absorption, side, ticks, width, RECENT + EARLIER, (LEAST, LEAST, 0, 0, 0))
+
+    def _of(self, find: Find, side: int, ticks: Ints, width: int, count: int, missing: tuple[int, ...]) -> Ints:
+        origin = self._features.first // width
+        if (find, side) not in self._found:
+            self._found[find, side] = self._table(find, side, width, count, missing)
+        return self._found[find, side].take(ticks // width - origin, axis=1)
+
+    def _table(self, find: Find, side: int, width: int, count: int, missing: tuple[int, ...]) -> Ints:
+        """[value, candle]: `count` candles are looked back at."""
+        features = self._features
+        origin, stop = features.first // width, (features.last - 1) // width + 1
+        known = min(max(origin, -(-features.ring.first_tick // width) + count), stop)
+        table = np.empty((len(missing), stop - origin), np.int64)
+        table[:, : known - origin] = np.array(missing)[:, None]
+        if known < stop:
+            found = find(features.ring, features.settings, side, width * np.arange(known, stop))
+            for row, values in zip(table, found, strict=True):
+                row[known - origin :] = values
+        return table
+
+
+def score(features: Features, patterns: Patterns, context: Context, reset: Reset, armed: Ints, at: Ints) -> Floats:
     """[part, place] in the order of PARTS at the places `at` of the block, for the side that is armed there; 0 where none is."""
-    parts = np.zeros((len(PARTS), len(at)))
     armed = armed[at]
+    parts = np.zeros((len(PARTS), len(at)))
     for place, side in enumerate(SIDES):
         mine = (armed == side).nonzero()[0]
         if len(mine):
-            parts[:, mine] = _one_side(features, context, reset, side, place, at[mine])
+            parts[:, mine] = _one_side(features, patterns, context, reset, place, at[mine])
     return parts
 
 
@@ -36,10 +78,9 @@ def total(parts: Floats) -> Floats:
     return np.asarray(np.minimum(np.maximum(parts[0] + parts[1] + parts[2] + parts[3] + parts[4], 0.0), MAX_SCORE))
 
 
-def _one_side(features: Features, context: Context, reset: Reset, side: int, place: int, at: Ints) -> Floats:
-    ticks = features.ticks[at]
-    failed, fading, second_test = _breakdowns(features, side, ticks)
-    settings = features.settings
+def _one_side(features: Features, patterns: Patterns, context: Context, reset: Reset, place: int, at: Ints) -> Floats:
+    settings, side, ticks = features.settings, SIDES[place], features.ticks[at]
+    failed, fading, second_test = patterns.breakdowns(side, ticks)
     live = reset.live[place, at]
     alignment, convergence = reset.aligned(place, at)
     turned = settings.alignment_points * alignment + settings.convergence_points * convergence
@@ -48,7 +89,7 @@ def _one_side(features: Features, context: Context, reset: Reset, side: int, pla
     decelerated += settings.second_test_points * second_test
     attempts = np.array((0.0, *settings.breakdown_points))[np.minimum(failed, len(settings.breakdown_points))]
     broken = attempts + settings.fading_points * fading
-    absorbed = _absorbed(features, reset, side, place, at)
+    absorbed = _absorbed(settings, patterns.absorption(side, ticks), live, side * reset.extreme(place, at))
     bias = _bias(features, side, at)
     bias += settings.context_points * np.minimum(
         np.maximum(side * context.value[at] / settings.context_full, -1.0), 1.0
@@ -80,40 +121,9 @@ def _deceleration(features: Features, at: Ints) -> Floats:
     return slowed
 
 
-def _per_candle(
-    ticks: Ints, width: int, first: int, find: Callable[[Ints], tuple[Ints | Bools, ...]], missing: tuple[int, ...]
-) -> list[Ints]:
-    """Columns that depend on the last complete candle only, found once per candle; `missing` where `first` is not reached."""
-    ends, inverse = distinct(ticks // width * width)
-    enough = ends >= first
-    out = [np.full(len(ends), value, np.int64) for value in missing]
-    if enough.any():
-        for column, values in zip(out, find(ends[enough]), strict=True):
-            column[enough] = values
-    return [column[inverse] for column in out]
-
-
-def _breakdowns(features: Features, side: int, ticks: Ints) -> list[Ints]:
-    settings, ring = features.settings, features.ring
-    width = settings.breakdown_candle_s
-    first = ring.first_tick + (settings.breakdown_candles + settings.range_candles) * width
-    return _per_candle(ticks, width, first, lambda ends: breakdowns(ring, settings, side, ends), (0, 0, 0))
-
-
-def _absorbed(features: Features, reset: Reset, side: int, place: int, at: Ints) -> Floats:
-    """The parts that name the reset's extreme need a live reset."""
-    settings, ring = features.settings, features.ring
-    first = ring.first_tick + (RECENT + EARLIER) * settings.candle_s
-    low = np.iinfo(np.int64).min
-    lowest_close, close, green, wick, volume = _per_candle(
-        features.ticks[at],
-        settings.candle_s,
-        first,
-        lambda ends: absorption(ring, settings, side, ends),
-        (low, low, 0, 0, 0),
-    )
-    floor = side * reset.extreme(place, at)
-    live = reset.live[place, at]
+def _absorbed(settings: StrategySettings, found: Ints, live: Bools, floor: Ints) -> Floats:
+    """The parts that name the reset's extreme (`floor`) need a live reset."""
+    lowest_close, close, green, wick, volume = found
     points = settings.unbroken_points * (live & (lowest_close >= floor))
     points += settings.green_points * green
     points += settings.wick_points * (live & (wick > 0) & (close >= floor))

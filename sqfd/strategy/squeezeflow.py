@@ -17,7 +17,7 @@ from sqfd.strategy.exits import REASONS, Held, exits
 from sqfd.strategy.features import Columns, Features, Layout
 from sqfd.strategy.position import Exit, Opening, Position
 from sqfd.strategy.reset import Reset, ResetState, reset
-from sqfd.strategy.scoring import PARTS, score, total
+from sqfd.strategy.scoring import PARTS, Patterns, score, total
 from sqfd.strategy.settings import StrategySettings, Tier
 from sqfd.strategy.shared import Keys, Shared
 
@@ -66,6 +66,7 @@ class Evaluated:
         self.divergence: Divergence = shared.find(
             "divergence", keys.divergence, memory, lambda: divergence(features, memory.setup, found)
         )
+        self._patterns = shared.find("patterns", keys.score, None, lambda: Patterns(features))
         self.memory = Memory(self.divergence.after, self.reset.after)
         self._asked: tuple[int, int | None] | None = None
         self._scored: tuple[Ints, Floats] = NONE, np.zeros((len(PARTS), 0))
@@ -79,7 +80,7 @@ class Evaluated:
 
     def parts_at(self, at: Ints) -> Floats:
         """The same at some places of the block."""
-        return score(self.features, self.context, self.reset, self.divergence.armed, at)
+        return score(self.features, self._patterns, self.context, self.reset, self.divergence.armed, at)
 
     def parts_of(self, tick: int) -> Floats:
         """[part] of one tick; those of the last ones that were asked for, and of the last entries looked at, are known."""
