@@ -24,7 +24,7 @@ class Samples(NamedTuple):
 
     def taken(self, some: slice) -> Samples:
         """Copies of some rows."""
-        return Samples(*(column[some].copy() for column in self))
+        return Samples._make(column[some].copy() for column in self)
 
 
 class Drawdown:
