@@ -305,6 +305,8 @@ class Backtest:
     def _judge(self, engine: Engine, block: Block) -> list[list[Signal]]:
         signals = engine.run_all(block.tables)
         self._ticks += block.ticks[1] - block.ticks[0]
+        if block.empty and not self._track.began:
+            return signals
         block = in_seconds(block, self._plan.bar_s)
         prices = self._track.of(block)
         for place, paper in self._papers:

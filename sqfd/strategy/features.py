@@ -84,7 +84,10 @@ class Features:
     @cached_property
     def minute(self) -> Ints:
         """Each tick's column of the baseline."""
-        return self.baseline.minute(self.first, self.last)
+        base = self.baseline
+        if self.last - self.first == 1:
+            return np.array([(self.first - base.first_minute) // self.settings.sample_s])
+        return base.minute(self.first, self.last)
 
     # --- columns of all ticks
 
@@ -125,8 +128,8 @@ class Features:
         series = self.ring.series
         moves = series[:, layout.right + at] - series[:, layout.left + at]
         minute = (self.first - base.first_minute) // self.settings.sample_s
-        counts, sums = base.counts[layout.rows, :, minute].T, base.sums[layout.rows, :, minute].T
-        return moves, self.settings.sensitivity * ((moves * counts) / sums)
+        times, sums = base.times[layout.rows, :, minute].T, base.sums[layout.rows, :, minute].T
+        return moves, base.factor * ((moves * times) / sums)
 
     def _take(self, windows: tuple[int, ...], series: int, lagged: bool) -> Ints:
         column, base = self.ring.series[series], self.ring.base
@@ -144,16 +147,20 @@ class Features:
         """`Baseline.normalised`, minute by minute, so that baselines need not be spread over ticks."""
         base, lead = self.baseline, self.first - self.baseline.first_minute
         rows = [base.row[window] for window in windows]
-        counts, sums = base.counts[rows, series], base.sums[rows, series]
+        times, sums = base.times[rows, series], base.sums[rows, series]
         moves = self.moves(windows, series, lagged)
         if base.minutes == 1:
-            return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
-        padded = np.zeros((len(windows), base.minutes, self.settings.sample_s))
-        inside = padded.reshape(len(windows), -1)[:, lead : lead + self.last - self.first]
-        inside[:] = moves
-        padded *= counts[..., None]
-        padded /= sums[..., None]
-        padded *= self.settings.sensitivity
+            return np.asarray(base.factor * ((moves * times) / sums))
+        padded = np.empty((len(windows), base.minutes * self.settings.sample_s))
+        padded[:, :lead] = padded[:, lead + self.last - self.first :] = 0.0
+        inside = padded[:, lead : lead + self.last - self.first]
+        for row, by_tick in enumerate(padded):  # one column after the other stays in the cache
+            inside[row] = moves[row]
+            by_minute = by_tick.reshape(base.minutes, -1)
+            by_minute *= times[row, :, None]
+            by_minute /= sums[row, :, None]
+            if base.factor != 1.0:
+                by_minute *= base.factor
         return inside
 
     def known(self, window: int) -> Bools:
@@ -186,7 +193,10 @@ class Features:
         left = right - window
         least = self.ring.first_tick - self.ring.base
         if int(left[0]) >= least:  # ticks ascend, and so does what they look back to
-            return np.stack([flow.take(right) - flow.take(left) for flow in flows])
+            moves = np.empty((2, len(right)), np.int64)
+            for row, flow in zip(moves, flows, strict=True):
+                np.subtract(flow.take(right), flow.take(left), out=row)
+            return moves
         return np.where(left >= least, flows[:, right] - flows[:, np.maximum(left, 0)], 0)
 
     def minute_at(self, ticks: Ints) -> Ints:
