@@ -46,9 +46,9 @@ CASES = {
     "10k/s": Plan(trades=int(10_000 * PACED_S), rate_hz=10_000),
     "50k/s": Plan(trades=int(50_000 * PACED_S), rate_hz=50_000),
 }
-PEERS = {"cryptofeed": 40_000, "ccxt": 8_000}
+PEERS = {"cryptofeed": 40_000, "nautilus_trader": 10_000, "ccxt": 8_000}
 """Trades that a peer gets flat out: it needs longer for them than we for ours."""
-PEERS_KEEP_UP_HZ = {"cryptofeed": 10_000, "ccxt": 1_000}
+PEERS_KEEP_UP_HZ = {"cryptofeed": 10_000, "nautilus_trader": 10_000, "ccxt": 1_000}
 """A peer is not asked for more than this when paced."""
 SAMPLE = 16
 
