@@ -150,7 +150,7 @@ class Baseline:
         moved = sums > 0
         self.known: Bools = counts > 0
         self.sums: Floats = np.maximum(sums, 1).astype(np.float64)
-        self.counts: Floats = moved * counts[:, None].astype(np.float64)
+        self.counts: Floats = np.multiply(moved, counts[:, None], dtype=np.float64)
         folds = math.frexp(settings.sensitivity)[0] == 0.5
         self.times: Floats = settings.sensitivity * self.counts if folds else self.counts
         self.factor = 1.0 if folds else settings.sensitivity
