@@ -56,11 +56,13 @@ class PriceTrack:
         first, last = self._end or block.ticks[0], block.last
         self._end = last
         shape = (len(self._last), last - first)
-        logs = np.full((3, *shape), NO_PRICE, np.int64)
+        logs = np.empty((3, *shape), np.int64)
         volume, funding = np.zeros(shape), np.zeros(shape, np.int64)
         for symbol, rows in enumerate(map(current, block.tables)):
             at = rows["tick"] - first
             place = slice(at[0], at[-1] + 1) if len(at) and at[-1] - at[0] == len(at) - 1 else at
+            if len(at) < shape[1]:
+                logs[:, symbol] = NO_PRICE
             for table, name in zip(logs, ("price", "high", "low"), strict=True):
                 table[symbol, place] = rows[name]
             volume[symbol, place] = (rows["spot_volume"] + rows["perp_volume"]) / 100.0

@@ -149,8 +149,8 @@ class Baseline:
         counts = samples.counts(self.first_minute + step * np.arange(self.minutes))
         moved = sums > 0
         self.known: Bools = counts > 0
-        self.sums: Floats = np.where(moved, sums, 1).astype(np.float64)
-        self.counts: Floats = np.where(moved, counts[:, None], 0).astype(np.float64)
+        self.sums: Floats = np.maximum(sums, 1).astype(np.float64)
+        self.counts: Floats = np.multiply(moved, counts[:, None], dtype=np.float64)
         folds = math.frexp(settings.sensitivity)[0] == 0.5
         self.times: Floats = settings.sensitivity * self.counts if folds else self.counts
         self.factor = 1.0 if folds else settings.sensitivity
@@ -217,8 +217,8 @@ class Baseline:
 
     def _gap_bounds(self, window: int, spot: Ints, perp: Ints, rank: float) -> Bounds:
         legs = self._extremes(spot, window, SPOT), self._extremes(perp, window, PERP)
-        corners = [one - two for one in legs[0] for two in legs[1]]
-        least, most = np.minimum.reduce(corners), np.maximum.reduce(corners)
+        least = np.minimum(*legs[0]) - np.maximum(*legs[1])
+        most = np.maximum(*legs[0]) - np.minimum(*legs[1])
         smallest = np.maximum(np.maximum(least, -most), 0.0)
         low, high = self._bounded(smallest, np.maximum(np.abs(least), np.abs(most)), rank)
         wide = SAFE * max(float(np.abs(leg).max()) for pair in legs for leg in pair)

@@ -154,13 +154,12 @@ class Features:
         padded = np.empty((len(windows), base.minutes * self.settings.sample_s))
         padded[:, :lead] = padded[:, lead + self.last - self.first :] = 0.0
         inside = padded[:, lead : lead + self.last - self.first]
-        for row, by_tick in enumerate(padded):  # one column after the other stays in the cache
-            inside[row] = moves[row]
-            by_minute = by_tick.reshape(base.minutes, -1)
-            by_minute *= times[row, :, None]
-            by_minute /= sums[row, :, None]
-            if base.factor != 1.0:
-                by_minute *= base.factor
+        inside[:] = moves
+        by_minute = padded.reshape(len(windows), base.minutes, -1)
+        by_minute *= times[..., None]
+        by_minute /= sums[..., None]
+        if base.factor != 1.0:
+            by_minute *= base.factor
         return inside
 
     def known(self, window: int) -> Bools:
@@ -184,7 +183,7 @@ class Features:
 
     def price_at(self, ticks: Ints) -> Ints:
         """Log price × 1e9."""
-        return np.asarray(self.ring.series[PRICE].take(ticks - self.ring.base))
+        return taken(self.ring.series[PRICE], ticks - self.ring.base)
 
     def flows_at(self, ticks: Ints, window: int | Ints) -> Ints:
         """[2, tick]: spot and perp Δ over `window` (one, or one per tick) seconds up to ticks of the block; 0 before there was
@@ -195,13 +194,13 @@ class Features:
         if int(left[0]) >= least:  # ticks ascend, and so does what they look back to
             moves = np.empty((2, len(right)), np.int64)
             for row, flow in zip(moves, flows, strict=True):
-                np.subtract(flow.take(right), flow.take(left), out=row)
+                np.subtract(taken(flow, right), flow.take(left), out=row)
             return moves
         return np.where(left >= least, flows[:, right] - flows[:, np.maximum(left, 0)], 0)
 
     def minute_at(self, ticks: Ints) -> Ints:
         """Columns of the baseline for single ticks of the block."""
-        return ticks if self.baseline.minutes == 1 else self.minute.take(ticks - self.first)
+        return ticks if self.baseline.minutes == 1 else taken(self.minute, ticks - self.first)
 
     def gap_at(self, ticks: Ints, window: int) -> Floats:
         """n(S) − n(P) at single ticks of the block."""
@@ -238,6 +237,13 @@ class Features:
         base = max(self.ring.detail_base, self.ring.first_tick)
         start = np.maximum(after + 1, base) - self.ring.detail_base
         return range_extreme(self.ring.detail[row], start, until + 1 - self.ring.detail_base, pick)
+
+
+def taken(column: Ints, at: Ints) -> Ints:
+    """`column[at]` for ascending places: a view where they are consecutive, as those of an open position are."""
+    if len(at) and (first := int(at[0])) + len(at) == (last := int(at[-1]) + 1):
+        return column[first:last]
+    return column.take(at)
 
 
 def range_extreme(column: Ints, start: Ints, stop: Ints, pick: np.ufunc) -> Ints:

@@ -209,7 +209,7 @@ def _side(features: Features, memory: ResetState, place: int, found: dict[int, F
         windows.append(Exhausted(np.concatenate([[known], first + at]), remembered))
     at = _union(every, length)
     exhausted = held(at, length, first, memory.tick[place])
-    low, high = _extremes(features, first + at)
+    low, high = _extremes(features, place, first + at)
     confirmed = _confirmed(features, memory, place, exhausted, explosive)
     live = exhausted.within(first, settings.reset_hold_s) | confirmed.within(first, settings.reset_hold_s)
     low, high = (
@@ -228,11 +228,13 @@ def _union(every: list[Ints], length: int) -> Ints:
     return mask.nonzero()[0]
 
 
-def _extremes(features: Features, ticks: Ints) -> tuple[Ints, Ints]:
+def _extremes(features: Features, place: int, ticks: Ints) -> tuple[Ints, Ints]:
+    """[event]: low and high of each exhaustion; of the one that the side does not ask for, only that of the last, which is remembered."""
     if not len(ticks):
         return NONE, NONE
-    after = ticks - features.settings.reset_extreme_s
-    return features.lowest(LOW, after, ticks), features.highest(HIGH, after, ticks)
+    low, high = (ticks, ticks[-1:]) if SIDES[place] > 0 else (ticks[-1:], ticks)
+    span = features.settings.reset_extreme_s
+    return features.lowest(LOW, low - span, low), features.highest(HIGH, high - span, high)
 
 
 def _confirmed(features: Features, memory: ResetState, place: int, exhausted: Held, explosive: Ints) -> Held:

@@ -68,6 +68,8 @@ def score(features: Features, patterns: Patterns, context: Context, reset: Reset
     parts = np.zeros((len(PARTS), len(at)))
     for place, side in enumerate(SIDES):
         mine = (armed == side).nonzero()[0]
+        if len(mine) == len(at) > 0:
+            return _one_side(features, patterns, context, reset, place, at)
         if len(mine):
             parts[:, mine] = _one_side(features, patterns, context, reset, place, at[mine])
     return parts
