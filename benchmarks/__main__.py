@@ -37,6 +37,7 @@ ARGUMENTS = {
     "burst": (),
     "backtest": (),
     "ingest": (),
+    "paced": (),
 }
 """All benchmarks in their order; what shortens them here."""
 LIMIT_S = 150.0

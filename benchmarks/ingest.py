@@ -36,12 +36,14 @@ from benchmarks.harness import report
 from benchmarks.load import SYMBOLS, Plan, certificate, collecting, serve, started
 from benchmarks.wires import BybitTrades, Combined, SlottedBar
 
-PACED_S = 3.0
+PACED_S = 1.5
 CASES = {
     "plain": Plan(trades=200_000),
     "batched": Plan("BYBIT", 300_000, batch=10),
     "TLS": Plan(trades=100_000, tls=True),
-    "mixed": Plan("", trades=100_000, mixed=True),
+    "mixed": Plan("", trades=200_000, mixed=True),
+}
+PACED = {
     "1k/s": Plan(trades=int(1_000 * PACED_S), rate_hz=1_000),
     "10k/s": Plan(trades=int(10_000 * PACED_S), rate_hz=10_000),
     "50k/s": Plan(trades=int(50_000 * PACED_S), rate_hz=50_000),
@@ -264,11 +266,11 @@ def run(case: str, plan: Plan, runs: int, folder: Path, peers: str) -> list[dict
     return rows
 
 
-def main() -> None:
+def main(cases: dict[str, Plan] = CASES, name: str = "ingest", what: str = "as fast as they are taken") -> None:
     """Interleave the roles of every case and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--case", action="append", choices=list(CASES))
+    parser.add_argument("--case", action="append", choices=list(cases))
     parser.add_argument(
         "--peers", default=os.environ.get("SQFD_PEERS_PYTHON", sys.executable), help="their interpreter"
     )
@@ -284,11 +286,11 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="sqfd-ingest-") as folder:
         certificate(Path(folder))
-        for case in options.case or CASES:
-            made = run(case, CASES[case], options.runs, Path(folder), options.peers)
+        for case in options.case or cases:
+            made = run(case, cases[case], options.runs, Path(folder), options.peers)
             print("\n".join(f"{row['case']}: {row['path']} {row['µs CPU a trade']} µs" for row in made), flush=True)
             rows += made
-    report("ingest", f"ingest: CPU of a trade from the socket to its bar, {options.runs} runs", rows)
+    report(name, f"{name}: CPU of a trade from the socket to its bar, {what}; {options.runs} runs", rows)
 
 
 if __name__ == "__main__":
