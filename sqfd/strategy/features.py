@@ -114,7 +114,9 @@ class Features:
         key = windows, series, lagged
         known = self._columns.normals
         if key not in known:
-            known[key] = self._normalised(*key)
+            together = (PRICE,) if series == PRICE else (SPOT, PERP)  # who asks for one flow asks for the other
+            found = self._normalised(windows, together, lagged)
+            known.update({(windows, each, lagged): column for each, column in zip(together, found, strict=True)})
         return known[key]
 
     def gaps(self, windows: tuple[int, ...], lagged: bool = False) -> Floats:
@@ -143,19 +145,20 @@ class Features:
                 np.subtract(newer, older, out=row[start - self.first :])
         return moves
 
-    def _normalised(self, windows: tuple[int, ...], series: int, lagged: bool) -> Floats:
-        """`Baseline.normalised`, minute by minute, so that baselines need not be spread over ticks."""
+    def _normalised(self, windows: tuple[int, ...], series: tuple[int, ...], lagged: bool) -> Floats:
+        """[series, window, tick]: `Baseline.normalised`, minute by minute, so that baselines need not be spread over ticks."""
         base, lead = self.baseline, self.first - self.baseline.first_minute
-        rows = [base.row[window] for window in windows]
-        times, sums = base.times[rows, series], base.sums[rows, series]
-        moves = self.moves(windows, series, lagged)
+        every, rows = np.array(series)[:, None], [base.row[window] for window in windows]
+        times, sums = base.times[rows, every], base.sums[rows, every]
+        shape = len(series), len(windows), base.minutes * self.settings.sample_s
+        padded = np.empty(shape if base.minutes > 1 else (*shape[:2], self.last - self.first))
         if base.minutes == 1:
-            return np.asarray(base.factor * ((moves * times) / sums))
-        padded = np.empty((len(windows), base.minutes * self.settings.sample_s))
-        padded[:, :lead] = padded[:, lead + self.last - self.first :] = 0.0
-        inside = padded[:, lead : lead + self.last - self.first]
-        inside[:] = moves
-        by_minute = padded.reshape(len(windows), base.minutes, -1)
+            lead = 0
+        padded[..., :lead] = padded[..., lead + self.last - self.first :] = 0.0
+        inside = padded[..., lead : lead + self.last - self.first]
+        for column, each in zip(inside, series, strict=True):
+            column[:] = self.moves(windows, each, lagged)
+        by_minute = padded.reshape(len(series), len(windows), base.minutes, -1)
         by_minute *= times[..., None]
         by_minute /= sums[..., None]
         if base.factor != 1.0:
