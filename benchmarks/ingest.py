@@ -31,17 +31,16 @@ import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 import exchanges
-from benchmarks import mixed
 from benchmarks.harness import report
 from benchmarks.load import SYMBOLS, Plan, certificate, collecting, serve, started
 from benchmarks.wires import BybitTrades, Combined, SlottedBar
 
-PACED_S = 1.5
+PACED_S = 1.0
 CASES = {
-    "plain": Plan(trades=200_000),
-    "batched": Plan("BYBIT", 300_000, batch=10),
-    "TLS": Plan(trades=100_000, tls=True),
-    "mixed": Plan("", trades=200_000, mixed=True),
+    "plain": Plan(trades=150_000),
+    "batched": Plan("BYBIT", 200_000, batch=10),
+    "TLS": Plan(trades=60_000, tls=True),
+    "mixed": Plan("", trades=150_000, mixed=True),
 }
 PACED = {
     "1k/s": Plan(trades=int(1_000 * PACED_S), rate_hz=1_000),
@@ -139,6 +138,8 @@ def _result(trades: int, begun: tuple[float, float], delays_ms: list[float]) -> 
 
 async def mixed_floor(addresses: dict[str, dict[str, str]], plan: Plan) -> dict[str, float]:
     """The same over all exchanges."""
+    from benchmarks import mixed
+
     begun, left = await mixed.Floor(plan.trades).run(addresses)
     return _result(left, begun, [])
 
@@ -146,6 +147,8 @@ async def mixed_floor(addresses: dict[str, dict[str, str]], plan: Plan) -> dict[
 async def daemon(addresses: dict[str, Any], plan: Plan, folder: Path) -> dict[str, float]:
     """What the daemon needs, to the journal."""
     if plan.mixed:
+        from benchmarks import mixed
+
         running, task = await collecting(mixed.SYMBOLS, mixed.names(), addresses, folder)
         await mixed.go(addresses)
     else:
@@ -210,7 +213,12 @@ def child(role: str, addresses: dict[str, Any], plan: Plan, folder: Path) -> Non
     """Run one role in this process and print its result."""
     if role == "load":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        uvloop.run(mixed.serve(plan) if plan.mixed else serve(plan, folder))
+        if plan.mixed:
+            from benchmarks import mixed
+
+            uvloop.run(mixed.serve(plan))
+        else:
+            uvloop.run(serve(plan, folder))
     elif role == "floor":
         print(orjson.dumps(uvloop.run((mixed_floor if plan.mixed else floor)(addresses, plan))).decode())
     else:
