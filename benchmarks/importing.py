@@ -193,7 +193,11 @@ def main() -> None:
         )
         if costs
     ]
-    report("importing", "import: one day of two markets; repeated and killed midway with the same result", table)
+    report(
+        "importing",
+        "import: one day of two markets; repeated and killed midway with the same result; Tardis files to the HTML report",
+        table,
+    )
 
 
 if __name__ == "__main__":
