@@ -31,12 +31,13 @@ ARGUMENTS = {
     "history": (),
     "storage": (),
     "importing": (),
-    "idle": ("--seconds", "20"),
-    "markets": ("--seconds", "20"),
-    "memory": (),
+    "idle": ("--seconds", "10"),
+    "markets": ("--seconds", "10"),
+    "memory": ("--minutes", "10"),
     "burst": (),
     "backtest": (),
     "ingest": (),
+    "paced": (),
 }
 """All benchmarks in their order; what shortens them here."""
 LIMIT_S = 150.0

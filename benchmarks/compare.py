@@ -17,11 +17,18 @@ from benchmarks.harness import RESULTS
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- benchmarks.compare -->\n", "<!-- end -->\n"
-PATHS = {"daemon": "sqfd", "cryptofeed": "cryptofeed", "ccxt": "ccxt pro", "floor": "reading and decoding alone"}
+PATHS = {
+    "daemon": "sqfd",
+    "cryptofeed": "cryptofeed",
+    "nautilus_trader": "nautilus_trader",
+    "ccxt": "ccxt pro",
+    "floor": "reading and decoding alone",
+}
 CASES = {
     "plain": "one trade a frame",
     "batched": "many trades a frame",
     "TLS": "one trade a frame, over TLS",
+    "mixed": "112 markets on all exchanges",
 }
 
 

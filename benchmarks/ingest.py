@@ -31,24 +31,25 @@ import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 import exchanges
-from benchmarks import mixed
 from benchmarks.harness import report
 from benchmarks.load import SYMBOLS, Plan, certificate, collecting, serve, started
 from benchmarks.wires import BybitTrades, Combined, SlottedBar
 
-PACED_S = 3.0
+PACED_S = 1.0
 CASES = {
-    "plain": Plan(trades=200_000),
-    "batched": Plan("BYBIT", 300_000, batch=10),
-    "TLS": Plan(trades=100_000, tls=True),
-    "mixed": Plan("", trades=100_000, mixed=True),
+    "plain": Plan(trades=150_000),
+    "batched": Plan("BYBIT", 200_000, batch=10),
+    "TLS": Plan(trades=60_000, tls=True),
+    "mixed": Plan("", trades=150_000, mixed=True),
+}
+PACED = {
     "1k/s": Plan(trades=int(1_000 * PACED_S), rate_hz=1_000),
     "10k/s": Plan(trades=int(10_000 * PACED_S), rate_hz=10_000),
     "50k/s": Plan(trades=int(50_000 * PACED_S), rate_hz=50_000),
 }
-PEERS = {"cryptofeed": 40_000, "ccxt": 8_000}
+PEERS = {"cryptofeed": 40_000, "nautilus_trader": 10_000, "ccxt": 8_000}
 """Trades that a peer gets flat out: it needs longer for them than we for ours."""
-PEERS_KEEP_UP_HZ = {"cryptofeed": 10_000, "ccxt": 1_000}
+PEERS_KEEP_UP_HZ = {"cryptofeed": 10_000, "nautilus_trader": 10_000, "ccxt": 1_000}
 """A peer is not asked for more than this when paced."""
 SAMPLE = 16
 
@@ -137,6 +138,8 @@ def _result(trades: int, begun: tuple[float, float], delays_ms: list[float]) -> 
 
 async def mixed_floor(addresses: dict[str, dict[str, str]], plan: Plan) -> dict[str, float]:
     """The same over all exchanges."""
+    from benchmarks import mixed
+
     begun, left = await mixed.Floor(plan.trades).run(addresses)
     return _result(left, begun, [])
 
@@ -144,6 +147,8 @@ async def mixed_floor(addresses: dict[str, dict[str, str]], plan: Plan) -> dict[
 async def daemon(addresses: dict[str, Any], plan: Plan, folder: Path) -> dict[str, float]:
     """What the daemon needs, to the journal."""
     if plan.mixed:
+        from benchmarks import mixed
+
         running, task = await collecting(mixed.SYMBOLS, mixed.names(), addresses, folder)
         await mixed.go(addresses)
     else:
@@ -208,7 +213,12 @@ def child(role: str, addresses: dict[str, Any], plan: Plan, folder: Path) -> Non
     """Run one role in this process and print its result."""
     if role == "load":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        uvloop.run(mixed.serve(plan) if plan.mixed else serve(plan, folder))
+        if plan.mixed:
+            from benchmarks import mixed
+
+            uvloop.run(mixed.serve(plan))
+        else:
+            uvloop.run(serve(plan, folder))
     elif role == "floor":
         print(orjson.dumps(uvloop.run((mixed_floor if plan.mixed else floor)(addresses, plan))).decode())
     else:
@@ -264,11 +274,11 @@ def run(case: str, plan: Plan, runs: int, folder: Path, peers: str) -> list[dict
     return rows
 
 
-def main() -> None:
+def main(cases: dict[str, Plan] = CASES, name: str = "ingest", what: str = "as fast as they are taken") -> None:
     """Interleave the roles of every case and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--case", action="append", choices=list(CASES))
+    parser.add_argument("--case", action="append", choices=list(cases))
     parser.add_argument(
         "--peers", default=os.environ.get("SQFD_PEERS_PYTHON", sys.executable), help="their interpreter"
     )
@@ -284,11 +294,11 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="sqfd-ingest-") as folder:
         certificate(Path(folder))
-        for case in options.case or CASES:
-            made = run(case, CASES[case], options.runs, Path(folder), options.peers)
+        for case in options.case or cases:
+            made = run(case, cases[case], options.runs, Path(folder), options.peers)
             print("\n".join(f"{row['case']}: {row['path']} {row['µs CPU a trade']} µs" for row in made), flush=True)
             rows += made
-    report("ingest", f"ingest: CPU of a trade from the socket to its bar, {options.runs} runs", rows)
+    report(name, f"{name}: CPU of a trade from the socket to its bar, {what}; {options.runs} runs", rows)
 
 
 if __name__ == "__main__":

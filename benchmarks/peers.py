@@ -1,9 +1,9 @@
 """What sqfd's users could run instead, doing the same: trades of Binance frames into 1-second bars. Run by `benchmarks.ingest`.
 
 It imports nothing of this project, because the peers' dependencies conflict with ours: they live in an environment of their own
-(`pip install cryptofeed ccxt`, the extra `peers`), whose interpreter `benchmarks.ingest --peers` names.
+(`pip install cryptofeed ccxt nautilus_trader`, the extra `peers`), whose interpreter `benchmarks.ingest --peers` names.
 
-    PYTHON benchmarks/peers.py cryptofeed|ccxt ADDRESSES TRADES
+    PYTHON benchmarks/peers.py cryptofeed|nautilus_trader|ccxt ADDRESSES TRADES
 """
 
 from __future__ import annotations
@@ -107,6 +107,65 @@ async def ccxt(addresses: dict[str, str], bars: Bars) -> None:
         await exchange.close()
 
 
+async def nautilus_trader(addresses: dict[str, str], bars: Bars) -> None:
+    """A TradingNode with its Binance data client and one strategy that takes trade ticks. Instruments are put in, not asked for."""
+    from nautilus_trader.adapters.binance import BINANCE, BinanceDataClientConfig, BinanceLiveDataClientFactory
+    from nautilus_trader.common.config import LoggingConfig
+    from nautilus_trader.config import TradingNodeConfig
+    from nautilus_trader.live.node import TradingNode
+    from nautilus_trader.model.enums import AggressorSide
+    from nautilus_trader.trading.strategy import Strategy
+
+    class Taker(Strategy):  # type: ignore[misc]
+        def on_start(self) -> None:
+            for one in self.cache.instruments():
+                self.subscribe_trade_ticks(one.id)
+
+        def on_trade_tick(self, tick: Any) -> None:
+            buy = tick.aggressor_side == AggressorSide.BUYER
+            bars.add(tick.instrument_id.symbol.value, tick.ts_event / 1e9, float(tick.price), float(tick.size), buy)
+
+    client = BinanceDataClientConfig(
+        api_key="none",
+        api_secret="none",
+        base_url_http=addresses["rest"],
+        base_url_ws=addresses["spot"].rstrip("/"),
+        use_agg_trade_ticks=True,
+        update_instruments_interval_mins=None,
+    )
+    node = TradingNode(
+        TradingNodeConfig(logging=LoggingConfig(log_level="OFF"), data_clients={BINANCE: client}),
+        loop=asyncio.get_running_loop(),
+    )
+    node.add_data_client_factory(BINANCE, BinanceLiveDataClientFactory)
+    node.build()
+    for base in SYMBOLS:
+        node.cache.add_instrument(_nautilus_instrument(base))
+    node.trader.add_strategy(Taker())
+    running = asyncio.create_task(node.run_async())
+    await bars.done.wait()
+    running.cancel()
+
+
+def _nautilus_instrument(base: str) -> Any:
+    from nautilus_trader.model.identifiers import InstrumentId, Symbol
+    from nautilus_trader.model.instruments import CurrencyPair
+    from nautilus_trader.model.objects import Currency, Price, Quantity
+
+    return CurrencyPair(
+        instrument_id=InstrumentId.from_str(f"{base}USDT.BINANCE"),
+        raw_symbol=Symbol(f"{base}USDT"),
+        base_currency=Currency.from_str(base),
+        quote_currency=Currency.from_str("USDT"),
+        price_precision=2,
+        size_precision=5,
+        price_increment=Price.from_str("0.01"),
+        size_increment=Quantity.from_str("0.00001"),
+        ts_event=0,
+        ts_init=0,
+    )
+
+
 def _ccxt_market(base: str) -> dict[str, Any]:
     names = {"id": f"{base}USDT", "lowercaseId": f"{base}usdt", "symbol": f"{base}/USDT", "base": base, "quote": "USDT"}
     kinds = {"type": "spot", "spot": True, "margin": False, "swap": False, "future": False, "option": False}
@@ -114,7 +173,7 @@ def _ccxt_market(base: str) -> dict[str, Any]:
     return names | kinds | rest | {"precision": {"amount": 1e-8, "price": 1e-8}, "limits": {}, "info": {}}
 
 
-PEERS = {"cryptofeed": cryptofeed, "ccxt": ccxt}
+PEERS = {"cryptofeed": cryptofeed, "nautilus_trader": nautilus_trader, "ccxt": ccxt}
 
 
 async def main() -> None:

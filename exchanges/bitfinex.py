@@ -18,6 +18,7 @@ from exchanges.api import (
     ALIVE,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Closing,
@@ -35,6 +36,7 @@ from exchanges.api import (
     OpenInterest,
     Page,
     Price,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -90,13 +92,21 @@ class Push(msgspec.Struct, gc=False, array_like=True):
     row: Row | int | None = None
 
 
-class Bounded(Row):
-    """A trade whose values are in range."""
+class Usual(Bounded, array_like=True):
+    """A trade."""
 
     id: Id
-    mts: Time
+    time: Time
     amount: Signed
     price: Price
+
+    @property
+    def quantity(self) -> float:
+        return abs(self.amount)
+
+    @property
+    def side(self) -> bool:
+        return self.amount > 0
 
 
 class Traded(msgspec.Struct, gc=False, array_like=True):
@@ -104,7 +114,7 @@ class Traded(msgspec.Struct, gc=False, array_like=True):
 
     channel: int
     what: str
-    row: Bounded
+    row: Usual
 
 
 class ForcedRow(msgspec.Struct, gc=False, array_like=True):
@@ -161,26 +171,26 @@ _message = lax(Message)
 class BitfinexDecoder(QuickDecoder):
     """Trades, liquidations, images, answers. Remembers channel ids, and prices for liquidations that bring none."""
 
+    buy = True
+
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._topics: dict[int, str] = {}
         self._image_due: set[int] = set()
         self._prices: dict[str, float] = {}
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+    def quick(self, frame: Buffer) -> Quick | None:
         push = _traded.decode(frame)
         topic = self._topics.get(push.channel, "")
         if not topic.startswith(TRADES):
             return None
         if push.what == "tu":
-            return ALIVE
+            return None, ()
         if push.what != "te":
             return None
-        row, symbol = push.row, topic[len(TRADES) :]
-        made = self.checked(symbol, row.mts, row.price, abs(row.amount), row.amount > 0, row.id)
-        if type(made) is Trade:
-            self._prices[symbol] = made.price
-        return (made,)
+        symbol = topic[len(TRADES) :]
+        self._prices[symbol] = push.row.price
+        return symbol, (push.row,)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if frame[:1] == b"{":
@@ -209,7 +219,7 @@ class BitfinexDecoder(QuickDecoder):
 
     def repeated(self, what: str) -> Sequence[Event]:
         if what == "tu":
-            return ALIVE  # the trade came as `te`
+            return ()  # the trade came as `te`
         if what in ("fte", "ftu"):
             return (Excluded("funding"),)
         raise BadMessage(f"{what[:40]!r} without a trade")

@@ -17,6 +17,7 @@ from exchanges.api import (
     ALIVE,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -33,6 +34,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -71,13 +73,14 @@ class Row(msgspec.Struct, gc=False):
     T: int
 
 
-class Bounded(Row):
-    """A trade whose values are in range."""
+class Usual(Bounded):
+    """A trade."""
 
-    i: TextId
-    p: Price
-    v: Quantity
-    T: Time
+    id: TextId = msgspec.field(name="i")
+    price: Price = msgspec.field(name="p")
+    quantity: Quantity = msgspec.field(name="v")
+    side: Side = msgspec.field(name="S")
+    time: Time = msgspec.field(name="T")
 
 
 class TradesArg(msgspec.Struct, gc=False):
@@ -91,7 +94,7 @@ class Traded(msgspec.Struct, gc=False):
 
     action: Literal["update"]
     arg: TradesArg
-    data: list[Bounded]
+    data: list[Usual]
 
 
 class RowV2(msgspec.Struct, gc=False):
@@ -165,10 +168,9 @@ _row, _row_v2, _row_v1, _forced = lax(Row), lax(RowV2), lax(RowV1), lax(Forced)
 class BitgetDecoder(QuickDecoder):
     """Trades, liquidations, answers."""
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        push, checked = _traded.decode(frame), self.checked
-        symbol = push.arg.symbol
-        return [checked(symbol, row.T, row.p, row.v, row.S == "buy", row.i) for row in push.data]
+    def quick(self, frame: Buffer) -> Quick | None:
+        push = _traded.decode(frame)
+        return push.arg.symbol, push.data
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if len(frame) == 4 and bytes(frame) == b"pong":

@@ -17,6 +17,7 @@ from exchanges.api import (
     ALIVE,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -34,6 +35,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -85,21 +87,28 @@ class FuturesRow(msgspec.Struct, gc=False):
     type: int = NORMAL
 
 
-class SpotBounded(SpotRow):
-    """A spot trade whose values are in range."""
+class UsualSpot(Bounded):
+    """A spot trade."""
 
+    id: ClassVar[None] = None
+    symbol: str
     price: Price
-    size: Quantity
-    ms_t: Time
+    quantity: Quantity = msgspec.field(name="size")
+    side: Side
+    time: Time = msgspec.field(name="ms_t")
+    s_t: int = 0
 
 
-class FuturesBounded(FuturesRow):
-    """A usual futures trade whose values are in range."""
+class UsualFutures(Bounded):
+    """A futures trade, and no liquidation."""
 
-    deal_price: Price
-    deal_vol: Quantity
-    trade_id: TextId
-    m: bool
+    symbol: str
+    price: Price = msgspec.field(name="deal_price")
+    quantity: Quantity = msgspec.field(name="deal_vol")
+    time: str = msgspec.field(name="created_at")
+    id: TextId = msgspec.field(name="trade_id")
+    side: bool = msgspec.field(name="m")
+    way: int = 0
     type: Literal[8] = 8
 
 
@@ -107,14 +116,14 @@ class SpotTraded(msgspec.Struct, gc=False):
     """Nearly every frame of spot,"""
 
     table: Literal["spot/trade"]
-    data: list[SpotBounded]
+    data: list[UsualSpot]
 
 
 class FuturesTraded(msgspec.Struct, gc=False):
     """…and of futures."""
 
     group: str
-    data: list[FuturesBounded]
+    data: list[UsualFutures]
 
 
 class SpotMessage(msgspec.Struct, gc=False):
@@ -166,17 +175,18 @@ _spot_row, _futures_row = lax(SpotRow), lax(FuturesRow)
 class BitmartDecoder(QuickDecoder):
     """Trades, answers."""
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        body, checked = frame if frame[0] in b"{p" else inflate(frame, -15), self.checked
+    def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
+        super().__init__(instruments, endpoint)
+        self.buy, self.ms = (
+            ("buy", None) if endpoint == "spot" else (False, usual_ms)
+        )  # futures: whether the buyer made
+
+    def quick(self, frame: Buffer) -> Quick | None:
+        body = frame if frame[0] in b"{p" else inflate(frame, -15)
         if self.endpoint == "spot":
-            spot = _spot_traded.decode(body).data
-            return [checked(r.symbol, r.ms_t, r.price, r.size, r.side == "buy") for r in spot]
+            return None, _spot_traded.decode(body).data
         push = _futures_traded.decode(body)
-        if not _is_trade(push.group):
-            return None
-        return [
-            checked(r.symbol, usual_ms(r.created_at), r.deal_price, r.deal_vol, not r.m, r.trade_id) for r in push.data
-        ]
+        return (None, push.data) if _is_trade(push.group) else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         # No deflate stream of JSON can begin with `{` or `p`: their lowest three bits say "fixed codes, last block",

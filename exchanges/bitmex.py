@@ -16,7 +16,6 @@ import msgspec
 
 from exchanges.api import (
     ALIVE,
-    SIZE_MAX,
     Acked,
     BadMessage,
     Buffer,
@@ -34,15 +33,11 @@ from exchanges.api import (
     Malformed,
     OpenInterest,
     Page,
-    Price,
-    Quantity,
-    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
-    TextId,
     Trade,
     Unknown,
     base_asset,
@@ -50,7 +45,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import iso, iso_ms, lax, rate, usual_ms
+from exchanges.numbers import iso, iso_ms, lax, rate
 
 TOPICS_PER_FRAME = 20
 PAGE_ROWS = 1000
@@ -72,27 +67,6 @@ class Row(msgspec.Struct, gc=False):
     trdType: str | None = None
     orderID: str | None = None
     leavesQty: float | None = None
-
-
-class Bounded(msgspec.Struct, gc=False):
-    """A trade whose values are in range; its fields in the order of the wire."""
-
-    timestamp: str
-    symbol: str
-    side: Literal["Buy", "Sell"]
-    size: Quantity
-    price: Price
-    trdMatchID: TextId
-    homeNotional: Quantity
-    trdType: Literal["Regular"]
-
-
-class Traded(msgspec.Struct, gc=False):
-    """Nearly every frame."""
-
-    table: Literal["trade"]
-    action: Literal["insert"]
-    data: list[Bounded]
 
 
 class Asked(msgspec.Struct, gc=False):
@@ -123,13 +97,12 @@ class Envelope(msgspec.Struct, gc=False):
     data: list[msgspec.Raw]
 
 
-_traded = lax(Traded)
 _message = lax(Message)
 _envelope = lax(Envelope)
 _row = lax(Row)
 
 
-class BitmexDecoder(QuickDecoder):
+class BitmexDecoder(Decoder):
     """Trades, liquidations, images, answers. Remembers what a contract was worth in the newest trade."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
@@ -137,22 +110,6 @@ class BitmexDecoder(QuickDecoder):
         self._coins_per_contract: dict[str, float] = {}
         self._unanswered: dict[str, None] = {}
         """Topics asked for, in order, which is also the order of the answers."""
-
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        return [self.regular(row) for row in _traded.decode(frame).data]
-
-    def regular(self, row: Bounded) -> Event:
-        """A usual trade; raises ValueError where it is none after all."""
-        instrument = self.instruments.get(row.symbol)
-        if instrument is None:
-            return Excluded("not subscribed")
-        quantity = row.size if instrument.inverse else row.homeNotional / instrument.contract_size
-        if quantity >= SIZE_MAX:
-            raise ValueError("out of range")
-        made = self.checked(row.symbol, usual_ms(row.timestamp), row.price, quantity, row.side == "Buy", row.trdMatchID)
-        if type(made) is Trade:
-            self._coins_per_contract[row.symbol] = made.size / row.size
-        return made
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if frame == b"pong":

@@ -18,6 +18,7 @@ from exchanges.api import (
     TIME_MIN_MS,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Closing,
@@ -34,6 +35,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -45,7 +47,7 @@ from exchanges.api import (
     base_asset,
     split_pair,
 )
-from exchanges.numbers import lax
+from exchanges.numbers import lax, us_ms
 
 TRADES = "live_trades_"
 _PERP = "-perp"
@@ -64,20 +66,22 @@ class Data(msgspec.Struct, gc=False):
     message: str = ""
 
 
-class Bounded(msgspec.Struct, gc=False):
-    """A trade whose values are in range."""
+class Usual(Bounded):
+    """A trade."""
 
     id: Id
-    amount: Quantity
+    quantity: Quantity = msgspec.field(name="amount")
     price: Price
-    type: Literal[0, 1]
-    microtimestamp: Annotated[int, msgspec.Meta(ge=(TIME_MIN_MS + 1) * 1000, lt=TIME_MAX_MS * 1000)]
+    side: Literal[0, 1] = msgspec.field(name="type")
+    time: Annotated[int, msgspec.Meta(ge=(TIME_MIN_MS + 1) * 1000, lt=TIME_MAX_MS * 1000)] = msgspec.field(
+        name="microtimestamp"
+    )
 
 
 class Traded(msgspec.Struct, gc=False):
     """Nearly every frame."""
 
-    data: Bounded
+    data: Usual
     channel: str
     event: Literal["trade"]
 
@@ -95,12 +99,12 @@ _message = lax(Message)
 class BitstampDecoder(QuickDecoder):
     """Trades, answers, and the request to reconnect."""
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        message = _traded.decode(frame)
-        if not message.channel.startswith(TRADES):
-            return None
-        row, symbol = message.data, message.channel[len(TRADES) :]
-        return (self.checked(symbol, row.microtimestamp // 1000, row.price, row.amount, row.type == 0, row.id),)
+    buy = 0
+    ms = staticmethod(us_ms)
+
+    def quick(self, frame: Buffer) -> Quick | None:
+        push = _traded.decode(frame)
+        return (push.channel[len(TRADES) :], (push.data,)) if push.channel.startswith(TRADES) else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         message = _message.decode(frame)

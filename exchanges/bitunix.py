@@ -15,6 +15,7 @@ from exchanges.api import (
     ALIVE,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -28,6 +29,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Rejected,
@@ -54,11 +56,14 @@ class Row(msgspec.Struct, gc=False):
     s: Literal["buy", "sell"]
 
 
-class Bounded(Row):
-    """A trade whose values are in range."""
+class Usual(Bounded):
+    """A trade."""
 
-    p: Price
-    v: Quantity
+    id: ClassVar[None] = None
+    time: str = msgspec.field(name="t")
+    price: Price = msgspec.field(name="p")
+    quantity: Quantity = msgspec.field(name="v")
+    side: Literal["buy", "sell"] = msgspec.field(name="s")
 
 
 class Traded(msgspec.Struct, gc=False):
@@ -66,7 +71,7 @@ class Traded(msgspec.Struct, gc=False):
 
     ch: Literal["trade"]
     symbol: str
-    data: list[Bounded]
+    data: list[Usual]
 
 
 class Result(msgspec.Struct, gc=False):
@@ -100,17 +105,16 @@ _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 class BitunixDecoder(QuickDecoder):
     """Trades, answers. Every channel of a connection begins with history, whether we saw who asked for it or not."""
 
+    ms = staticmethod(usual_ms)
+
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._begun: set[str] = set()
         """Wanted symbols whose history is over."""
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        push, checked = _traded.decode(frame), self.checked
-        symbol = push.symbol
-        if symbol not in self._begun:
-            return None
-        return [checked(symbol, usual_ms(row.t), row.p, row.v, row.s == "buy") for row in push.data]
+    def quick(self, frame: Buffer) -> Quick | None:
+        push = _traded.decode(frame)
+        return (push.symbol, push.data) if push.symbol in self._begun else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -18,6 +18,7 @@ from exchanges.api import (
     Acked,
     Asked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -33,6 +34,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -68,20 +70,22 @@ class Row(msgspec.Struct, gc=False):
     i: str | None = None
 
 
-class Bounded(Row):
-    """A trade whose values are in range."""
+class Usual(Bounded):
+    """A trade."""
 
-    T: Time
-    v: Quantity
-    p: Price
-    i: TextId | None = None
+    time: Time = msgspec.field(name="T")
+    symbol: str = msgspec.field(name="s")
+    side: Side = msgspec.field(name="S")
+    quantity: Quantity = msgspec.field(name="v")
+    price: Price = msgspec.field(name="p")
+    id: TextId | None = msgspec.field(name="i", default=None)
 
 
 class Traded(msgspec.Struct, gc=False):
     """Nearly every frame."""
 
     topic: str
-    data: list[Bounded]
+    data: list[Usual]
 
 
 class Message(msgspec.Struct, gc=False):
@@ -114,16 +118,15 @@ Maker = Callable[[Row], Event]
 class BybitDecoder(QuickDecoder):
     """Trades, liquidations, answers."""
 
+    buy = "Buy"
+
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        message = _traded.decode(frame)
-        if not message.topic.startswith(TRADES):
-            return None
-        checked = self.checked
-        return [checked(row.s, row.T, row.p, row.v, row.S == "Buy", row.i) for row in message.data]
+    def quick(self, frame: Buffer) -> Quick | None:
+        push = _traded.decode(frame)
+        return (None, push.data) if push.topic.startswith(TRADES) else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -16,6 +16,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -32,6 +33,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -65,12 +67,15 @@ class Match(msgspec.Struct, gc=False, tag_field="type", tag="match"):
     product_id: str = ""
 
 
-class BoundedMatch(Match, tag_field="type", tag="match"):
-    """Nearly every frame of the exchange feed: a trade whose values are in range."""
+class Matched(Bounded, tag_field="type", tag="match"):
+    """Nearly every frame of the exchange feed."""
 
-    trade_id: Id
-    size: Quantity
+    symbol: str = msgspec.field(name="product_id")
+    id: Id = msgspec.field(name="trade_id")
+    side: Literal["buy", "sell"]
+    quantity: Quantity = msgspec.field(name="size")
     price: Price
+    time: str
 
 
 class LastMatch(Match, gc=False, tag_field="type", tag="last_match"):
@@ -119,17 +124,24 @@ class MarketTrades(msgspec.Struct, gc=False, tag_field="channel", tag=MARKET_TRA
     events: list[TradesEvent]
 
 
-class BoundedTrade(MarketTrade):
-    """A trade of the advanced-trade feed whose values are in range."""
+class Usual(Bounded):
+    """A trade of the advanced-trade feed."""
 
     trade_id: TextId
+    symbol: str = msgspec.field(name="product_id")
     price: Price
-    size: Quantity
+    quantity: Quantity = msgspec.field(name="size")
+    side: Literal["BUY", "SELL"]
+    time: str
+
+    @property
+    def id(self) -> int | str:
+        return _number(self.trade_id)
 
 
 class Update(msgspec.Struct, gc=False):
     type: Literal["update"]
-    trades: list[BoundedTrade]
+    trades: list[Usual]
 
 
 class Updates(msgspec.Struct, gc=False, tag_field="channel", tag=MARKET_TRADES):
@@ -179,7 +191,7 @@ Feed = Match | LastMatch | Subscriptions | Failure | Heartbeat
 Advanced = MarketTrades | Heartbeats | AdvancedSubscriptions | DirectMatch
 _feed: msgspec.json.Decoder[Feed] = msgspec.json.Decoder(Feed, strict=False)
 _advanced: msgspec.json.Decoder[Advanced] = msgspec.json.Decoder(Advanced, strict=False)
-_matched, _updates = lax(BoundedMatch), lax(Updates)
+_matched, _updates = lax(Matched), lax(Updates)
 _failure = lax(Failure)
 _envelope = lax(Envelope)
 _market_trade = lax(MarketTrade)
@@ -190,17 +202,16 @@ _ADVANCED_CHANNELS = frozenset({MARKET_TRADES, HEARTBEATS, "subscriptions", "MAT
 class CoinbaseDecoder(QuickDecoder):
     """Messages of both feeds; the endpoint says which to try first."""
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        checked = self.checked
+    ms = staticmethod(usual_ms)
+
+    def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
+        super().__init__(instruments, endpoint)
+        self.buy = "sell" if endpoint == "spot" else "SELL"  # the maker's
+
+    def quick(self, frame: Buffer) -> Quick | None:
         if self.endpoint == "spot":
-            row = _matched.decode(frame)
-            ts_ms = usual_ms(row.time)
-            return (checked(row.product_id, ts_ms, row.price, row.size, row.side == "sell", row.trade_id),)
-        return [
-            checked(r.product_id, usual_ms(r.time), r.price, r.size, r.side == "SELL", _number(r.trade_id))
-            for update in _updates.decode(frame).events
-            for r in update.trades
-        ]
+            return None, (_matched.decode(frame),)
+        return None, [row for update in _updates.decode(frame).events for row in update.trades]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         first, second = (

@@ -18,6 +18,7 @@ from exchanges.api import (
     Acked,
     Asked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -34,6 +35,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -67,19 +69,20 @@ class Row(msgspec.Struct, gc=False):
     m: str | int | None = None
 
 
-class Bounded(Row):
-    """A trade whose values are in range."""
+class Usual(Bounded):
+    """A trade."""
 
-    p: Price
-    q: Quantity
-    t: Time
-    m: TextId
+    side: Literal["BUY", "SELL"] = msgspec.field(name="s")
+    price: Price = msgspec.field(name="p")
+    quantity: Quantity = msgspec.field(name="q")
+    time: Time = msgspec.field(name="t")
+    id: TextId = msgspec.field(name="m")
 
 
 class Traded(msgspec.Struct, gc=False):
     channel: Literal["trade"]
     instrument_name: str
-    data: list[Bounded]
+    data: list[Usual]
 
 
 class TradedMessage(msgspec.Struct, gc=False):
@@ -125,18 +128,18 @@ _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 class CryptocomDecoder(QuickDecoder):
     """Trades, answers, heartbeats. Every channel of a connection begins with history, whoever asked for it."""
 
+    buy = "BUY"
+
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
         self._begun: set[str] = set()
         """Wanted symbols whose history is over."""
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        push, checked = _traded.decode(frame).result, self.checked
+    def quick(self, frame: Buffer) -> Quick | None:
+        push = _traded.decode(frame).result
         name = push.instrument_name
-        if name not in self._begun:
-            return None
-        return [checked(name, row.t, row.p, row.q, row.s in ("BUY", "buy"), row.m) for row in reversed(push.data)]
+        return (name, reversed(push.data)) if name in self._begun else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

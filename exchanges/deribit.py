@@ -18,6 +18,7 @@ from exchanges.api import (
     ALIVE,
     Acked,
     Asked,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -34,6 +35,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -67,19 +69,21 @@ class Row(msgspec.Struct, gc=False):
     liquidation: Literal["T", "M", "MT", "none"] | None = None
 
 
-class Bounded(Row):
-    """A trade, and no liquidation, whose values are in range."""
+class Usual(Bounded):
+    """A trade, and no liquidation."""
 
-    trade_seq: Id
-    timestamp: Time
+    id: Id = msgspec.field(name="trade_seq")
+    time: Time = msgspec.field(name="timestamp")
     price: Price
-    amount: Quantity
+    symbol: str = msgspec.field(name="instrument_name")
+    side: Literal["buy", "sell"] = msgspec.field(name="direction")
+    quantity: Quantity = msgspec.field(name="amount")
     liquidation: Literal["none"] | None = None
 
 
 class TradedParams(msgspec.Struct, gc=False):
     channel: str
-    data: list[Bounded]
+    data: list[Usual]
 
 
 class Traded(msgspec.Struct, gc=False):
@@ -136,14 +140,9 @@ class DeribitDecoder(QuickDecoder):
         super().__init__(instruments, endpoint)
         self._asked = Asked()
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        params, checked = _traded.decode(frame).params, self.checked
-        if not params.channel.startswith(TRADES):
-            return None
-        return [
-            checked(row.instrument_name, row.timestamp, row.price, row.amount, row.direction == "buy", row.trade_seq)
-            for row in params.data
-        ]
+    def quick(self, frame: Buffer) -> Quick | None:
+        params = _traded.decode(frame).params
+        return (None, params.data) if params.channel.startswith(TRADES) else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -18,6 +18,7 @@ import msgspec
 from exchanges.api import (
     ALIVE,
     Acked,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -34,6 +35,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -67,17 +69,20 @@ class Row(msgspec.Struct, gc=False):
     createdAtHeight: int | None = None
 
 
-class Bounded(Row):
-    """A usual trade whose values are in range."""
+class Usual(Bounded):
+    """A trade, and no liquidation."""
 
     id: TextId
-    size: Quantity
+    side: Literal["BUY", "SELL"]
+    quantity: Quantity = msgspec.field(name="size")
     price: Price
+    time: str = msgspec.field(name="createdAt")
     type: Literal["LIMIT", "MARKET"] = "LIMIT"
+    createdAtHeight: int | None = None
 
 
 class TradedContents(msgspec.Struct, gc=False):
-    trades: list[Bounded] = []
+    trades: list[Usual] = []
 
 
 class Traded(msgspec.Struct, gc=False):
@@ -125,13 +130,12 @@ _row = lax(Row)
 class DydxDecoder(QuickDecoder):
     """Trades, past trades, answers."""
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        push, checked = _traded.decode(frame), self.checked
-        return [
-            checked(push.id, usual_ms(row.createdAt), row.price, row.size, row.side == "BUY", row.id)
-            for content in push.contents
-            for row in content.trades
-        ]
+    buy = "BUY"
+    ms = staticmethod(usual_ms)
+
+    def quick(self, frame: Buffer) -> Quick | None:
+        push = _traded.decode(frame)
+        return push.id, [row for content in push.contents for row in content.trades]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

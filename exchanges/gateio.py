@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from exchanges.api import (
     Acked,
     Asked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -38,6 +39,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -76,14 +78,14 @@ class SpotRow(msgspec.Struct, gc=False):
     price: float
 
 
-class SpotBounded(msgspec.Struct, gc=False):
-    """A spot trade whose values are in range, but for its time."""
+class UsualSpot(Bounded):
+    """A spot trade."""
 
     id: Id
-    create_time_ms: str
+    time: str = msgspec.field(name="create_time_ms")
     side: Literal["buy", "sell"]
-    currency_pair: str
-    amount: Quantity
+    symbol: str = msgspec.field(name="currency_pair")
+    quantity: Quantity = msgspec.field(name="amount")
     price: Price
 
 
@@ -99,12 +101,24 @@ class FuturesRow(msgspec.Struct, gc=False):
     is_internal: bool = False
 
 
-class FuturesBounded(FuturesRow):
-    """A futures trade whose values are in range, but for its time."""
+class UsualFutures(Bounded):
+    """A futures trade."""
 
-    id: Id
     size: Signed
+    id: Id
+    time: Annotated[int, msgspec.Meta(gt=SECONDS_MAX, lt=TIME_MAX_MS)] = msgspec.field(name="create_time_ms")
     price: Price
+    symbol: str = msgspec.field(name="contract")
+    create_time: Number | None = None
+    is_internal: bool = False
+
+    @property
+    def quantity(self) -> float:
+        return abs(self.size)
+
+    @property
+    def side(self) -> str:
+        return "buy" if self.size > 0 else "sell"
 
 
 class Forced(msgspec.Struct, gc=False):
@@ -133,7 +147,7 @@ class SpotTraded(msgspec.Struct, gc=False):
 
     channel: Literal["spot.trades"]
     event: Literal["update"]
-    result: SpotBounded
+    result: UsualSpot
 
 
 class FuturesTraded(msgspec.Struct, gc=False):
@@ -141,7 +155,7 @@ class FuturesTraded(msgspec.Struct, gc=False):
 
     channel: Literal["futures.trades"]
     event: Literal["update"]
-    result: list[FuturesBounded]
+    result: list[UsualFutures]
 
 
 class Refusal(msgspec.Struct, gc=False):
@@ -174,20 +188,13 @@ class GateDecoder(QuickDecoder):
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+        self.ms = usual_ms if endpoint == "spot" else None
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        checked = self.checked
+    def quick(self, frame: Buffer) -> Quick | None:
         if self.endpoint == "spot":
-            row = _spot_traded.decode(frame).result
-            ts_ms = usual_ms(row.create_time_ms)
-            return (checked(row.currency_pair, ts_ms, row.price, row.amount, row.side == "buy", row.id),)
-        made: list[Event] = []
-        for contract in _futures_traded.decode(frame).result:
-            time, size = contract.create_time_ms, contract.size
-            if type(time) is not int or not SECONDS_MAX < time < TIME_MAX_MS or contract.is_internal:
-                return None
-            made.append(checked(contract.contract, time, contract.price, abs(size), size > 0, contract.id))
-        return made
+            return None, (_spot_traded.decode(frame).result,)
+        found = _futures_traded.decode(frame).result
+        return None if any(row.is_internal for row in found) else (None, found)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

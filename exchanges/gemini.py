@@ -28,6 +28,7 @@ from exchanges.api import (
     Acked,
     Asked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -45,6 +46,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -60,7 +62,7 @@ from exchanges.api import (
     split_pair,
 )
 from exchanges.image import past
-from exchanges.numbers import lax
+from exchanges.numbers import lax, ns_ms
 
 QUOTES = ("RLUSD", "USDT", "USDC", "USD", "EUR", "GBP", "SGD", "AUD", "CAD", "DAI", "BTC", "ETH", "BCH", "LTC", "FIL")
 AGAINST_GUSD = frozenset({"BTC", "ETH", "SOL", "USDT", "USDC"})
@@ -83,13 +85,15 @@ class Deal(msgspec.Struct, gc=False):
     m: bool
 
 
-class Bounded(Deal):
-    """Nearly every frame: a trade whose values are in range."""
+class Traded(Bounded):
+    """Nearly every frame: a trade."""
 
-    E: TimeNs
-    t: Id
-    p: Price
-    q: Quantity
+    time: TimeNs = msgspec.field(name="E")
+    symbol: str = msgspec.field(name="s")
+    id: Id = msgspec.field(name="t")
+    price: Price = msgspec.field(name="p")
+    quantity: Quantity = msgspec.field(name="q")
+    side: bool = msgspec.field(name="m")
 
 
 class OldDeal(msgspec.Struct, gc=False):
@@ -118,7 +122,7 @@ class Message(msgspec.Struct, gc=False):
     trades: list[msgspec.Raw] = []
 
 
-_traded = lax(Bounded)
+_traded = lax(Traded)
 _deal = lax(Deal)
 _old_deal = lax(OldDeal)
 _message = lax(Message)
@@ -128,13 +132,15 @@ _topics = re.compile(r"\w+@\w+")
 class GeminiDecoder(QuickDecoder):
     """Frames of both sockets; subscribes on the current one."""
 
+    buy = False  # whether the buyer made
+    ms = staticmethod(ns_ms)
+
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        row = _traded.decode(frame)
-        return (self.checked(row.s, row.E // NS_PER_MS, row.p, row.q, not row.m, row.t),)
+    def quick(self, frame: Buffer) -> Quick | None:
+        return None, (_traded.decode(frame),)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

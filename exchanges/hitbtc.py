@@ -16,6 +16,7 @@ from exchanges.api import (
     Acked,
     Asked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -33,6 +34,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -69,20 +71,21 @@ class Row(msgspec.Struct, gc=False):
     s: Side
 
 
-class Bounded(Row):
-    """A trade whose values are in range."""
+class Usual(Bounded):
+    """A trade."""
 
-    t: Time
-    i: Id
-    p: Price
-    q: Quantity
+    time: Time = msgspec.field(name="t")
+    id: Id = msgspec.field(name="i")
+    price: Price = msgspec.field(name="p")
+    quantity: Quantity = msgspec.field(name="q")
+    side: Side = msgspec.field(name="s")
 
 
 class Traded(msgspec.Struct, gc=False):
     """Nearly every frame."""
 
     ch: Literal["trades"]
-    update: dict[str, list[Bounded]]
+    update: dict[str, list[Usual]]
 
 
 class RowV2(msgspec.Struct, gc=False):
@@ -152,13 +155,12 @@ class HitbtcDecoder(QuickDecoder):
         super().__init__(instruments, endpoint)
         self._asked = Asked()
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        update, checked = _traded.decode(frame).update, self.checked
-        return [
-            checked(symbol, row.t, row.p, row.q, row.s == "buy", row.i)
-            for symbol, batch in update.items()
-            for row in batch
-        ]
+    def quick(self, frame: Buffer) -> Quick | None:
+        update = _traded.decode(frame).update
+        if len(update) != 1:
+            return None
+        (item,) = update.items()
+        return item
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -20,6 +20,7 @@ from exchanges.api import (
     ID_MAX_CHARS,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Closing,
@@ -39,6 +40,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -78,34 +80,42 @@ class Row(msgspec.Struct, gc=False):
     trade_id: int | None = msgspec.field(default=None, name="trade-id")
 
 
-class SpotBounded(msgspec.Struct, gc=False):
-    """A spot trade whose values are in range; its fields in the order of the wire, as below."""
+class UsualSpot(Bounded):
+    """A spot trade."""
 
-    ts: Time
+    time: Time = msgspec.field(name="ts")
     price: Price
-    amount: Quantity
-    direction: Literal["buy", "sell"]
-    tradeId: Id
+    quantity: Quantity = msgspec.field(name="amount")
+    side: Literal["buy", "sell"] = msgspec.field(name="direction")
+    id: Id = msgspec.field(name="tradeId")
 
 
-class ContractBounded(msgspec.Struct, gc=False):
+class UsualContract(Bounded):
     """A trade of a contract, which has no `tradeId`."""
 
-    ts: Time
+    time: Time = msgspec.field(name="ts")
     price: Price
     amount: Quantity
-    direction: Literal["buy", "sell"]
-    id: msgspec.Raw
+    side: Literal["buy", "sell"] = msgspec.field(name="direction")
+    written: msgspec.Raw = msgspec.field(name="id")
     tradeId: None = None
     trade_id: None = msgspec.field(default=None, name="trade-id")
 
+    @property
+    def quantity(self) -> float:
+        return self.amount / SIDES
+
+    @property
+    def id(self) -> int | str | None:
+        return _written(self.written)
+
 
 class SpotTick(msgspec.Struct, gc=False):
-    data: list[SpotBounded]
+    data: list[UsualSpot]
 
 
 class ContractTick(msgspec.Struct, gc=False):
-    data: list[ContractBounded]
+    data: list[UsualContract]
 
 
 class SpotTraded(msgspec.Struct, gc=False):
@@ -185,23 +195,11 @@ class HuobiDecoder(QuickDecoder):
         self._acked_ms: dict[str, int] = {}
         """Channels that were acknowledged before their first push, with the exchange's time."""
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        text, checked = inflate(frame, GZIP), self.checked
-        if self.endpoint == "spot":
-            spot = _spot_traded.decode(text)
-            symbol = self._live[spot.ch]
-            sides = 1 if _is_spot(symbol) else SIDES
-            return [
-                checked(symbol, row.ts, row.price, row.amount / sides, row.direction == "buy", row.tradeId)
-                for row in spot.tick.data
-            ]
-        push = _contract_traded.decode(text)
+    def quick(self, frame: Buffer) -> Quick | None:
+        text = inflate(frame, GZIP)
+        push = _spot_traded.decode(text) if self.endpoint == "spot" else _contract_traded.decode(text)
         symbol = self._live[push.ch]
-        sides = 1 if _is_spot(symbol) else SIDES
-        return [
-            checked(symbol, row.ts, row.price, row.amount / sides, row.direction == "buy", _written(row.id))
-            for row in push.tick.data
-        ]
+        return (symbol, push.tick.data) if _is_spot(symbol) == (self.endpoint == "spot") else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         text = inflate(frame, GZIP) if bytes(frame[:2]) == MAGIC else frame

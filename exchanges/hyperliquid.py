@@ -17,6 +17,7 @@ from exchanges.api import (
     ALIVE,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -33,6 +34,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -63,19 +65,21 @@ class Row(msgspec.Struct, gc=False):
     tid: int
 
 
-class Bounded(Row):
-    """A trade whose values are in range."""
+class Usual(Bounded):
+    """A trade."""
 
-    px: Price
-    sz: Quantity
+    symbol: str = msgspec.field(name="coin")
+    side: Literal["B", "A"]
+    price: Price = msgspec.field(name="px")
+    quantity: Quantity = msgspec.field(name="sz")
     time: Time
-    tid: Id
+    id: Id = msgspec.field(name="tid")
 
 
 class Traded(msgspec.Struct, gc=False, tag_field="channel", tag="trades"):
     """Nearly every frame."""
 
-    data: list[Bounded]
+    data: list[Usual]
 
 
 class Trades(msgspec.Struct, gc=False, tag_field="channel", tag="trades"):
@@ -127,16 +131,15 @@ class HyperliquidDecoder(QuickDecoder):
     Each coin that ever traded has an image, so the first push is taken for one whether or not its subscription was seen.
     """
 
+    buy = "B"
+
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._live: set[str] = set()
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        found, checked = _traded.decode(frame).data, self.checked
-        if not found or found[0].coin not in self._live:
-            return None
-        made = [checked(row.coin, row.time, row.px, row.sz, row.side == "B", row.tid) for row in found]
-        return made if type(made[0]) is Trade else None
+    def quick(self, frame: Buffer) -> Quick | None:
+        found = _traded.decode(frame).data
+        return (None, found) if found and found[0].symbol in self._live else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

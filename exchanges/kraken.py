@@ -21,6 +21,7 @@ from exchanges.api import (
     ALIVE,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Closing,
@@ -39,6 +40,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -80,12 +82,15 @@ class SpotRow(msgspec.Struct, gc=False):
     trade_id: int | None = None
 
 
-class BoundedSpot(SpotRow):
-    """A trade of spot v2 whose values are in range."""
+class UsualSpot(Bounded):
+    """A trade of spot v2."""
 
+    symbol: str
+    side: Side
     price: Price
-    qty: Quantity
-    trade_id: Id | None = None
+    quantity: Quantity = msgspec.field(name="qty")
+    time: str = msgspec.field(name="timestamp")
+    id: Id | None = msgspec.field(name="trade_id", default=None)
 
 
 class SpotTraded(msgspec.Struct, gc=False):
@@ -93,7 +98,7 @@ class SpotTraded(msgspec.Struct, gc=False):
 
     channel: Literal["trade"]
     type: Literal["update"]
-    data: list[BoundedSpot]
+    data: list[UsualSpot]
 
 
 class FuturesRow(msgspec.Struct, gc=False):
@@ -109,16 +114,16 @@ class FuturesRow(msgspec.Struct, gc=False):
     uid: str | None = None
 
 
-class FuturesTraded(msgspec.Struct, gc=False):
-    """Nearly every frame of futures: a trade whose values are in range."""
+class FuturesTraded(Bounded):
+    """Nearly every frame of futures: a trade."""
 
     feed: Literal["trade"]
     product_id: str
-    uid: TextId
+    id: TextId = msgspec.field(name="uid")
     side: Side
     type: Literal["fill"]
     time: Time
-    qty: Quantity
+    quantity: Quantity = msgspec.field(name="qty")
     price: Price
     seq: int | None = None
 
@@ -196,13 +201,15 @@ _old_row = lax(OldRow)
 class KrakenDecoder(QuickDecoder):
     """Trades of both products, images, answers."""
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        checked = self.checked
+    def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
+        super().__init__(instruments, endpoint)
+        self.ms = usual_ms if endpoint == "spot" else None
+
+    def quick(self, frame: Buffer) -> Quick | None:
         if self.endpoint == "spot":
-            rows = _spot_traded.decode(frame).data
-            return [checked(r.symbol, usual_ms(r.timestamp), r.price, r.qty, r.side == "buy", r.trade_id) for r in rows]
+            return None, _spot_traded.decode(frame).data
         row = _futures_traded.decode(frame)
-        return (checked(row.product_id.upper(), row.time, row.price, row.qty, row.side == "buy", row.uid),)
+        return row.product_id.upper(), (row,)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         old = frame[:1] == b"["

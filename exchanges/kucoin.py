@@ -18,6 +18,7 @@ from exchanges.api import (
     Acked,
     Asked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -34,6 +35,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -46,7 +48,7 @@ from exchanges.api import (
     base_asset,
     by_channel,
 )
-from exchanges.numbers import lax, rate
+from exchanges.numbers import lax, ns_ms, rate
 
 SPOT, FUTURES = "/market/match:", "/contractMarket/execution:"
 TOPICS_PER_FRAME = 100
@@ -71,39 +73,41 @@ class Push(msgspec.Struct, gc=False, tag_field="type", tag="message"):
     data: Row
 
 
-class SpotBounded(msgspec.Struct, gc=False):
-    """A spot trade whose values are in range; its fields in the order of the wire, as below."""
+class UsualSpot(Bounded):
+    """A spot trade."""
 
     side: Literal["buy", "sell"]
     price: Price
-    size: Quantity
-    sequence: Id
+    quantity: Quantity = msgspec.field(name="size")
+    id: Id = msgspec.field(name="sequence")
     time: TimeNs
     symbol: str
 
 
-class FuturesBounded(msgspec.Struct, gc=False):
+class UsualFutures(Bounded):
+    """A futures trade."""
+
     side: Literal["buy", "sell"]
     price: Price
-    size: Quantity
-    sequence: Id
+    quantity: Quantity = msgspec.field(name="size")
+    id: Id = msgspec.field(name="sequence")
     time: TimeNs = msgspec.field(name="ts")
     symbol: str
-    spot_time: None = msgspec.field(default=None, name="time")
+    other_time: None = msgspec.field(default=None, name="time")
 
 
 class SpotTraded(msgspec.Struct, gc=False, tag_field="type", tag="message"):
     """Nearly every frame of spot,"""
 
     topic: str
-    data: SpotBounded
+    data: UsualSpot
 
 
 class FuturesTraded(msgspec.Struct, gc=False, tag_field="type", tag="message"):
     """…and of futures."""
 
     topic: str
-    data: FuturesBounded
+    data: UsualFutures
 
 
 class Ack(msgspec.Struct, gc=False, tag_field="type", tag="ack"):
@@ -139,6 +143,8 @@ _envelope = lax(Envelope)
 class KucoinDecoder(QuickDecoder):
     """Trades and answers; every push is one trade."""
 
+    ms = staticmethod(ns_ms)
+
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
@@ -146,12 +152,9 @@ class KucoinDecoder(QuickDecoder):
             _spot_traded.decode if endpoint == "spot" else _futures_traded.decode
         )
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+    def quick(self, frame: Buffer) -> Quick | None:
         push = self._traded(frame)
-        if not push.topic.startswith((SPOT, FUTURES)):
-            return None
-        row, ts_ms = push.data, push.data.time // NS_PER_MS
-        return (self.checked(row.symbol, ts_ms, row.price, row.size, row.side == "buy", row.sequence),)
+        return (None, (push.data,)) if push.topic.startswith((SPOT, FUTURES)) else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

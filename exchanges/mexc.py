@@ -18,6 +18,7 @@ from exchanges.api import (
     ALIVE,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -34,6 +35,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -71,12 +73,14 @@ class Deal(msgspec.Struct, gc=False):
     t: int
 
 
-class Bounded(Deal):
-    """A futures trade whose values are in range."""
+class Usual(Bounded):
+    """A futures trade."""
 
-    p: Price
-    v: Quantity
-    t: Time
+    id: ClassVar[None] = None
+    price: Price = msgspec.field(name="p")
+    quantity: Quantity = msgspec.field(name="v")
+    side: Literal[1, 2] = msgspec.field(name="T")
+    time: Time = msgspec.field(name="t")
 
 
 class Traded(msgspec.Struct, gc=False):
@@ -84,7 +88,7 @@ class Traded(msgspec.Struct, gc=False):
 
     channel: Literal["push.deal"]
     symbol: str
-    data: list[Bounded]
+    data: list[Usual]
 
 
 class Push(msgspec.Struct, gc=False):
@@ -118,17 +122,19 @@ _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 class MexcDecoder(QuickDecoder):
     """Trades of both kinds, answers."""
 
+    buy = BUY
+
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._unanswered: dict[str, None] = {}
         """Futures topics in the order in which they were asked for: answers do not name them."""
         self._ended: set[str] = set()
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
+    def quick(self, frame: Buffer) -> Quick | None:
         if frame[0] != BRACE:
-            return self.spot(frame)
-        push, checked = _traded.decode(frame), self.checked
-        return [checked(push.symbol, deal.t, deal.p, deal.v, deal.T == BUY) for deal in push.data]
+            return None
+        push = _traded.decode(frame)
+        return push.symbol, push.data
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if frame[0] != BRACE:

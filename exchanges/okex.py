@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
 from exchanges.api import (
     ALIVE,
+    COUNT_MAX,
     Acked,
     BadMessage,
     Buffer,
@@ -39,6 +40,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -62,6 +64,8 @@ TOPICS_PER_FRAME = 100
 PAGE_ROWS = 100
 CLOSING_NOTICE = "64008"
 
+Count = Annotated[int, msgspec.Meta(gt=0, lt=COUNT_MAX)]
+
 
 class Row(msgspec.Struct, gc=False):
     """A trade: matches of one taker order at one price. REST history has the same fields, one match a row."""
@@ -75,13 +79,16 @@ class Row(msgspec.Struct, gc=False):
     count: int = 1
 
 
-class Bounded(Row):
-    """A trade whose values are in range."""
+class Usual(msgspec.Struct, gc=False):
+    """A trade whose values are in range (see `Bounded`), with its number of matches."""
 
-    tradeId: Id
-    px: Price
-    sz: Quantity
-    ts: Time
+    symbol: str = msgspec.field(name="instId")
+    id: Id = msgspec.field(name="tradeId")
+    price: Price = msgspec.field(name="px")
+    quantity: Quantity = msgspec.field(name="sz")
+    side: Side
+    time: Time = msgspec.field(name="ts")
+    count: Count = 1
 
 
 class Detail(msgspec.Struct, gc=False):
@@ -121,7 +128,7 @@ class Traded(msgspec.Struct, gc=False):
     """Nearly every frame."""
 
     arg: TradesArg
-    data: list[Bounded]
+    data: list[Usual]
 
 
 class Message(msgspec.Struct, gc=False):
@@ -156,13 +163,9 @@ class OkexDecoder(QuickDecoder):
         super().__init__(instruments, endpoint)
         self._first = FirstPush()
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        push = _traded.decode(frame)
-        expected = self._first.expected
-        if expected and f"{TRADES}:{push.arg.instId}" in expected:
-            return None
-        checked = self.checked
-        return [checked(r.instId, r.ts, r.px, r.sz, r.side == "buy", r.tradeId, r.count) for r in push.data]
+    def quick(self, frame: Buffer) -> Quick | None:
+        push, expected = _traded.decode(frame), self._first.expected
+        return None if expected and f"{TRADES}:{push.arg.instId}" in expected else (None, push.data)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if len(frame) == 4 and bytes(frame) == b"pong":

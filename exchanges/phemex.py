@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
 from exchanges.api import (
     ALIVE,
+    PRICE_MAX,
+    SIZE_MAX,
     Acked,
     Asked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -34,6 +37,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -49,7 +53,7 @@ from exchanges.api import (
     split_pair,
 )
 from exchanges.image import past
-from exchanges.numbers import lax, rate
+from exchanges.numbers import lax, ns_ms, rate
 
 INTEGERS, TEXTS = "trade:", "trade_p:"
 TOPICS_PER_FRAME = 20
@@ -57,6 +61,8 @@ NS_PER_MS = 1_000_000
 SPOT_SCALE = 8
 PRICE_SCALE = 4
 SCALE_MAX = 18
+
+Scaled = Annotated[float, msgspec.Meta(gt=0.0)]
 
 
 class Row(msgspec.Struct, gc=False, array_like=True):
@@ -68,21 +74,33 @@ class Row(msgspec.Struct, gc=False, array_like=True):
     quantity: float
 
 
-class Bounded(Row):
-    """A trade whose values are in range."""
+class Usual(Bounded, array_like=True):
+    """A trade."""
 
-    ts_ns: TimeNs
+    id: ClassVar[None] = None
+    time: TimeNs
     side: Literal["Buy", "Sell"]
     price: Price
     quantity: Quantity
 
 
-class Traded(msgspec.Struct, gc=False):
-    """Nearly every frame of markets that are written as text."""
+class UsualScaled(Bounded, array_like=True):
+    """A trade of scaled integers."""
 
-    symbol: str
-    trades_p: list[Bounded]
+    id: ClassVar[None] = None
+    time: TimeNs
+    side: Literal["Buy", "Sell"]
+    price: Scaled
+    quantity: Scaled
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
     type: Literal["incremental"]
+    symbol: str
+    trades: list[UsualScaled] | None = None
+    trades_p: list[Usual] | None = None
 
 
 class Refusal(msgspec.Struct, gc=False):
@@ -118,14 +136,22 @@ _message, _envelope, _row = lax(Message), lax(Envelope), lax(Row)
 class PhemexDecoder(QuickDecoder):
     """Trades of all kinds, answers."""
 
+    buy = "Buy"
+    ms = staticmethod(ns_ms)
+
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        push, checked = _traded.decode(frame), self.checked
-        symbol = push.symbol
-        return [checked(symbol, r.ts_ns // NS_PER_MS, r.price, r.quantity, r.side == "Buy") for r in push.trades_p]
+    def quick(self, frame: Buffer) -> Quick | None:
+        push = _traded.decode(frame)
+        if push.trades_p is not None:
+            return push.symbol, push.trades_p
+        if push.trades is None:
+            return None
+        instrument = self.instruments[push.symbol]
+        units = 10.0**instrument.price_scale, 10.0**instrument.value_scale
+        return push.symbol, [_unscaled(row, *units) for row in push.trades]
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
@@ -190,6 +216,14 @@ class PhemexDecoder(QuickDecoder):
 
     def ping(self, now_ms: int) -> Frame:
         return msgspec.json.encode({"id": self.next_id(), "method": "server.ping", "params": []}).decode()
+
+
+def _unscaled(row: UsualScaled, price_unit: float, value_unit: float) -> Usual:
+    """Raises ValueError where that is out of range."""
+    price, quantity = row.price / price_unit, row.quantity / value_unit
+    if price >= PRICE_MAX or quantity >= SIZE_MAX:
+        raise ValueError("out of range")
+    return Usual(row.time, row.side, price, quantity)
 
 
 def live_or_past(kind: str, events: list[Event]) -> Sequence[Event]:

@@ -17,6 +17,7 @@ from exchanges.api import (
     ALIVE,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -34,6 +35,7 @@ from exchanges.api import (
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -68,11 +70,13 @@ class Spot(msgspec.Struct, gc=False):
     symbol: str = ""
 
 
-class SpotBounded(Spot):
-    """A spot trade whose values are in range."""
+class UsualSpot(Bounded):
+    """A spot trade."""
 
+    symbol: str
     quantity: Quantity
-    createTime: Time
+    side: Literal["buy", "sell"] = msgspec.field(name="takerSide")
+    time: Time = msgspec.field(name="createTime")
     price: Price
     id: Id
 
@@ -81,7 +85,7 @@ class SpotTraded(msgspec.Struct, gc=False):
     """Nearly every frame of spot."""
 
     channel: Literal["trades"]
-    data: list[SpotBounded]
+    data: list[UsualSpot]
 
 
 class Contract(msgspec.Struct, gc=False):
@@ -138,14 +142,8 @@ class PoloniexDecoder(QuickDecoder):
         self._unanswered: deque[tuple[str, ...]] = deque(maxlen=UNANSWERED_MAX)
         """Topics of each request that has no answer yet, oldest first."""
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        if self.endpoint != "spot":
-            return None
-        found, checked = _spot_traded.decode(frame).data, self.checked
-        return [
-            checked(row.symbol, row.createTime, row.price, row.quantity, row.takerSide in ("buy", "BUY"), row.id)
-            for row in found
-        ]
+    def quick(self, frame: Buffer) -> Quick | None:
+        return (None, _spot_traded.decode(frame).data) if self.endpoint == "spot" else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

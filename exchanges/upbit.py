@@ -16,6 +16,7 @@ from exchanges.api import (
     ALIVE,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -24,13 +25,13 @@ from exchanges.api import (
     Exchange,
     Frame,
     Gap,
-    Id,
     Instrument,
     Kind,
     Limits,
     Page,
     Price,
     Quantity,
+    Quick,
     QuickDecoder,
     Rate,
     Recovery,
@@ -63,15 +64,21 @@ class Row(msgspec.Struct, gc=False):
     stream_type: str = "REALTIME"
 
 
-class Traded(Row):
-    """Nearly every frame: a live trade whose values are in range."""
+class Traded(Bounded):
+    """Nearly every frame: a live trade."""
 
     type: Literal["trade"]
-    trade_price: Price
-    trade_volume: Quantity
-    trade_timestamp: Time
-    sequential_id: Id
+    symbol: str = msgspec.field(name="code")
+    time: Time = msgspec.field(name="trade_timestamp")
+    price: Price = msgspec.field(name="trade_price")
+    quantity: Quantity = msgspec.field(name="trade_volume")
+    side: Literal["ASK", "BID"] = msgspec.field(name="ask_bid")
+    sequential_id: int
     stream_type: Literal["REALTIME"] = "REALTIME"
+
+    @property
+    def id(self) -> str:
+        return str(self.sequential_id)
 
 
 class Simple(msgspec.Struct, gc=False):
@@ -108,14 +115,14 @@ _row, _simple, _control = lax(Row), lax(Simple), lax(Control)
 class UpbitDecoder(QuickDecoder):
     """Trades, status, errors. Remembers what it asked for, since each request must name everything."""
 
+    buy = "BID"
+
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._wanted: dict[str, None] = {}
 
-    def quick(self, frame: Buffer) -> Sequence[Event] | None:
-        row = _traded.decode(frame)
-        buy, number = row.ask_bid == "BID", str(row.sequential_id)
-        return (self.checked(row.code, row.trade_timestamp, row.trade_price, row.trade_volume, buy, number),)
+    def quick(self, frame: Buffer) -> Quick | None:
+        return None, (_traded.decode(frame),)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

@@ -270,6 +270,8 @@ class Engine:
         for symbol, part in zip(self.symbols, span.parts, strict=True):
             self._take(symbol, part, span)
         for engine in self.everyone:
+            engine._evaluated = {}  # so that two blocks' columns are never held at once
+        for engine in self.everyone:
             engine._tick = span.last - 1
             watches = engine._watches.items()
             engine._evaluated = {symbol: watch.evaluate(span.first, span.last) for symbol, watch in watches}

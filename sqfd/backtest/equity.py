@@ -13,7 +13,7 @@ SAMPLE_S = 60
 
 
 class Samples(NamedTuple):
-    """One row a minute, and the last tick: what the account was at the last tick of that minute that there is."""
+    """One row a minute, and the very last tick, however ticks were blocked."""
 
     tick: Ints
     cash: Floats
@@ -21,6 +21,10 @@ class Samples(NamedTuple):
     notional: Floats
     hold: Floats
     """Buy-and-hold: the mean of the symbols' prices, each relative to its first; 1 at the start."""
+
+    def taken(self, some: slice) -> Samples:
+        """Copies of some rows."""
+        return Samples._make(column[some].copy() for column in self)
 
 
 class Drawdown:
@@ -36,8 +40,12 @@ class Drawdown:
         """Take the values of the ticks from `first` on."""
         if not self.peak_tick:
             self.peak_tick = first - 1
+        if values.max() < self.peak:  # then all lie under it, and nothing is to be accumulated
+            self.depth = max(self.depth, 1.0 - float(values.min()) / self.peak)
+            self.longest_s = max(self.longest_s, first + len(values) - self.peak_tick - 1)
+            return
         peaks = np.maximum(np.maximum.accumulate(values), self.peak)
-        self.depth = max(self.depth, float((1 - values / peaks).max()))
+        self.depth = max(self.depth, 1.0 - float((values / peaks).min()))
         at_peak = first + np.flatnonzero(values >= peaks)
         edges = np.concatenate([[self.peak_tick], at_peak, [first + len(values)]])
         self.longest_s = max(self.longest_s, int(np.diff(edges).max()) - 1)
@@ -57,7 +65,8 @@ class EquityCurve:
         self.turnover_s = 0.0
         """Sum over ticks of notional / equity: average gross leverage × ticks."""
         self._first = np.full(symbols, np.nan)
-        self._parts: list[tuple[Ints, Floats, Floats, Floats, Floats]] = []
+        self._parts: list[Samples] = []
+        self._last: Samples | None = None
 
     def add(self, account: Account, prices: Prices) -> None:
         """The account and prices of one block's ticks."""
@@ -69,20 +78,22 @@ class EquityCurve:
         held = account.notional > 0
         self.exposed += int(np.count_nonzero(held))
         self.turnover_s += float((account.notional[held] / account.equity[held]).sum())
-        keep = ticks % SAMPLE_S == 0
-        keep[-1] = True
-        columns = (account.cash, account.equity, account.notional, hold)
-        self._parts.append((ticks[keep], *(column[keep] for column in columns)))
+        every = Samples(ticks, account.cash, account.equity, account.notional, hold)
+        self._parts.append(every.taken(slice(-account.first % SAMPLE_S, None, SAMPLE_S)))
+        self._last = every.taken(slice(-1, None)) if ticks[-1] % SAMPLE_S else None
 
     def _hold(self, prices: Prices) -> Floats:
         for symbol, column in enumerate(prices.price):
             if np.isnan(self._first[symbol]) and not np.isnan(column[-1]):
                 self._first[symbol] = column[np.flatnonzero(~np.isnan(column))[0]]
         relative = prices.price / self._first[:, None]
-        return np.asarray(np.where(np.isnan(relative), 1.0, relative).mean(axis=0))
+        if np.isnan(prices.price[:, 0]).any():  # later ones are carried forward
+            np.copyto(relative, 1.0, where=np.isnan(relative))
+        return relative[0] if len(relative) == 1 else np.asarray(relative.mean(axis=0))
 
     def samples(self) -> Samples:
         """All samples so far."""
         if not self._parts:
             return Samples(np.zeros(0, np.int64), *(np.zeros(0) for _ in range(4)))
-        return Samples(*(np.concatenate(column) for column in zip(*self._parts, strict=True)))
+        parts = self._parts if self._last is None else [*self._parts, self._last]
+        return Samples(*(np.concatenate(column) for column in zip(*parts, strict=True)))

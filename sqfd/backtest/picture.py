@@ -1,47 +1,42 @@
-"""A sweep as one self-contained picture: the metric over each setting that was varied."""
+"""A sweep as one page: the metric over each setting that was varied, and the best trials."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
-
-from sqfd.backtest.figures import GOOD, SOFT
-from sqfd.backtest.sweep import Row, Verdict
-from sqfd.backtest.trials import Axis, key_of
+from sqfd.backtest.figures import Trace, axis, figure
+from sqfd.backtest.page import Figure, page, plot, section
+from sqfd.backtest.sweep import Verdict
+from sqfd.backtest.trials import Axis, Trial, key_of
 
 
-def write_picture(path: Path, rows: Sequence[Row], axes: Sequence[Axis], metric: str, found: Verdict) -> None:
-    """Write one chart per setting, trials as dots."""
-    path.write_text(
-        figure(rows, axes, metric, found).to_html(include_plotlyjs=True, config={"responsive": True}), encoding="utf-8"
-    )
-
-
-def figure(rows: Sequence[Row], axes: Sequence[Axis], metric: str, found: Verdict) -> go.Figure:
-    """The chart: dots are trials (mean over parts), the best one is marked."""
-    means = {key_of(trial): value for trial, value in found.ranked}
-    trials = [(trial, means[key_of(trial)]) for trial, _ in found.ranked]
-    chart = make_subplots(
-        rows=len(axes), cols=1, subplot_titles=[axis.key for axis in axes], vertical_spacing=0.25 / len(axes)
-    )
-    best = found.ranked[0][0]
-    for number, axis in enumerate(axes, start=1):
-        for name, colour, size, chosen in (("trials", SOFT, 8, trials), ("best", GOOD, 13, trials[:1])):
-            x = [_value(trial[axis.key]) for trial, _ in chosen]
-            y, text = [value for _, value in chosen], [key_of(trial) for trial, _ in chosen]
-            marker = {"color": colour, "size": size}
-            dots = go.Scatter(x=x, y=y, text=text, mode="markers", marker=marker, name=name, showlegend=number == 1)
-            chart.add_trace(dots, number, 1)
-        chart.update_yaxes(title_text=metric, row=number, col=1)
+def write_picture(path: Path, runs: int, axes: Sequence[Axis], metric: str, found: Verdict) -> None:
+    """Write one chart per setting, trials as dots. `runs`: trials times parts."""
     deflated = "n/a" if found.deflated is None else f"{found.deflated:.2f}"
-    title = f"{found.trials} trials, {len(rows)} runs; best: {key_of(best)}; deflated Sharpe ratio {deflated}"
-    chart.update_layout(
-        template="plotly_white", height=110 + 320 * len(axes), title={"text": title, "font": {"size": 14}}
-    )
-    return chart
+    told = f"{found.trials} trials, {runs} runs. Best: {key_of(found.ranked[0][0])}. Deflated Sharpe ratio {deflated}."
+    charts = [section(varied.key, plot(chart(found.ranked, varied, metric))) for varied in axes]
+    path.write_text(page("sqfd sweep", f'<p class="note">{html.escape(told)}</p>', *charts), encoding="utf-8")
+
+
+def chart(ranked: Sequence[tuple[Trial, float | None]], varied: Axis, metric: str) -> Figure:
+    """The metric over one setting: dots are trials (mean over parts), the best one is marked."""
+    dots = [_dots(ranked, varied.key, "trials", "hold", 8), _dots(ranked[:1], varied.key, "best", "good", 13)]
+    return figure(dots, 320, hovermode="closest", xaxis=axis(""), yaxis=axis(metric))
+
+
+def _dots(ranked: Sequence[tuple[Trial, float | None]], key: str, name: str, colour: str, size: int) -> Trace:
+    return {
+        "type": "scatter",
+        "x": [_value(trial[key]) for trial, _ in ranked],
+        "y": [value for _, value in ranked],
+        "text": [key_of(trial) for trial, _ in ranked],
+        "name": name,
+        "mode": "markers",
+        "marker": {"color": f"@{colour}", "size": size},
+        "hovertemplate": "%{y:.4~g}<br>%{text}<extra></extra>",
+    }
 
 
 def _value(text: str) -> float | str:

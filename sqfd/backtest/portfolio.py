@@ -156,13 +156,16 @@ class Portfolio:
     def _mark(self, prices: Prices, at: int, until: int, account: Account) -> int:
         """Value the ticks `[at, until)`, during which nothing is traded; stops where a margin call ends that."""
         span = slice(at - prices.first, until - prices.first)
+        if not self._open:
+            account.cash[span] = account.equity[span] = self.cash
+            return until
         value, notional = np.zeros(until - at), np.zeros(until - at)
         for held in self._open.values():
             worth = held.quantity * prices.price[held.place, span]
             value += worth
             notional += np.abs(worth)
         equity = self.cash + value
-        called = np.flatnonzero((equity < self._settings.maintenance_share * notional) & bool(self._open))
+        called = np.flatnonzero(equity < self._settings.maintenance_share * notional)
         if len(called):
             until = at + int(called[0])
             span = slice(at - prices.first, until - prices.first)

@@ -43,24 +43,36 @@ class PriceTrack:
     def __init__(self, symbols: int) -> None:
         self._last = np.full(symbols, NO_PRICE, np.int64)
         self._funding = np.zeros(symbols, np.int64)
+        self._end = 0
+
+    @property
+    def began(self) -> bool:
+        """There was a block with a row."""
+        return self._end > 0
 
     def of(self, block: Block) -> Prices:
-        """The block's columns, from its first row's tick to its last row's."""
-        first, last = block.ticks
+        """The block's columns, from its first row's tick or where the block before ended, to its end: holes are carried over, wherever
+        blocks are cut. There must be a row, or a block before."""
+        first, last = self._end or block.ticks[0], block.last
+        self._end = last
         shape = (len(self._last), last - first)
-        logs = np.full((3, *shape), NO_PRICE, np.int64)
+        logs = np.empty((3, *shape), np.int64)
         volume, funding = np.zeros(shape), np.zeros(shape, np.int64)
         for symbol, rows in enumerate(map(current, block.tables)):
             at = rows["tick"] - first
             place = slice(at[0], at[-1] + 1) if len(at) and at[-1] - at[0] == len(at) - 1 else at
+            if len(at) < shape[1]:
+                logs[:, symbol] = NO_PRICE
             for table, name in zip(logs, ("price", "high", "low"), strict=True):
                 table[symbol, place] = rows[name]
             volume[symbol, place] = (rows["spot_volume"] + rows["perp_volume"]) / 100.0
             funding[symbol] = self._last_funding(symbol, rows, last - first, place)
         there = logs[0] != NO_PRICE
         self._carry(logs, there)
-        price = np.exp(logs[0] / 1e9)
-        price[logs[0] == NO_PRICE] = np.nan
+        price = logs[0] / 1e9
+        np.exp(price, out=price)
+        if (logs[0, :, 0] == NO_PRICE).any():
+            price[logs[0] == NO_PRICE] = np.nan
         return Prices(first, price, logs[1], logs[2], volume, there, funding)
 
     def _last_funding(self, symbol: int, rows: FlowTable, ticks: int, place: slice | Ints) -> Ints:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from sqfd.backtest import figures
 from sqfd.backtest.charts import Charts
 from sqfd.backtest.output import head
+from sqfd.backtest.page import page, plot, section
 from sqfd.backtest.run import Result
 from sqfd.backtest.source import moment
 from sqfd.backtest.trades import Trade
@@ -21,70 +19,32 @@ from sqfd.config import Config
 MOST_TRADES = 2_000
 """Rows of the table; a longer one makes browsers slow. The CSV has them all."""
 
-STYLE = """
-:root { --ink: #17202a; --soft: #5d6b7a; --line: #dfe4ea; --paper: #fff; --back: #f4f6f8; --good: #0a7d4f; --bad: #c0392b }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--back); color: var(--ink); font: 15px/1.45 system-ui, sans-serif }
-main { max-width: 1180px; margin: 0 auto; padding: 12px }
-h1 { font-size: 1.35rem; margin: .4rem 0 } h2 { font-size: 1.05rem; margin: 0 0 .5rem }
-section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 12px; margin: 12px 0 }
-.note { color: var(--soft); font-size: .9rem; margin: .2rem 0 }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(200px, 45%), 1fr)); gap: 8px }
-.card { border: 1px solid var(--line); border-radius: 8px; padding: 8px 10px }
-.card b { display: block; font-size: 1.2rem; font-variant-numeric: tabular-nums } .card span { color: var(--soft); font-size: .82rem }
-.good { color: var(--good) } .bad { color: var(--bad) }
-.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid var(--line); white-space: nowrap }
-.wide th:first-child, .wide td:first-child { padding-left: 0 }
-th { color: var(--soft); font-weight: 600; font-size: .85rem } .text { text-align: left } td.explain { white-space: normal; min-width: 150px }
-details summary { cursor: pointer } pre { white-space: pre-wrap; font-size: .8rem; min-width: 240px; max-width: 640px }
-.groups { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); gap: 12px }
-@media (max-width: 480px) { main { padding: 6px } section { padding: 8px } th, td { padding: 4px 5px; font-size: .82rem } }
-"""
-
 
 def write_html(path: Path, result: Result, charts: Charts, config: Config) -> None:
     """Write the report of a run whose lines `charts` gathered."""
-    path.write_text(page(result, charts, config), encoding="utf-8")
+    path.write_text(report(result, charts, config), encoding="utf-8")
 
 
-def page(result: Result, charts: Charts, config: Config) -> str:
+def report(result: Result, charts: Charts, config: Config) -> str:
     """The whole page."""
     stats = result.stats()
     samples, everything = result.curve.samples(), [*result.trades, *result.still_open]
     title = f"sqfd backtest: {', '.join(result.plan.symbols)}"
     span = f"{moment(result.plan.first - 1)} to {moment(result.plan.last - 1)} UTC"
     body = [
-        f"<h1>{html.escape(title)}</h1>",
         f'<p class="note">{span}</p>',
         _coverage(result, config),
-        _section("Result", _cards(stats) + _costs(stats, config)),
-        _section("Equity and drawdown", _plot(figures.equity(samples, result.curve.capital))),
+        section("Result", _cards(stats) + _costs(stats, config)),
+        section("Equity and drawdown", plot(figures.equity(samples, result.curve.capital))),
     ]
     for symbol, line in charts.lines.items():
         mine = [trade for trade in everything if trade.symbol == symbol]
-        body.append(_section(f"{symbol}: price, flow and score", _plot(figures.market(line, mine))))
+        body.append(section(f"{symbol}: price, flow and score", plot(figures.market(line, mine))))
     if result.trades:
-        body.append(_section("Trades by net result", _plot(figures.distribution(result.trades))))
-        body.append(_section("By direction, tier and exit reason", _groups(stats)))
-    body.append(_section(f"Trades ({len(everything)})", _trades(everything)))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style>"
-        f"<script>{get_plotlyjs()}</script></head><body><main>{''.join(body)}</main></body></html>"
-    )
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{content}</section>"
-
-
-def _plot(figure: go.Figure) -> str:
-    text: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"responsive": True, "displayModeBar": False}
-    )
-    return text
+        body.append(section("Trades by net result", plot(figures.distribution(result.trades))))
+        body.append(section("By direction, tier and exit reason", _groups(stats)))
+    body.append(section(f"Trades ({len(everything)})", _trades(everything)))
+    return page(title, *body)
 
 
 def _coverage(result: Result, config: Config) -> str:
@@ -101,7 +61,7 @@ def _coverage(result: Result, config: Config) -> str:
     ]
     table = _table(("", "seconds stored", "volume whole", "revisions", "markets"), rows)
     speed = f"{result.ticks:,} ticks in {result.elapsed_s:.2f} s ({result.ticks_per_second:,.0f} ticks/s)"
-    return _section("Data", f'<p class="note">The data are {result.plan.data}. {speed}.</p>{table}')
+    return section("Data", f'<p class="note">The data are {result.plan.data}. {speed}.</p>{table}')
 
 
 def _cards(stats: dict[str, Any]) -> str:
@@ -169,10 +129,10 @@ def _groups(stats: dict[str, Any]) -> str:
 def _trades(trades: Sequence[Trade]) -> str:
     if not trades:
         return '<p class="note">No trade in this range.</p>'
-    heads = "".join(f'<th class="{"text" if name in TEXT else ""}">{name}</th>' for name in COLUMNS)
+    heads = "".join(f'<th class="{_place(name)}">{name}</th>' for name in COLUMNS)
     rows = "".join(_trade(trade) for trade in trades[:MOST_TRADES])
     more = f'<p class="note">The first {MOST_TRADES:,}; --trades writes all.</p>' if len(trades) > MOST_TRADES else ""
-    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>{more}'
+    return f'<div class="wide"><table class="stacked"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>{more}'
 
 
 COLUMNS = (
@@ -190,18 +150,19 @@ COLUMNS = (
     "MAE",
     "MFE",
 )
-"""What matters first: the others are out of sight on a phone until the table is pushed aside."""
+"""What matters first."""
 TEXT = ("entry (UTC)", "symbol", "side", "why")
+ASIDE = COLUMNS[COLUMNS.index("why") + 1 :]
+"""On a phone these are told where a trade is unfolded."""
+
+
+def _place(name: str) -> str:
+    return "text" if name in TEXT else "aside" if name in ASIDE else ""
 
 
 def _trade(trade: Trade) -> str:
     held = f"{trade.held_s // 3600}:{trade.held_s % 3600 // 60:02d}:{trade.held_s % 60:02d}"
-    values = (
-        moment(trade.entry_tick),
-        trade.symbol,
-        trade.side,
-        f"{trade.net_share * 1e4:,.1f}",
-        _why(trade),
+    aside = (
         f"{trade.net:,.2f}",
         held,
         f"{trade.score:.2f}",
@@ -211,27 +172,29 @@ def _trade(trade: Trade) -> str:
         _share(trade.mae),
         _share(trade.mfe),
     )
-    tone = {
-        "net bps": "good" if trade.net > 0 else "bad",
-        "net $": "good" if trade.net > 0 else "bad",
-        "why": "text explain",
-    }
+    told = dict(zip(ASIDE, aside, strict=True))
+    net, entered = f"{trade.net_share * 1e4:,.1f}", moment(trade.entry_tick)
+    values = (entered, trade.symbol, trade.side, net, _why(trade, told), *aside)
+    tone = "good" if trade.net > 0 else "bad"
+    more = {"net bps": f"{tone} bps", "net $": tone, "why": "explain"}
     cells = (
-        f'<td class="{tone.get(name, "text" if name in TEXT else "")}">{value}</td>'
+        f'<td class="{_place(name)} {more.get(name, "")}">{value}</td>'
         for name, value in zip(COLUMNS, values, strict=True)
     )
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _why(trade: Trade) -> str:
+def _why(trade: Trade, aside: Mapping[str, str]) -> str:
     """Why it ended; unfolded, why it began, with the phases' verdicts and the score's parts."""
+    told = ", ".join(f"{name} {value}" for name, value in aside.items())
     parts = "\n".join(
         f"{name.replace('_', ' ')}: {value:.2f}" for name, value in trade.explain["score_breakdown"].items()
     )
     phases = "\n".join(f"{name}: {phase.get('verdict')}" for name, phase in trade.explain["phases"].items())
     why = html.escape(", ".join(trade.exit_reasons).replace("_", " "))
     story = html.escape(f"{trade.explain['reasoning']}\n\n{phases}\n\n{parts}")
-    return f"<details><summary>{why}</summary><pre>{story}</pre></details>"
+    more = f'<p class="note narrow">{html.escape(told)}</p>'
+    return f"<details><summary>{why}</summary>{more}<pre>{story}</pre></details>"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

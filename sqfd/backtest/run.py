@@ -25,6 +25,7 @@ from sqfd.backtest.trades import Trade
 from sqfd.config import Config
 from sqfd.engine import Engine, Observer, State
 from sqfd.journal import JournalStore
+from sqfd.journal.flows import HOUR_S
 from sqfd.signals.signal import Signal
 from sqfd.strategy.position import Book
 from sqfd.strategy.settings import StrategySettings
@@ -173,7 +174,8 @@ def _distinct(configs: Sequence[Config]) -> list[Config]:
 def _block_of(settings: BacktestSettings, symbols: int, bar_s: int) -> int:
     """Rows of each symbol that are read and judged at once."""
     if bar_s < MINUTE_S:
-        return min(settings.block_s, max(LEAST_BLOCK_S, settings.block_s // symbols))
+        share = settings.block_s // symbols
+        return min(settings.block_s, max(LEAST_BLOCK_S, share - share % HOUR_S))  # hours are stored whole
     return min(settings.coarse_block_s, max(LEAST_COARSE_BLOCK_S, settings.coarse_block_s // symbols)) // bar_s
 
 
@@ -305,6 +307,8 @@ class Backtest:
     def _judge(self, engine: Engine, block: Block) -> list[list[Signal]]:
         signals = engine.run_all(block.tables)
         self._ticks += block.ticks[1] - block.ticks[0]
+        if block.empty and not self._track.began:
+            return signals
         block = in_seconds(block, self._plan.bar_s)
         prices = self._track.of(block)
         for place, paper in self._papers:

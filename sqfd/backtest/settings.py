@@ -18,10 +18,10 @@ class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=60,
             le=86_400,
-            description="Seconds of flow that are read and judged at once; symbols share them, down to 2 h each. "
-            "Signals do not depend on it.",
+            description="Seconds of flow that are read and judged at once; symbols share them, whole hours and at least 2 each. "
+            "No result depends on it.",
         ),
-    ] = 21_600
+    ] = 32_400
     coarse_block_s: Annotated[
         int,
         Meta(

@@ -70,18 +70,23 @@ class Block(NamedTuple):
     """By symbol."""
 
     @property
+    def empty(self) -> bool:
+        """Nothing became known."""
+        return not any(map(len, self.tables))
+
+    @property
     def ticks(self) -> tuple[int, int]:
-        """The first tick that has a row, and the one past the last."""
+        """The first tick that has a row, and the one past the last; (0, 0) where none has."""
+        if self.empty:
+            return 0, 0
         known = [table["tick"] for table in self.tables if len(table)]
         return min(int(ticks[0]) for ticks in known), max(int(ticks[-1]) for ticks in known) + 1
 
 
 def blocks(source: Source, symbols: Sequence[str], cuts: Sequence[int]) -> Iterator[Block]:
-    """The flow between each two neighbours of `cuts`; empty blocks are left out."""
+    """The flow between each two neighbours of `cuts`; blocks in a hole are empty."""
     for first, last in pairwise(cuts):
-        block = Block(first, last, tuple(source.flow(symbol, first, last) for symbol in symbols))
-        if any(map(len, block.tables)):
-            yield block
+        yield Block(first, last, tuple(source.flow(symbol, first, last) for symbol in symbols))
 
 
 def by_symbol(source: Source, symbols: Sequence[str], first: int, last: int) -> Flow:

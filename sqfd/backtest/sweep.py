@@ -8,11 +8,13 @@ of this machine, or on a Dask cluster that sees the same folder.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
+import math
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -20,18 +22,24 @@ from sqfd.backtest.coarse import config_in_bars
 from sqfd.backtest.run import Backtest, Plan, Result, alike, told_by
 from sqfd.backtest.statistics import HOUR_S, period_returns
 from sqfd.backtest.trials import Moments, Trial, deflated_sharpe, key_of, moments
+from sqfd.backtest.workers import tell
 from sqfd.config import Config
 from sqfd.engine import reach_of
 from sqfd.heap import keep_freed
 from sqfd.journal import JournalStore
+from sqfd.strategy.shared import Keys
 from sqfd.wiring import strategy_of
 
+T = TypeVar("T")
 METRICS = ("sharpe", "sortino", "total_return", "expectancy_bps", "profit_factor", "win_rate")
 COLUMNS = (*METRICS, "trades", "max_drawdown", "exposure", "net", "cost_share")
 """Statistics that a row of results holds."""
 RESULTS = "results.jsonl"
-EACH, MOST = 2, 64
-"""Units for each worker at least, and trials of one unit at most."""
+FEW, MOST, MOST_TICKS = 24, 64, 100_000_000
+"""Trials of a unit where that leaves no worker idle; at most; and how many times its ticks at most: a minute or so of one core, and
+100 MB for the curves."""
+LOOK_S = 0.2
+"""How often the progress of running units is looked at."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -51,6 +59,7 @@ class Row(msgspec.Struct, frozen=True):
 class Unit(NamedTuple):
     """What one process runs at once."""
 
+    number: int
     state: str
     plan: Plan
     part: int
@@ -73,21 +82,42 @@ def units(
 ) -> Iterator[Unit]:
     """Work that is left: by part, and within it by what strategies may share. `configs` by `key_of` the trial.
 
-    Each worker has `EACH` units at least, where there are enough trials: sharing is worth less than an idle core.
+    Units are as many for each worker: what trials share is made once for each unit, so there are no more than that needs.
     """
-    for number, (first, last) in enumerate(parts):
-        groups: dict[Hashable, list[tuple[Trial, Config]]] = {}
-        for key, (trial, config) in configs.items():
-            if (key, number) not in done:
-                groups.setdefault(reach_of(strategy_of(config_in_bars(config, plan.bar_s), plan.symbols)), []).append(
-                    (trial, config)
-                )
+    pieces, number = workers // math.gcd(len(parts), workers), 0
+    groups: dict[Hashable, list[tuple[str, Trial, Config]]] = {}
+    for key, (trial, config) in sorted(configs.items(), key=lambda one: _nearness(one[1][1])):
+        reach = reach_of(strategy_of(config_in_bars(config, plan.bar_s), plan.symbols))
+        groups.setdefault(reach, []).append((key, trial, config))
+    for part, (first, last) in enumerate(parts):
         for group in groups.values():
-            group.sort(key=lambda one: msgspec.json.encode(one[1].strategy))  # the same signals stay in one unit
-            size = min(MOST, -(-len(group) // -(-workers * EACH // len(parts))))
-            for start in range(0, len(group), size):
-                trials, chosen = zip(*group[start : start + size], strict=True)
-                yield Unit(str(state), plan._replace(first=first, last=last), number, trials, chosen)
+            left = [(trial, config) for key, trial, config in group if (key, part) not in done]
+            for piece in balanced(left, pieces, min(MOST, max(1, MOST_TICKS // (last - first)))):
+                trials, chosen = zip(*piece, strict=True)
+                yield Unit(number, str(state), plan._replace(first=first, last=last), part, trials, chosen)
+                number += 1
+
+
+def _nearness(config: Config) -> bytes:
+    """Sorts what shares more next to each other: those with equal columns, then equal phases, then equal signals."""
+    keys = Keys(config.strategy)
+    return msgspec.json.encode([keys.columns, keys.reset, keys.divergence, keys.score, config.strategy])
+
+
+def balanced(group: Sequence[T], pieces: int, most: int) -> list[Sequence[T]]:
+    """`pieces` of equal size, or a multiple of that: each a stretch from the front and one from the back.
+
+    Costs mostly rise or fall along what is varied (lower bars let more through), and so each piece has cheap and dear ones.
+    """
+    if not group:
+        return []
+    count = min(len(group), pieces * max(-(-len(group) // (pieces * most)), len(group) // (pieces * FEW), 1))
+    found, front, back = list[Sequence[T]](), 0, len(group)
+    for size in (len(group) // count + (at < len(group) % count) for at in range(count)):
+        middle = back - size // 2
+        found.append([*group[front : front + size - size // 2], *group[middle:back]])
+        front, back = front + size - size // 2, middle
+    return found
 
 
 def work(unit: Unit) -> list[Row]:
@@ -97,11 +127,17 @@ def work(unit: Unit) -> list[Row]:
     rows: list[Row] = []
     try:
         for trials, configs in _together(store, unit):
-            results = Backtest(store, configs[0], unit.plan, also=configs[1:]).run_all()
+            before, share = len(rows) / len(unit.trials), len(trials) / len(unit.trials)
+            told = partial(_tell, unit.number, before, share)
+            results = Backtest(store, configs[0], unit.plan, also=configs[1:]).run_all(told)
             rows += [_row(trial, unit.part, result) for trial, result in zip(trials, results, strict=True)]
     finally:
         store.close()
     return rows
+
+
+def _tell(unit: int, before: float, share: float, done: int, total: int) -> None:
+    tell(unit, before + share * done / total)
 
 
 def _together(store: JournalStore, unit: Unit) -> list[tuple[list[Trial], list[Config]]]:
@@ -119,7 +155,8 @@ def _together(store: JournalStore, unit: Unit) -> list[tuple[list[Trial], list[C
 def _row(trial: Trial, part: int, result: Result) -> Row:
     stats, samples = result.stats(), result.curve.samples()
     returns = period_returns(samples.tick, samples.equity, result.curve.capital, HOUR_S)
-    return Row(trial, part, {name: stats[name] for name in COLUMNS}, moments(returns))
+    numbers = {name: None if stats[name] is None else float(stats[name]) for name in COLUMNS}  # as they are read again
+    return Row(trial, part, numbers, moments(returns))
 
 
 class Results:
@@ -147,6 +184,10 @@ class Results:
     def done(self) -> set[tuple[str, int]]:
         return {row.key for row in self.rows}
 
+    def kept(self, trials: Container[str]) -> int:
+        """How many runs of these trials, by `key_of`, are finished."""
+        return sum(trial in trials for trial, _ in self.done)
+
     def add(self, rows: Iterable[Row]) -> None:
         """Keep finished rows, on disk first."""
         rows = list(rows)
@@ -161,16 +202,31 @@ def fingerprint(plan: Plan, parts: Sequence[tuple[int, int]], config: Config) ->
     return hashlib.sha256(text).hexdigest()[:16]
 
 
-def sweep(executor: Executor, waiting: Sequence[Unit], results: Results, progress: Callable[[int, int], None]) -> None:
-    """Run all units; each is kept when it is finished. The first that fails stops the sweep with its error."""
-    total = len(results.rows) + sum(len(unit.trials) for unit in waiting)
-    futures = [executor.submit(work, unit) for unit in waiting]
+Started = Mapping[Future[list[Row]], Unit]
+
+
+def start(executor: Executor, waiting: Sequence[Unit]) -> Started:
+    """Give out all units."""
+    return {executor.submit(work, unit): unit for unit in waiting}
+
+
+def collect(
+    started: Started, results: Results, progress: Callable[[int, int], None], share: Callable[[int], float]
+) -> None:
+    """Keep each unit when it is finished. The first that fails stops the sweep with its error.
+
+    `share`: how much of a running unit is done, by its number. `progress` is told thousandths of trials.
+    """
+    total, pending = len(results.rows) + sum(len(unit.trials) for unit in started.values()), set(started)
     try:
-        for future in as_completed(futures):
-            results.add(future.result())
-            progress(len(results.rows), total)
+        while pending:
+            finished, pending = wait(pending, LOOK_S, FIRST_COMPLETED)
+            for future in finished:
+                results.add(future.result())
+            running = sum(share(started[future].number) * len(started[future].trials) for future in pending)
+            progress(round(1_000 * (len(results.rows) + running)), 1_000 * total)
     finally:
-        for future in futures:
+        for future in started:
             future.cancel()
 
 

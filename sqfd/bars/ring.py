@@ -60,6 +60,9 @@ class _Table:
 
     def __init__(self, names: tuple[str, ...], keep: int, headroom: int) -> None:
         self.sums = np.array([name in _SUMS for name in names])
+        summed = self.sums.nonzero()[0]
+        self._summed = slice(int(summed[0]), int(summed[-1]) + 1)
+        """Rows that hold sums; they stand together."""
         self.keep = keep
         self.cells: Ints = np.zeros((len(names), keep + headroom), np.int64)
         self.before: Ints = np.zeros(len(names), np.int64)
@@ -73,12 +76,11 @@ class _Table:
             self._compact()
         new = self.cells[:, self.size : self.size + count]
         last = self.cells[:, self.size - 1] if self.size else self.before
-        for row, (column, summed) in enumerate(zip(values, self.sums, strict=True)):
-            if summed:
-                np.add.accumulate(column, out=new[row])
-                new[row] += last[row]
-            else:
-                new[row] = column
+        for row, column in zip(new, values, strict=True):
+            row[:] = column
+        summed = new[self._summed]
+        summed[:, 0] += last[self._summed]
+        np.add.accumulate(summed, axis=1, out=summed)
         self.size += count
 
     def append_one(self, values: list[int]) -> None:
@@ -104,6 +106,16 @@ class _Table:
         if self.size:
             self.before = self.cells[:, self.size - 1].copy()
         self.size, self.base = 0, base
+
+    def amend_one(self, tick: int, values: list[int]) -> None:
+        """The everyday case: one tick, with another before it that is held."""
+        at = tick - self.base
+        left, there = self.cells[:, at - 1 : at + 1].T.tolist()
+        for row, (summed, value) in enumerate(zip(self.sums.tolist(), values, strict=True)):
+            if not summed:
+                self.cells[row, at] = there[row] if value == NO_PRICE else value
+            elif changed := value - (there[row] - left[row]):
+                self.cells[row, at : self.size] += changed
 
     def amend(self, ticks: Ints, values: Ints) -> None:
         """Replace the per-second values of known ticks; unknown, older ones change no difference and are skipped."""
@@ -264,8 +276,8 @@ class FlowRing:
 
     def _append_complete(self, rows: Rows) -> None:
         """A row for each second, each with a price: nothing needs to be carried."""
-        price = rows["price"]
-        extremes = (np.where(rows[name] == NO_PRICE, price, rows[name]) for name in ("high", "low"))
+        extremes = [rows[name] for name in _DETAIL[:2]]
+        extremes = [np.where(hole, rows["price"], e) if (hole := e == NO_PRICE).any() else e for e in extremes]
         self._series.append([rows[name] for name in _SERIES])
         self._detail.append([*extremes, *(rows[name] for name in _DETAIL[2:])])
 
@@ -279,6 +291,10 @@ class FlowRing:
         Returns the earliest tick that changed, None when all rows lie outside of what is kept.
         """
         ticks = rows["second"] + 1
+        if len(ticks) == 1 and self.detail_base < (tick := int(ticks[0])) < self.end_tick:
+            self._series.amend_one(tick, [int(rows[name][0]) for name in _SERIES])
+            self._detail.amend_one(tick, [int(rows[name][0]) for name in _DETAIL])
+            return tick
         inside = (ticks >= self.base) & (ticks < self.end_tick)
         rows = rows[inside]
         if not len(rows):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from importlib import import_module
@@ -28,6 +29,7 @@ from sqfd.cli.backtest import (
 )
 from sqfd.cli.config import file_option
 from sqfd.cli.data import state_option
+from sqfd.cli.stopping import clean_up_on_sigterm
 
 if TYPE_CHECKING:
     from sqfd.backtest.sweep import Row, Verdict
@@ -114,43 +116,72 @@ def sweep(
         parts = parts_of(plan.first, plan.last, windows)
         results = sweeps.Results(out, sweeps.fingerprint(plan, parts, config))
         folder = (state or state_folder(config)).resolve()
-        cores = workers or os.cpu_count() or 1
-        waiting = list(sweeps.units(folder, plan, parts, configs, results.done, cores))
-        with _executor(workers, cluster, len(waiting)) as executor, shown_progress("sweep") as progress:
-            sweeps.sweep(executor, waiting, results, progress)
+        runs = len(configs) * len(parts)
+        if kept := results.kept(configs):
+            click.echo(f"{kept} of {runs} runs are in {out} already", err=True)
+        with (
+            _stopped(lambda: f"{results.kept(configs)} of {runs} runs are kept in {out}"),
+            _executor(workers, cluster, runs) as (executor, cores, share),
+        ):
+            waiting = sweeps.units(folder, plan, parts, configs, results.done, cores)
+            started = sweeps.start(executor, list(waiting))
+            with shown_progress("sweep") as progress:
+                sweeps.collect(started, results, progress, share)
     rows = [row for row in results.rows if key_of(row.trial) in configs]
     found = sweeps.verdict(rows, metric, len(parts))
     write_csv(out / "results.csv", rows, varied)
     _write_parquet(out / "results.parquet", rows, varied)
-    write_picture(out / "sweep.html", rows, varied, metric, found)
+    write_picture(out / "sweep.html", len(rows), varied, metric, found)
     _tell(found, metric, out)
 
 
 @contextmanager
-def _executor(workers: int | None, cluster: str | None, units: int) -> Iterator[Executor]:
-    """Processes of this machine, or a Dask cluster."""
+def _stopped(kept: Callable[[], str]) -> Iterator[None]:
+    """What to say where it ends early: what is finished is kept."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    clean_up_on_sigterm()
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"stopped; {kept()}: the same command goes on from there", err=True)
+        sys.exit(130)
+    except BrokenProcessPool as error:
+        why = "a worker was killed, for its memory perhaps (--workers 1 needs less)"
+        raise click.ClickException(f"{why}; {kept()}: the same command goes on from there") from error
+
+
+@contextmanager
+def _executor(
+    workers: int | None, cluster: str | None, runs: int
+) -> Iterator[tuple[Executor, int, Callable[[int], float]]]:
+    """Processes of this machine, or a Dask cluster; how many work at once; how much of a running unit is done, where that is known."""
     if cluster is not None:
         try:
             distributed = import_module("distributed")
         except ImportError as error:
             raise click.ClickException("--dask needs the optional packages: pip install 'sqfd[sweep]'") from error
         with distributed.Client(cluster) as client:
-            yield client.get_executor()
+            yield client.get_executor(), sum(client.ncores().values()) or 1, lambda unit: 0.0
         return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    from sqfd.backtest.workers import Workers
 
-    count = max(1, min(workers or os.cpu_count() or 1, units))
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-        yield pool
+    count = min(workers or os.cpu_count() or 1, runs)
+    with Workers(count, runs) as pool:
+        yield pool, count, pool.share
 
 
 def _table(rows: Sequence[Row], varied: Sequence[Axis]) -> tuple[list[str], list[list[Any]]]:
     from sqfd.backtest.sweep import COLUMNS
 
     keys = [axis.key for axis in varied]
-    body = [[*(row.trial[key] for key in keys), row.part, *(row.stats[name] for name in COLUMNS)] for row in rows]
+    body = [[*(row.trial[key] for key in keys), row.part, *(_cell(row, name) for name in COLUMNS)] for row in rows]
     return [*keys, "part", *COLUMNS], sorted(body, key=lambda line: [str(value) for value in line[: len(keys) + 1]])
+
+
+def _cell(row: Row, name: str) -> float | int | None:
+    value = row.stats[name]
+    return int(value) if name == "trades" and value is not None else value
 
 
 def write_csv(path: Path, rows: Sequence[Row], varied: Sequence[Axis]) -> None:

@@ -31,7 +31,7 @@ class Dedup(Protocol):
         `connection` numbers the connection that it came by, `newest_ms` is the newest trade time that was accepted.
         """
 
-    def follow(self, trades: Sequence[Trade]) -> bool:
+    def follow(self, trades: Sequence[Trade], connection: int) -> bool:
         """Where all of these are new at a glance, remember them. Else False: nothing is changed, and `seen` tells of each."""
 
     def memory(self) -> Mapping[object, int]:
@@ -62,8 +62,17 @@ class Content:
         self._window = window
         self._counted: dict[object, int] = {}
         self._by_connection: dict[int, dict[object, int]] = {}
+        self._sole: int | None = None
+        """The connection that alone brought all that is counted: it repeats nothing."""
+        self._forgotten = 0
+        """What connections brought and is forgotten."""
 
     def seen(self, trade: Trade, connection: int, newest_ms: int) -> bool:
+        if not self._counted:
+            self._sole = connection
+        if connection == self._sole:
+            self._count((trade,))
+            return False
         told = content(trade)
         brought = self._by_connection.get(connection)
         if brought is None:
@@ -71,16 +80,33 @@ class Content:
         times = brought[told] = brought.get(told, 0) + 1
         if len(brought) > self._window:
             del brought[next(iter(brought))]
-        if times <= self._counted.get(told, 0):
-            return True
-        self._counted[told] = times
-        if len(self._counted) > self._window:
-            del self._counted[next(iter(self._counted))]
-        return False
+            self._forgotten += 1
+        again = times <= self._counted.get(told, 0)
+        if not again:
+            self._counted[told] = times
+            if len(self._counted) > self._window:
+                del self._counted[next(iter(self._counted))]
+        if self._forgotten >= self._window:
+            self._look(connection, brought)
+        return again
 
-    def follow(self, trades: Sequence[Trade]) -> bool:
-        """Each has to be counted."""
-        return False
+    def follow(self, trades: Sequence[Trade], connection: int) -> bool:
+        """Only from a connection that is alone; else each has to be counted."""
+        if not self._counted:
+            self._sole = connection
+        if connection != self._sole:
+            return False
+        self._count(trades)
+        return True
+
+    def _count(self, trades: Sequence[Trade]) -> None:
+        """Of the sole connection."""
+        counted = self._counted
+        for trade in trades:
+            told = (trade.ts_ms, trade.price, trade.size, trade.buy, trade.id)  # `content`, without its call
+            counted[told] = counted.get(told, 0) + 1
+            if len(counted) > self._window:
+                del counted[next(iter(counted))]
 
     def memory(self) -> Mapping[object, int]:
         """By content; the same as `identity` where there are no ids."""
@@ -88,6 +114,7 @@ class Content:
 
     def learn(self, trades: Sequence[Trade]) -> None:
         """They go before what is remembered, and leave first."""
+        self._share()
         learned: dict[object, int] = {}
         for trade in trades[-self._window :]:
             learned[content(trade)] = learned.get(content(trade), 0) + 1
@@ -99,11 +126,25 @@ class Content:
 
     def _enter(self, connection: int) -> dict[object, int]:
         """A connection's first trade. At most two connections carry a market at a time: the newest two are kept."""
+        self._share()
         while len(self._by_connection) >= 2:
             del self._by_connection[next(iter(self._by_connection))]
         brought: dict[object, int] = {}
         self._by_connection[connection] = brought
         return brought
+
+    def _share(self) -> None:
+        """Another than the sole connection brings something."""
+        if self._sole is not None:
+            self._by_connection = {self._sole: dict(self._counted)}
+            self._sole = None
+
+    def _look(self, connection: int, brought: dict[object, int]) -> None:
+        """Whether this connection is alone: now and then, when it brought as much as is remembered, and nothing else counts."""
+        self._forgotten = 0
+        if len(brought) == self._window and brought == self._counted:
+            self._sole = connection
+            self._by_connection.clear()
 
 
 class Unique:
@@ -129,7 +170,7 @@ class Unique:
             self._young = set()
         return False
 
-    def follow(self, trades: Sequence[Trade]) -> bool:
+    def follow(self, trades: Sequence[Trade], connection: int) -> bool:
         ids: set[object] = {trade.id for trade in trades}
         young = self._young
         if len(ids) < len(trades) or None in ids or not (ids.isdisjoint(young) and ids.isdisjoint(self._old)):
@@ -192,7 +233,7 @@ class Monotonic:
         self._recent.append(id)
         return False
 
-    def follow(self, trades: Sequence[Trade]) -> bool:
+    def follow(self, trades: Sequence[Trade], connection: int) -> bool:
         ids = [trade.id for trade in trades]
         try:
             if ids[0] <= self._last or not all(map(lt, ids, ids[1:])):  # type: ignore[operator,arg-type]  # as in `seen`
@@ -270,7 +311,7 @@ class Gapless:
             return False
         return self._out_of_line(id, last, trade, newest_ms)
 
-    def follow(self, trades: Sequence[Trade]) -> bool:
+    def follow(self, trades: Sequence[Trade], connection: int) -> bool:
         last = self._last
         if last is None or [trade.id for trade in trades] != list(range(last + 1, last + 1 + len(trades))):
             return False

@@ -253,7 +253,7 @@ class Watch:
             again |= hole.live(trade)
         return again
 
-    def follow(self, trades: Sequence[Trade]) -> bool:
+    def follow(self, trades: Sequence[Trade], connection: int) -> bool:
         """Each may belong into a hole."""
         return False
 

@@ -146,7 +146,7 @@ class MarketFeed:
 
     def take(self, trades: Sequence[Trade], connection: int) -> Trade | None:
         """Add those that are new to their bars; the last of them, if there are any."""
-        if len(trades) == 1 or not self.follow(trades):
+        if len(trades) == 1 or not self.follow(trades, connection):
             return self._take_each(trades, connection)
         dropped = self.add(trades)
         if dropped:

@@ -215,15 +215,17 @@ class _Picows(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         # Attributes of a frame are dear (its type costs as much as all that the bars do with a trade): within a run of frames
-        # that were read together, what protects us is checked of each (size, fragments, text), and what only judges the peer
-        # (reserved bits, a continuation of nothing) of the last.
+        # that were read together, what protects us is checked of each (size, fragments, text; what is as short as a control frame
+        # must say that it is none), and what only judges the peer (reserved bits, a continuation of nothing) of the last.
         data = frame.get_payload_as_bytes()
+        size = len(data)
         if (
             frame.fin
-            and CONTROL_BYTES < len(data) <= SHORT_BYTES
+            and size <= SHORT_BYTES
             and self._plain
             and data.isascii()
             and not frame.last_in_buffer
+            and (size > CONTROL_BYTES or frame.msg_type is _TEXT)
         ):
             read = self._read
             read.append(data)

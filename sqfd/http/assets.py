@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from aiohttp import web
 
 from sqfd.http.guard import refusal
+from sqfd.plotlyjs import plotly_js
 
 FOLDER = Path(__file__).parent / "page"
 TYPES = {
@@ -60,10 +60,5 @@ def _read(name: str) -> _Asset:
 
 
 def path_of(name: str) -> Path:
-    """Where a file is on disk. Importing plotly would take half a second and its memory; only its folder is needed."""
-    if name != "plotly.js":
-        return FOLDER / name
-    spec = find_spec("plotly")
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError("plotly is not installed: reinstall sqfd with its dependencies")
-    return Path(spec.origin).parent / "package_data" / "plotly.min.js"
+    """Where a file is on disk."""
+    return plotly_js() if name == "plotly.js" else FOLDER / name

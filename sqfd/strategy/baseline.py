@@ -129,6 +129,9 @@ class Baseline:
 
     `counts` and `sums` are [window, series, minute]: number of samples and Σ|Δ| of them, whole numbers as floats. Where nothing
     moved they are 0 and 1, so that a normalised move is 0. `known` is [window, minute]: there was at least one sample.
+
+    A normalised move is `factor · ((Δ · times) / sums)`. A sensitivity that is a power of two is in `times` already and the factor is 1:
+    scaling by it is exact, so the bits are those of scaling last, with one operation less.
     """
 
     def __init__(self, samples: Samples, settings: StrategySettings, first_tick: int, last_tick: int) -> None:
@@ -146,8 +149,11 @@ class Baseline:
         counts = samples.counts(self.first_minute + step * np.arange(self.minutes))
         moved = sums > 0
         self.known: Bools = counts > 0
-        self.sums: Floats = np.where(moved, sums, 1).astype(np.float64)
-        self.counts: Floats = np.where(moved, counts[:, None], 0).astype(np.float64)
+        self.sums: Floats = np.maximum(sums, 1).astype(np.float64)
+        self.counts: Floats = np.multiply(moved, counts[:, None], dtype=np.float64)
+        folds = math.frexp(settings.sensitivity)[0] == 0.5
+        self.times: Floats = settings.sensitivity * self.counts if folds else self.counts
+        self.factor = 1.0 if folds else settings.sensitivity
         self._samples_of_minute = counts
         self._ranks: dict[tuple[int, int, float], Ints] = {}
         self._gaps: dict[tuple[int, float], Floats] = {}
@@ -162,10 +168,12 @@ class Baseline:
     def normalised(self, moves: Ints, window: int, series: int | slice, minute: Ints) -> Floats:
         """n(X, W) of single moves: `sensitivity · Δ / swing`, as one division of whole numbers, exact below 2⁵³."""
         row = self.row[window]
-        counts, sums = self.counts[row, series], self.sums[row, series]
+        times, sums = self.times[row, series], self.sums[row, series]
         if self.minutes > 1:
-            counts, sums = counts.take(minute, axis=-1), sums.take(minute, axis=-1)
-        return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
+            times, sums = times.take(minute, axis=-1), sums.take(minute, axis=-1)
+        found = moves * times
+        found /= sums
+        return found if self.factor == 1.0 else found * self.factor
 
     def swing(self, window: int, series: int) -> Floats:
         """[minute]: the usual |Δ| in the series' own unit; 0 where nothing is known."""
@@ -209,8 +217,8 @@ class Baseline:
 
     def _gap_bounds(self, window: int, spot: Ints, perp: Ints, rank: float) -> Bounds:
         legs = self._extremes(spot, window, SPOT), self._extremes(perp, window, PERP)
-        corners = [one - two for one in legs[0] for two in legs[1]]
-        least, most = np.minimum.reduce(corners), np.maximum.reduce(corners)
+        least = np.minimum(*legs[0]) - np.maximum(*legs[1])
+        most = np.maximum(*legs[0]) - np.minimum(*legs[1])
         smallest = np.maximum(np.maximum(least, -most), 0.0)
         low, high = self._bounded(smallest, np.maximum(np.abs(least), np.abs(most)), rank)
         wide = SAFE * max(float(np.abs(leg).max()) for pair in legs for leg in pair)
@@ -279,9 +287,10 @@ class Baseline:
     def _scaled(self, window: int, minutes: Ints, series: int) -> Floats:
         """[minute, sample]: the samples in units of these minutes' baselines."""
         row = self.row[window]
-        scaled = self._moves_of(window, minutes, series) * self.counts[row, series, minutes][:, None]
+        scaled = self._moves_of(window, minutes, series) * self.times[row, series, minutes][:, None]
         scaled /= self.sums[row, series, minutes][:, None]
-        scaled *= self.settings.sensitivity
+        if self.factor != 1.0:
+            scaled *= self.factor
         return np.asarray(scaled)
 
 

@@ -100,11 +100,11 @@ def breakdowns(ring: FlowRing, settings: StrategySettings, side: int, ends: Ints
 
 def _descending(attempt: Bools, flow: Ints) -> Bools:
     """Whether the flow of each attempt is less than that of the attempt before."""
-    before = np.full(len(attempt), np.iinfo(np.int64).max)
+    row, _ = attempt.nonzero()
+    moved = flow[attempt]
+    not_less = (row[1:] == row[:-1]) & (moved[1:] >= moved[:-1])
     descending = np.ones(len(attempt), np.bool_)
-    for place in range(attempt.shape[1]):
-        descending &= ~attempt[:, place] | (flow[:, place] < before)
-        before = np.where(attempt[:, place], flow[:, place], before)
+    descending[row[1:][not_less]] = False
     return descending
 
 

@@ -40,6 +40,11 @@ def exits(features: Features, context: Context, side: int, ticks: Ints, held: He
     return found
 
 
+def reasons_of(found: Bools, place: int) -> tuple[str, ...]:
+    """Names of what holds at one place of [reason, tick]."""
+    return tuple(name for name, holds in zip(REASONS, found[:, place].tolist(), strict=True) if holds)
+
+
 def _flows(features: Features, side: int, ticks: Ints, entry: Ints | int) -> Floats:
     """[2, tick]: spot and perp flow with the position since its entry, at most the look-back, whose swing is the unit."""
     window, flows = features.settings.exit_lookback_s, slice(SPOT, PERP + 1)

@@ -8,9 +8,8 @@ import numpy as np
 
 from sqfd.bars.ring import FUNDING, OPEN_INTEREST, PERP, PRICE, SPOT
 from sqfd.strategy.api import Gate, Report
-from sqfd.strategy.baseline import Bools, Floats, Ints
+from sqfd.strategy.baseline import Floats, Ints
 from sqfd.strategy.context import VERDICTS, duration
-from sqfd.strategy.exits import REASONS
 from sqfd.strategy.features import NEVER, Features, distinct
 from sqfd.strategy.position import Position
 from sqfd.strategy.reset import SIDES
@@ -32,16 +31,16 @@ def report(block: Evaluated, tick: int, position: Position | None) -> Report:
     window = block.settings.setup_window_s
     spot, perp = (flow / 100 for flow in features.flows_at(ticks, window)[:, 0].tolist())
     side = int(block.divergence.armed[at])
-    standing = _reasons(block.standing_exits(side, ticks)) if side else []
+    standing = block.standing_at(side, tick) if side else ()
     scored = block.parts_of(tick)
     points, parts = float(total(scored)), _parts(scored)
-    aligned = {place: _aligned(block, place, at) for place in _places(side)}
+    aligned = {place: block.reset.aligned_at(place, at) for place in _places(side)}
     phases = {
         "context": _context(block, features, at),
         "divergence": _divergence(block, features, at),
         "reset": _reset(block, features, at, aligned),
         "scoring": _scoring(block, points),
-        "exits": _exits(side, standing if position is None else _reasons(block.held_exits(position, ticks)), position),
+        "exits": _exits(side, standing if position is None else block.closing_at(position, tick), position),
     }
     return Report(
         int(features.price[0]),
@@ -96,7 +95,7 @@ def mind(block: Evaluated, tick: int) -> dict[str, float]:
     """Score, its parts, and one number for each of context, divergence, reset and coverage."""
     at = tick - block.features.first
     side, scored = int(block.divergence.armed[at]), block.parts[:, at]
-    alignment = [float(block.reset.aligned(place, slice(at, at + 1))[0][0]) for place in range(len(SIDES))]
+    alignment = [block.reset.aligned_at(place, at)[0] for place in range(len(SIDES))]
     return {
         "score": _short(float(total(scored))),
         **_parts(scored),
@@ -116,7 +115,7 @@ def _context(block: Evaluated, features: Features, at: int) -> dict[str, Any]:
         known = bool(features.known(window)[0])
         windows.append({"window_s": window * features.ring.bar_s, "price": _short(price), "gap": gap, "known": known})
     return {
-        "verdict": VERDICTS[int(block.context.side[at])],
+        "verdict": VERDICTS[block.context.side(at)],
         "value": _short(value),
         "threshold": settings.context_threshold,
         "duration": duration(value, settings.context_high, settings.context_medium),
@@ -172,12 +171,6 @@ def _places(side: int) -> tuple[int, ...]:
     return tuple(place for place, sign in enumerate(SIDES) if side in (sign, 0))
 
 
-def _aligned(block: Evaluated, place: int, at: int) -> tuple[float, float]:
-    """Alignment and convergence of a side at one place."""
-    alignment, convergence = block.reset.aligned(place, slice(at, at + 1))
-    return float(alignment[0]), float(convergence[0])
-
-
 def _reset(block: Evaluated, features: Features, at: int, aligned: dict[int, tuple[float, float]]) -> dict[str, Any]:
     found, here, tick, bar_s = block.reset, slice(at, at + 1), features.first, features.ring.bar_s
     live = next((place for place in aligned if found.live[place, at]), None)
@@ -214,15 +207,10 @@ def _scoring(block: Evaluated, points: float) -> dict[str, Any]:
     return {"verdict": "enough" if points >= needed else "low", "score": _short(points), "needed": needed}
 
 
-def _reasons(held: Bools) -> list[str]:
-    """Names of the exits that hold at the one tick of [reason, tick]."""
-    return [name for name, holds in zip(REASONS, held[:, 0].tolist(), strict=True) if holds]
-
-
-def _exits(side: int, reasons: list[str], position: Position | None) -> dict[str, Any]:
+def _exits(side: int, reasons: tuple[str, ...], position: Position | None) -> dict[str, Any]:
     if position is None and not side:
         return {"verdict": "none", "reasons": []}
-    return {"verdict": "close" if reasons else "hold", "reasons": reasons}
+    return {"verdict": "close" if reasons else "hold", "reasons": list(reasons)}
 
 
 def _gates(
@@ -230,7 +218,7 @@ def _gates(
     at: int,
     side: int,
     points: float,
-    standing: list[str],
+    standing: tuple[str, ...],
     windows: list[dict[str, Any]],
     aligned: dict[int, tuple[float, float]],
 ) -> tuple[Gate, ...]:

@@ -84,7 +84,10 @@ class Features:
     @cached_property
     def minute(self) -> Ints:
         """Each tick's column of the baseline."""
-        return self.baseline.minute(self.first, self.last)
+        base = self.baseline
+        if self.last - self.first == 1:
+            return np.array([(self.first - base.first_minute) // self.settings.sample_s])
+        return base.minute(self.first, self.last)
 
     # --- columns of all ticks
 
@@ -111,7 +114,9 @@ class Features:
         key = windows, series, lagged
         known = self._columns.normals
         if key not in known:
-            known[key] = self._normalised(*key)
+            together = (PRICE,) if series == PRICE else (SPOT, PERP)  # who asks for one flow asks for the other
+            found = self._normalised(windows, together, lagged)
+            known.update({(windows, each, lagged): column for each, column in zip(together, found, strict=True)})
         return known[key]
 
     def gaps(self, windows: tuple[int, ...], lagged: bool = False) -> Floats:
@@ -125,8 +130,8 @@ class Features:
         series = self.ring.series
         moves = series[:, layout.right + at] - series[:, layout.left + at]
         minute = (self.first - base.first_minute) // self.settings.sample_s
-        counts, sums = base.counts[layout.rows, :, minute].T, base.sums[layout.rows, :, minute].T
-        return moves, self.settings.sensitivity * ((moves * counts) / sums)
+        times, sums = base.times[layout.rows, :, minute].T, base.sums[layout.rows, :, minute].T
+        return moves, base.factor * ((moves * times) / sums)
 
     def _take(self, windows: tuple[int, ...], series: int, lagged: bool) -> Ints:
         column, base = self.ring.series[series], self.ring.base
@@ -140,20 +145,24 @@ class Features:
                 np.subtract(newer, older, out=row[start - self.first :])
         return moves
 
-    def _normalised(self, windows: tuple[int, ...], series: int, lagged: bool) -> Floats:
-        """`Baseline.normalised`, minute by minute, so that baselines need not be spread over ticks."""
+    def _normalised(self, windows: tuple[int, ...], series: tuple[int, ...], lagged: bool) -> Floats:
+        """[series, window, tick]: `Baseline.normalised`, minute by minute, so that baselines need not be spread over ticks."""
         base, lead = self.baseline, self.first - self.baseline.first_minute
-        rows = [base.row[window] for window in windows]
-        counts, sums = base.counts[rows, series], base.sums[rows, series]
-        moves = self.moves(windows, series, lagged)
+        every, rows = np.array(series)[:, None], [base.row[window] for window in windows]
+        times, sums = base.times[rows, every], base.sums[rows, every]
+        shape = len(series), len(windows), base.minutes * self.settings.sample_s
+        padded = np.empty(shape if base.minutes > 1 else (*shape[:2], self.last - self.first))
         if base.minutes == 1:
-            return np.asarray(self.settings.sensitivity * ((moves * counts) / sums))
-        padded = np.zeros((len(windows), base.minutes, self.settings.sample_s))
-        inside = padded.reshape(len(windows), -1)[:, lead : lead + self.last - self.first]
-        inside[:] = moves
-        padded *= counts[..., None]
-        padded /= sums[..., None]
-        padded *= self.settings.sensitivity
+            lead = 0
+        padded[..., :lead] = padded[..., lead + self.last - self.first :] = 0.0
+        inside = padded[..., lead : lead + self.last - self.first]
+        for column, each in zip(inside, series, strict=True):
+            column[:] = self.moves(windows, each, lagged)
+        by_minute = padded.reshape(len(series), len(windows), base.minutes, -1)
+        by_minute *= times[..., None]
+        by_minute /= sums[..., None]
+        if base.factor != 1.0:
+            by_minute *= base.factor
         return inside
 
     def known(self, window: int) -> Bools:
@@ -177,7 +186,7 @@ class Features:
 
     def price_at(self, ticks: Ints) -> Ints:
         """Log price × 1e9."""
-        return np.asarray(self.ring.series[PRICE].take(ticks - self.ring.base))
+        return taken(self.ring.series[PRICE], ticks - self.ring.base)
 
     def flows_at(self, ticks: Ints, window: int | Ints) -> Ints:
         """[2, tick]: spot and perp Δ over `window` (one, or one per tick) seconds up to ticks of the block; 0 before there was
@@ -186,12 +195,15 @@ class Features:
         left = right - window
         least = self.ring.first_tick - self.ring.base
         if int(left[0]) >= least:  # ticks ascend, and so does what they look back to
-            return np.stack([flow.take(right) - flow.take(left) for flow in flows])
+            moves = np.empty((2, len(right)), np.int64)
+            for row, flow in zip(moves, flows, strict=True):
+                np.subtract(taken(flow, right), flow.take(left), out=row)
+            return moves
         return np.where(left >= least, flows[:, right] - flows[:, np.maximum(left, 0)], 0)
 
     def minute_at(self, ticks: Ints) -> Ints:
         """Columns of the baseline for single ticks of the block."""
-        return ticks if self.baseline.minutes == 1 else self.minute.take(ticks - self.first)
+        return ticks if self.baseline.minutes == 1 else taken(self.minute, ticks - self.first)
 
     def gap_at(self, ticks: Ints, window: int) -> Floats:
         """n(S) − n(P) at single ticks of the block."""
@@ -228,6 +240,13 @@ class Features:
         base = max(self.ring.detail_base, self.ring.first_tick)
         start = np.maximum(after + 1, base) - self.ring.detail_base
         return range_extreme(self.ring.detail[row], start, until + 1 - self.ring.detail_base, pick)
+
+
+def taken(column: Ints, at: Ints) -> Ints:
+    """`column[at]` for ascending places: a view where they are consecutive, as those of an open position are."""
+    if len(at) and (first := int(at[0])) + len(at) == (last := int(at[-1]) + 1):
+        return column[first:last]
+    return column.take(at)
 
 
 def range_extreme(column: Ints, start: Ints, stop: Ints, pick: np.ufunc) -> Ints:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -133,6 +134,23 @@ class Reset:
             convergence.append(np.where(held, window.convergence[place], 0.0))
         return _weighted(alignment, settings.reset_weights), _weighted(convergence, settings.reset_weights)
 
+    def aligned_at(self, side: int, at: int) -> tuple[float, float]:
+        """The same at one place, in plain numbers: reports ask for one after the other."""
+        if self.asleep:
+            return 0.0, 0.0
+        settings, tick, judged = self._features.settings, self._features.first + at, self.sides[side]
+        confirmed = int(judged.confirmed.ticks[judged.confirmed.place[at]])
+        prolonged = tick - confirmed <= settings.reset_hold_s
+        alignment, convergence = [], []
+        for window in judged.windows:
+            place = int(window.ticks[1:].searchsorted(tick, side="right"))
+            last = int(window.ticks[place])
+            lasts = tick - last <= settings.reset_hold_s
+            held = lasts or (prolonged and 0 <= confirmed - last <= settings.confirm_s)
+            alignment.append(float(held))
+            convergence.append(float(window.convergence[place]) if held else 0.0)
+        return _mean(alignment, settings.reset_weights), _mean(convergence, settings.reset_weights)
+
 
 def reset(features: Features, memory: ResetState) -> Reset:
     """Judge each tick and carry resets through the block."""
@@ -191,7 +209,7 @@ def _side(features: Features, memory: ResetState, place: int, found: dict[int, F
         windows.append(Exhausted(np.concatenate([[known], first + at]), remembered))
     at = _union(every, length)
     exhausted = held(at, length, first, memory.tick[place])
-    low, high = _extremes(features, first + at)
+    low, high = _extremes(features, place, first + at)
     confirmed = _confirmed(features, memory, place, exhausted, explosive)
     live = exhausted.within(first, settings.reset_hold_s) | confirmed.within(first, settings.reset_hold_s)
     low, high = (
@@ -210,11 +228,13 @@ def _union(every: list[Ints], length: int) -> Ints:
     return mask.nonzero()[0]
 
 
-def _extremes(features: Features, ticks: Ints) -> tuple[Ints, Ints]:
+def _extremes(features: Features, place: int, ticks: Ints) -> tuple[Ints, Ints]:
+    """[event]: low and high of each exhaustion; of the one that the side does not ask for, only that of the last, which is remembered."""
     if not len(ticks):
         return NONE, NONE
-    after = ticks - features.settings.reset_extreme_s
-    return features.lowest(LOW, after, ticks), features.highest(HIGH, after, ticks)
+    low, high = (ticks, ticks[-1:]) if SIDES[place] > 0 else (ticks[-1:], ticks)
+    span = features.settings.reset_extreme_s
+    return features.lowest(LOW, low - span, low), features.highest(HIGH, high - span, high)
 
 
 def _confirmed(features: Features, memory: ResetState, place: int, exhausted: Held, explosive: Ints) -> Held:
@@ -247,8 +267,12 @@ def _remembered(sides: tuple[Side, ...]) -> ResetState:
 
 def _weighted(values: list[Floats] | list[Bools], weights: tuple[float, ...]) -> Floats:
     """Weighted mean over windows, term by term in their order."""
+    return np.asarray(_mean(values, weights))
+
+
+def _mean(values: Sequence[Any], weights: tuple[float, ...]) -> Any:
     total, weight_sum = weights[0] * values[0], weights[0]
     for place in range(1, len(weights)):
         total = total + weights[place] * values[place]
         weight_sum += weights[place]
-    return np.asarray(total / weight_sum)
+    return total / weight_sum

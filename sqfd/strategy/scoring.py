@@ -68,6 +68,8 @@ def score(features: Features, patterns: Patterns, context: Context, reset: Reset
     parts = np.zeros((len(PARTS), len(at)))
     for place, side in enumerate(SIDES):
         mine = (armed == side).nonzero()[0]
+        if len(mine) == len(at) > 0:
+            return _one_side(features, patterns, context, reset, place, at)
         if len(mine):
             parts[:, mine] = _one_side(features, patterns, context, reset, place, at[mine])
     return parts
@@ -140,12 +142,13 @@ def _bias(features: Features, side: int, at: Ints) -> Floats:
     """Where price and the flows are going by now, in proportion up to a full move; and whether the lagging perps turned."""
     settings, window = features.settings, (features.settings.bias_window_s,)
     spot, price, perp = (
-        _share(side * features.normals(window, series)[0, at] / settings.bias_full) for series in (SPOT, PRICE, PERP)
+        _share(side * features.normals(window, series)[0].take(at) / settings.bias_full)
+        for series in (SPOT, PRICE, PERP)
     )
     points = settings.bias_spot_points * spot
     points += settings.bias_price_points * price
     points += settings.bias_perp_points * perp
-    lagging = side * features.normals(settings.divergence_windows_s, PERP)[0, at]
+    lagging = side * features.normals(settings.divergence_windows_s, PERP)[0].take(at)
     points += settings.lagging_points * _share(0.5 + 0.5 * lagging / settings.lagging_full)
     return np.asarray(points)
 

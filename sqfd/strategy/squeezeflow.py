@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -13,18 +15,18 @@ from sqfd.strategy.api import Report
 from sqfd.strategy.baseline import Baseline, Bools, Floats, Ints
 from sqfd.strategy.context import Context
 from sqfd.strategy.divergence import Divergence, Setup, divergence
-from sqfd.strategy.exits import REASONS, Held, exits
+from sqfd.strategy.exits import Held, exits, reasons_of
 from sqfd.strategy.features import Columns, Features, Layout
 from sqfd.strategy.position import Exit, Opening, Position
 from sqfd.strategy.reset import Reset, ResetState, reset
-from sqfd.strategy.scoring import PARTS, Patterns, score, total
+from sqfd.strategy.scoring import Patterns, score, total
 from sqfd.strategy.settings import StrategySettings, Tier
 from sqfd.strategy.shared import Keys, Shared
 
 EXIT_CHUNK = 3_600
 """Ticks of an open position that are judged at once."""
-ENTRY_CHUNK = 2_400
-"""Ticks that may be entries that are scored at once."""
+FIRST_CHUNK, ENTRY_CHUNK = 480, 2_400
+"""Ticks that may be entries that are scored at once: at first, as most entries come early, and then."""
 NONE: Ints = np.zeros(0, np.int64)
 
 
@@ -69,7 +71,12 @@ class Evaluated:
         self._patterns = shared.find("patterns", keys.score, None, lambda: Patterns(features))
         self.memory = Memory(self.divergence.after, self.reset.after)
         self._asked: tuple[int, int | None] | None = None
-        self._scored: tuple[Ints, Floats] = NONE, np.zeros((len(PARTS), 0))
+        self._scored: dict[int, Floats] = {}
+        """Parts by tick: of entries that were found, and of ticks that were asked for."""
+        self._standing: dict[tuple[int, int], tuple[str, ...]] = {}
+        """By side and tick: what would close a position that is opened there. Nothing does at an entry that was found."""
+        self._closing: dict[tuple[Position, int], tuple[str, ...]] = {}
+        """By position and tick: the exits that were found."""
         self._told: list[int] = []
         """Ticks that were given as entries and exits: those of which reports will be asked."""
 
@@ -83,12 +90,16 @@ class Evaluated:
         return score(self.features, self._patterns, self.context, self.reset, self.divergence.armed, at)
 
     def parts_of(self, tick: int) -> Floats:
-        """[part] of one tick; those of the last ones that were asked for, and of the last entries looked at, are known."""
-        at = tick - self.features.first
-        place = int(self._scored[0].searchsorted(at))
-        if place == len(self._scored[0]) or self._scored[0][place] != at:
-            self._scored, place = (np.array([at]), self.parts_at(np.array([at]))), 0
-        return np.asarray(self._scored[1][:, place])
+        """[part] of one tick."""
+        self._score((tick,))
+        return self._scored[tick]
+
+    def _score(self, ticks: Sequence[int]) -> None:
+        """Have the parts of these ticks."""
+        missing = [tick for tick in ticks if tick not in self._scored]
+        if missing:
+            parts = self.parts_at(np.array(missing) - self.features.first)
+            self._scored.update(zip(missing, parts.T, strict=True))
 
     @cached_property
     def _open(self) -> Ints:
@@ -113,14 +124,20 @@ class Evaluated:
 
     def _first_entry(self, start: int) -> int | None:
         first = int(np.searchsorted(self._open, start - self.features.first)) if len(self._open) else 0
-        for place in range(first, len(self._open), ENTRY_CHUNK):
-            good = self._entries(slice(place, place + ENTRY_CHUNK))
+        if first == len(self._open):
+            return None
+        edges = [first, *range(first + FIRST_CHUNK, len(self._open), ENTRY_CHUNK), len(self._open)]
+        for left, right in pairwise(edges):
+            good, parts = self._entries(slice(left, right))
             if len(good):
-                return self.features.first + int(good[0])
+                tick = self.features.first + int(good[0])
+                self._scored[tick] = parts[:, 0].copy()
+                self._standing[int(self.divergence.armed[good[0]]), tick] = ()
+                return tick
         return None
 
-    def _entries(self, some: slice) -> Ints:
-        """Of some of the places of `_open` those that are entries."""
+    def _entries(self, some: slice) -> tuple[Ints, Floats]:
+        """Of some of the places of `_open` those that are entries, and the parts of their scores."""
         at = self._open[some]
         if self._shared.many:
             parts = self._shared.find("parts", self._keys.score, self._before, lambda: self.parts_at(self._open))[
@@ -128,27 +145,33 @@ class Evaluated:
             ]
         else:
             parts = self.parts_at(at)
-        self._scored = at, parts
-        at = at[total(parts) >= self.settings.min_entry_score]
+        enough = (total(parts) >= self.settings.min_entry_score).nonzero()[0]
+        at, parts = at[enough], parts[:, enough]
         if not len(at):
-            return at
+            return at, parts
         keep = np.ones(len(at), np.bool_)
         armed = self.divergence.armed[at]
         for side in (1, -1):
             mine = (armed == side).nonzero()[0]
             if len(mine):
                 keep[mine] = ~self.standing_exits(side, self.features.ticks[at[mine]]).any(axis=0)
-        return np.asarray(at[keep])
+        return at[keep], parts[:, keep]
 
     @property
     def entries(self) -> Ints:
         """All ticks of the block that are entries, whatever the book holds."""
-        return np.asarray(self.features.ticks[self._entries(slice(None))]) if len(self._open) else NONE
+        return np.asarray(self.features.ticks[self._entries(slice(None))[0]]) if len(self._open) else NONE
 
     def standing_exits(self, side: int, ticks: Ints) -> Bools:
         """[reason, tick]: what would close a position that is opened at the tick itself."""
         entered = Held(ticks, self.levels(side, ticks), side * self.context.value[ticks - self.features.first])
         return exits(self.features, self.context, side, ticks, entered)
+
+    def standing_at(self, side: int, tick: int) -> tuple[str, ...]:
+        """The same at one tick, by name."""
+        if (side, tick) not in self._standing:
+            self._standing[side, tick] = reasons_of(self.standing_exits(side, np.array([tick])), 0)
+        return self._standing[side, tick]
 
     def levels(self, side: int, ticks: Ints) -> Ints:
         """Low (long) or high (short) of the live reset, of the last seconds where there is none."""
@@ -176,15 +199,22 @@ class Evaluated:
             closing = np.flatnonzero(held.any(axis=0))
             if len(closing):
                 at = int(closing[0])
-                reasons = tuple(name for name, holds in zip(REASONS, held[:, at].tolist(), strict=True) if holds)
-                self._told.append(first + at)
-                return Exit(first + at, reasons)
+                found = Exit(first + at, reasons_of(held, at))
+                self._closing[position, found.tick] = found.reasons
+                self._told.append(found.tick)
+                return found
         return None
 
     def held_exits(self, position: Position, ticks: Ints) -> Bools:
         """[reason, tick] for an open position."""
         entered = Held(position.entry_tick, position.level, position.context)
         return exits(self.features, self.context, position.side, ticks, entered)
+
+    def closing_at(self, position: Position, tick: int) -> tuple[str, ...]:
+        """The exits that hold at one tick, by name."""
+        if (position, tick) not in self._closing:
+            self._closing[position, tick] = reasons_of(self.held_exits(position, np.array([tick])), 0)
+        return self._closing[position, tick]
 
     def report(self, tick: int, position: Position | None) -> Report | None:
         if not self.features.first <= tick < self.features.last:
@@ -195,10 +225,10 @@ class Evaluated:
 
     def _prepare(self) -> None:
         """All of a block's events are found before the first is reported: what their reports look up is made at once."""
-        ticks = np.array(sorted(set(self._told)))
+        ticks = sorted(set(self._told))
         self._told.clear()
-        explain.prepare(self, ticks)
-        self._scored = ticks - self.features.first, self.parts_at(ticks - self.features.first)
+        explain.prepare(self, np.array(ticks))
+        self._score(ticks)
 
     def mind(self, tick: int) -> dict[str, float]:
         """The whole block is scored: who asks of one tick asks of many."""

@@ -65,7 +65,7 @@ def test_the_report_needs_nothing_but_a_browser(live: Live, toml: Path, tmp_path
     assert run(live, toml, "--html", str(file)).exit_code == 0
     page = file.read_text(encoding="utf-8")
     head = page.partition("<script>")[0]
-    body = page.rpartition("</script></head>")[2]
+    body = page.partition("</script></head>")[2]
     assert 'name="viewport"' in head
     assert "<script src" not in page
     assert "<link" not in page

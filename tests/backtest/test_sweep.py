@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,15 @@ import msgspec
 import orjson
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sqfd.backtest.run import Backtest, planned
-from sqfd.backtest.sweep import RESULTS, Row
+from sqfd.backtest.run import Backtest, Plan, planned
+from sqfd.backtest.sweep import FEW, MOST, RESULTS, Row, balanced, units
+from sqfd.backtest.trials import axis_of, key_of, parts_of, trials_of
 from sqfd.cli.backtest import configured
 from sqfd.cli.sweep import sweep
+from sqfd.config import load, with_flags
 from tests.backtest.live import Live
 
 VARIED = ("--vary", "strategy.min_entry_score=2.5,4", "--vary", "backtest.latency_s=1,3")
@@ -78,6 +84,63 @@ def test_a_stopped_sweep_goes_on_where_it_was(live: Live, toml: Path, swept: tup
     assert result.exit_code == 0, result.output
     assert [orjson.loads(line) for line in path.read_bytes().splitlines()[1:6]] == kept
     assert {row.key: row for row in rows_of(swept[1])} == {row.key: row for row in before}
+
+
+def test_ctrl_c_keeps_what_is_finished(
+    live: Live, toml: Path, tmp_path: Path, swept: tuple[Result, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says how much is kept and how to go on; the same command then gives what an undisturbed sweep gave."""
+
+    @contextmanager
+    def pressed(name: str) -> Iterator[Callable[[int, int], None]]:
+        def progress(done: int, total: int) -> None:
+            if rows_of(tmp_path):
+                raise KeyboardInterrupt
+
+        yield progress
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sqfd.cli.sweep.shown_progress", pressed)
+        stopped = run(live, toml, tmp_path, "--windows", "1", "--workers", "2")
+    kept = len(rows_of(tmp_path))
+    assert stopped.exit_code == 130
+    assert f"stopped; {kept} of 8 runs are kept in {tmp_path}: the same command goes on from there" in stopped.output
+    result = run(live, toml, tmp_path, "--windows", "1", "--workers", "2")
+    assert f"{kept} of 8 runs are in {tmp_path} already" in result.output
+    assert {row.key: row for row in rows_of(tmp_path)} == {row.key: row for row in rows_of(swept[1])}
+    assert (tmp_path / "results.csv").read_bytes() == (swept[1] / "results.csv").read_bytes()
+
+
+@given(trials=st.integers(0, 500), workers=st.integers(1, 9), most=st.integers(1, MOST))
+def test_pieces_are_as_many_for_each_worker(trials: int, workers: int, most: int) -> None:
+    """Each trial is in one piece; none is larger than allowed; sizes differ by one at most; no more are made than that needs."""
+    pieces = balanced(range(trials), workers, most)
+    assert sorted(one for piece in pieces for one in piece) == list(range(trials))
+    assert all(0 < len(piece) <= most for piece in pieces)
+    if len(pieces) < trials:
+        assert len(pieces) % workers == 0
+        assert len(pieces[0]) - len(pieces[-1]) <= 1
+    assert len(pieces) <= max(workers, trials // FEW, trials // most + workers)
+
+
+def test_neighbours_share_and_costs_are_mixed(tmp_path: Path) -> None:
+    """Two units of a part: what shares its divergences stays in one of them, and each has low and high bars.
+
+    A run that is finished is left out.
+    """
+    loaded = load(environment={"HOME": "/nonexistent"})
+    axes = [axis_of("strategy.min_entry_score=3,4"), axis_of("strategy.divergence_gap_min=1,2,3,4")]
+    configs = {key_of(trial): (trial, with_flags(loaded, trial, "--vary")) for trial in trials_of(axes, None, 0)}
+    plan = Plan(("BTC",), 0, 86_400)
+    found = list(units(tmp_path, plan, parts_of(0, 86_400, 1), configs, {(next(iter(configs)), 1)}, 4))
+    gaps = [[trial["strategy.divergence_gap_min"] for trial in unit.trials] for unit in found]
+    assert gaps[:2] == [["1", "1", "4", "4"], ["2", "2", "3", "3"]]
+    assert [(unit.number, unit.part, len(unit.trials)) for unit in found] == [
+        (0, 0, 4),
+        (1, 0, 4),
+        (2, 1, 4),
+        (3, 1, 3),
+    ]
 
 
 def test_another_sweep_in_the_same_folder_is_refused(live: Live, toml: Path, swept: tuple[Result, Path]) -> None:

@@ -72,6 +72,20 @@ def test_content_counts_the_most_that_one_connection_brought(rows: list[tuple[in
     assert accepted == brought[1] | brought[2]
 
 
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, WINDOW), st.integers(1, 9)), min_size=1, max_size=8))
+def test_connections_that_take_over_repeat_what_the_last_one_brought(turns: list[tuple[int, int, int]]) -> None:
+    """One connection after the other: each first repeats some of the last trades, which count once, and goes on alone."""
+    dedup, sent = Content(WINDOW), list[Trade]()
+    for connection, (more, repeated, together) in enumerate(turns):
+        again = sent[max(0, len(sent) - repeated) :]
+        assert all(dedup.seen(one, connection, 0) for one in again)
+        fresh = [trade(None, price=len(sent) + n + 1.0) for n in range(more)]
+        for start in range(0, more, together):
+            some = fresh[start : start + together]
+            assert dedup.follow(some, connection) or not any(dedup.seen(one, connection, 0) for one in some)
+        sent += fresh
+
+
 @given(
     shuffled(), st.lists(st.integers(1, 9), min_size=1), st.sampled_from(["monotonic", "gapless", "unique", "content"])
 )
@@ -89,7 +103,7 @@ def test_what_follows_at_a_glance_is_what_seen_tells_one_by_one(ids: list[int], 
         some = [trade(None if id % 29 == 0 else id) for id in ids[start : start + size]]
         start, number = start + size, number + 1
         told = [one_by_one.seen(one, 0, 1_700_000_000_000) for one in some]
-        if together.follow(some):
+        if together.follow(some, 0):
             assert not any(told)
         else:
             assert [together.seen(one, 0, 1_700_000_000_000) for one in some] == told
@@ -104,8 +118,8 @@ def test_everything_is_bounded() -> None:
         gapless.seen(trade(3 * n), 0, 0)
         unique.seen(trade(str(n)), 0, 0)
         content.seen(trade(None, price=n + 1.0), n, 0)
-        assert quick.follow([trade(n) for n in range(7 * n, 7 * n + 7)])
-        assert texts.follow([trade(str(n)) for n in range(7 * n, 7 * n + 7)])
+        assert quick.follow([trade(n) for n in range(7 * n, 7 * n + 7)], 0)
+        assert texts.follow([trade(str(n)) for n in range(7 * n, 7 * n + 7)], 0)
     assert len(monotonic._recent) <= 2 * WINDOW
     assert len(gapless.holes) == 8
     assert len(unique._young | unique._old) <= 2 * WINDOW

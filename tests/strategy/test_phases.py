@@ -65,8 +65,9 @@ def test_context(case: Case) -> None:
     """Value and verdict, also while the longer windows have no baseline yet."""
     expected = [case.twin.context(tick) for tick in case.ticks]
     assert case.block.context.value.tolist() == pytest.approx([value for value, _ in expected], abs=1e-12)
-    assert case.block.context.side.tolist() == [side for _, side in expected]
-    assert len(set(case.block.context.side.tolist())) == 3
+    sides = [case.block.context.side(at) for at in range(len(expected))]
+    assert sides == [side for _, side in expected]
+    assert len(set(sides)) == 3
 
 
 def test_divergence(case: Case) -> None:
@@ -89,6 +90,9 @@ def test_reset(case: Case, side: int) -> None:
     place = 0 if side > 0 else 1
     assert case.block.reset.live[place].tolist() == [live for live, _, _ in expected]
     assert case.block.reset.alignment[place].tolist() == pytest.approx([value for _, value, _ in expected], abs=1e-12)
+    columns = case.block.reset.alignment[place].tolist(), case.block.reset.convergence[place].tolist()
+    one_by_one = [case.block.reset.aligned_at(place, at) for at in range(len(expected))]
+    assert one_by_one == list(zip(*columns, strict=True))
     assert case.block.reset.convergence[place].tolist() == pytest.approx([value for *_, value in expected], abs=1e-12)
 
 
