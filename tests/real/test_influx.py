@@ -18,8 +18,8 @@ from sqfd.influx.history import History
 from sqfd.influx.schema import ROLLUPS, compare, create, inspect, rollup_queries, wanted
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
-from sqfd.influx.watchdog import Watchdog
 from sqfd.influx.verdict import Failure, Verdict, judge
+from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import Journal
 from sqfd.model import BAR_FIELDS
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, as_tuples, bars, flow
