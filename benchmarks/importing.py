@@ -3,13 +3,15 @@
 Binance's archives of a spot market (`trades`, zipped) and of a perpetual (`aggTrades` with its header, zipped), half a million
 trades together, as a user would name them. Each round imports both into a new journal, then the first once more (which must change
 nothing), and then kills an import of the second midway and repeats it: bars and flow must equal those of the first round.
+And from nothing to a report: a busy day of both markets as Tardis has them (3.85 million trades, gzipped) imported, and backtested to HTML.
 
-    python -m benchmarks.importing [--rounds 3] [--trades 260000]
+    python -m benchmarks.importing [--rounds 3] [--trades 260000] [--tardis 3850000]
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import multiprocessing
 import os
@@ -18,9 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from benchmarks.harness import report
 from sqfd.journal import JournalStore
@@ -29,6 +33,9 @@ from tests.history.archives import perp_aggregates, rows, spot_trades, zipped
 
 DAY_S = 86_400
 SPOT, PERP = "BINANCE:btcusdt", "BINANCE_FUTURES:btcusdt"
+TARDIS = {SPOT: "binance_trades_2024-08-08_BTCUSDT.csv.gz", PERP: "binance-futures_trades_2024-08-08_BTCUSDT.csv.gz"}
+SHARES = {SPOT: 0.35, PERP: 0.65}
+"""Of the trades of a busy day."""
 FILES = {SPOT: "BTCUSDT-trades-2024-08-08.zip", PERP: "BTCUSDT-aggTrades-2024-08-08.zip"}
 
 
@@ -47,17 +54,55 @@ def write_archives(folder: Path, trades: int) -> None:
     zipped(folder / FILES[PERP], perp_aggregates(perp))
 
 
-def archives(folder: Path, trades: int) -> dict[str, Path]:
-    """The same by a process of its own: Linux counts what a parent held at the fork as its child's peak."""
-    writer = multiprocessing.get_context("spawn").Process(target=write_archives, args=(folder, trades))
+def write_tardis(folder: Path, trades: int) -> None:
+    """A day of each market, prices on one random walk, bursts as on a busy day."""
+    rng = np.random.default_rng(3)
+    walk = 60_000 * np.exp(np.cumsum(rng.normal(0, 4e-5, DAY_S)))
+    for market, name in TARDIS.items():
+        count = int(trades * SHARES[market])
+        us = np.sort(rng.choice(DAY_S, count, p=_busy(rng)) * 1_000_000 + rng.integers(0, 1_000_000, count))
+        prices = np.round(walk[us // 1_000_000] + rng.normal(0, 2, count), 1).tolist()
+        amounts = np.round(rng.lognormal(-4, 1.5, count) + 0.001, 3).tolist()
+        columns = zip(
+            (us + FIRST_S * 1_000_000).tolist(), (rng.random(count) < 0.5).tolist(), prices, amounts, strict=True
+        )
+        exchange = name.partition("_")[0]
+        with gzip.open(folder / name, "wt", compresslevel=1) as file:
+            file.write("exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n")
+            file.writelines(
+                f"{exchange},BTCUSDT,{at},{at + 4_321},{n},{'buy' if buy else 'sell'},{price},{amount}\n"
+                for n, (at, buy, price, amount) in enumerate(columns)
+            )
+
+
+def _busy(rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """How likely a trade is in each second."""
+    weights = rng.lognormal(0, 1, DAY_S)
+    return np.asarray(weights / weights.sum())
+
+
+def archives(folder: Path, trades: int, write: Callable[[Path, int], None], names: dict[str, str]) -> dict[str, Path]:
+    """Written by a process of its own: Linux counts what a parent held at the fork as its child's peak."""
+    writer = multiprocessing.get_context("spawn").Process(target=write, args=(folder, trades))
     writer.start()
     writer.join()
-    return {market: folder / name for market, name in FILES.items()}
+    return {market: folder / name for market, name in names.items()}
 
 
-def command(market: str, archive: Path, state: Path) -> list[str]:
+def command(market: str, archive: Path, state: Path, form: str = "binance") -> list[str]:
     """As a user types it."""
-    return [sys.executable, "-m", "sqfd", "import", "binance", str(archive), "--market", market, "--state", str(state)]
+    return [sys.executable, "-m", "sqfd", "import", form, str(archive), "--market", market, "--state", str(state)]
+
+
+def to_report(folder: Path, files: dict[str, Path]) -> Cost:
+    """From nothing to HTML. Raises RuntimeError where the report holds no figure."""
+    state, page = folder / "tardis", folder / "report.html"
+    costs = [run(command(market, archive, state, "tardis")) for market, archive in files.items()]
+    backtest = ["backtest", "--state", str(state), "--symbol", "BTC", "--html", str(page)]
+    costs.append(run([sys.executable, "-m", "sqfd", *backtest]))
+    if "BTC: price, flow and score" not in page.read_text(encoding="utf-8"):
+        raise RuntimeError("the report has no figure of BTC")
+    return Cost(sum(c.wall_s for c in costs), sum(c.cpu_s for c in costs), max(c.peak_mb for c in costs))
 
 
 def run(arguments: Sequence[str]) -> Cost:
@@ -117,14 +162,21 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trades", type=int, default=260_000, help="Of each market.")
+    parser.add_argument("--tardis", type=int, default=3_850_000, help="Of both markets; 0: leave that out.")
     options = parser.parse_args()
-    both, repeated = list[Cost](), list[Cost]()
+    both, repeated, reported = list[Cost](), list[Cost](), list[Cost]()
     with tempfile.TemporaryDirectory(prefix="sqfd-import-") as name:
-        files = archives(Path(name), options.trades)
+        files = archives(Path(name), options.trades, write_archives, FILES)
         for nth in range(options.rounds):
             first, second, _ = one_round(Path(name) / str(nth), files)
             both.append(first)
             repeated.append(second)
+        if options.tardis:
+            days = archives(Path(name), options.tardis, write_tardis, TARDIS)
+            for nth in range(options.rounds):
+                folder = Path(name) / f"tardis-{nth}"
+                folder.mkdir()
+                reported.append(to_report(folder, days))
     table = [
         {
             "what": what,
@@ -134,9 +186,18 @@ def main() -> None:
             "CPU most": round(max(c.cpu_s for c in costs), 2),
             "peak MB": round(max(c.peak_mb for c in costs), 1),
         }
-        for what, costs in ((f"2 × {options.trades:,} trades of a day", both), ("one of them again", repeated))
+        for what, costs in (
+            (f"2 × {options.trades:,} trades of a day", both),
+            ("one of them again", repeated),
+            (f"{options.tardis:,} trades of Tardis to HTML", reported),
+        )
+        if costs
     ]
-    report("importing", "import: one day of two markets; repeated and killed midway with the same result", table)
+    report(
+        "importing",
+        "import: one day of two markets; repeated and killed midway with the same result; Tardis files to the HTML report",
+        table,
+    )
 
 
 if __name__ == "__main__":
