@@ -2,8 +2,8 @@
 
 The daemon is a process of its own (as `sqfd run`, in the time of the simulated market), the exchanges are another; this one
 watches. Its rings are full from the first second: the simulation writes the day before into its journal. What grows after that
-fills within hours of market time (bars that can still be revised, memories of trades seen); the slope is that of the time after
-the first hour. Every few seconds health, metrics, an hour of history and the page's own data are asked for.
+fills within hours of market time (bars that can still be revised, memories of trades seen): the slope is told from the first hour
+on, and over the second half. Every few seconds health, metrics, an hour of history and the page's own data are asked for.
 
 By itself it looks at a quarter of an hour; `--minutes 61 --speed 12` is the hour of the limit, in five minutes; more, e.g.
 `--minutes 900 --speed 20`, tells the slope.
@@ -36,7 +36,7 @@ from tests.real.daemons import DaemonProcess
 SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE")
 MARKETS = 112
 SETTLED_S = 3_600
-"""Market time after which nothing fills up any more."""
+"""Market time before which no slope is told: the start fills most."""
 LIMIT_MB = 120.0
 
 
@@ -96,13 +96,21 @@ def watched(daemon: DaemonProcess, served: Ready, port: int, minutes: float) -> 
         yield daemon.last_tick() - first, memory_mb(daemon.process.pid)
 
 
-def slope_mb_h(samples: list[tuple[int, dict[str, float]]]) -> float | None:
-    """By least squares over what came after everything was full; None where that is too short to tell."""
-    late = [(at / 3600, memory["RSS MB"]) for at, memory in samples if at >= SETTLED_S]
+def slope_mb_h(samples: list[tuple[int, dict[str, float]]], from_s: float) -> float | None:
+    """By least squares over what came from `from_s` of market time on; None where that is too short to tell."""
+    late = [(at / 3600, memory["RSS MB"]) for at, memory in samples if at >= from_s]
     if len(late) < 4:
         return None
     hours, megabytes = np.array(late).T
     return round(float(np.polyfit(hours, megabytes, 1)[0]), 2)
+
+
+def slopes(samples: list[tuple[int, dict[str, float]]]) -> str:
+    """After the first hour, in which caches fill, and over the second half: a curve that flattens has a smaller second one."""
+    if (hour := slope_mb_h(samples, SETTLED_S)) is None:
+        return "slope not measured"
+    half = slope_mb_h(samples, max(SETTLED_S, samples[-1][0] / 2))
+    return f"slope {hour} MB/h after the first hour, {'not measured' if half is None else f'{half} MB/h'} in the second half"
 
 
 def main() -> None:
@@ -130,10 +138,9 @@ def main() -> None:
     rows = [{"market time min": round(at / 60, 1), **memory} for at, memory in [*samples[:-1:step], samples[-1]]]
     trades = int(bars["cbuy"].sum() + bars["csell"].sum())
     span = samples[-1][0]
-    slope = slope_mb_h(samples)
     title = (
         f"memory: {MARKETS} markets, {len(SYMBOLS)} symbols, {trades / max(span, 1):.0f} trades and {len(bars) / max(span, 1):.0f} "
-        f"bars a market second; limit {LIMIT_MB:.0f} MB; slope {'not measured' if slope is None else f'{slope} MB/h'}"
+        f"bars a market second; limit {LIMIT_MB:.0f} MB; {slopes(samples)}"
     )
     report("memory", title, rows)
 

@@ -240,6 +240,41 @@ def test_a_wrong_setting_shows_no_secret(tmp_path: Path, text: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+CRASH = """
+import sys
+from sqfd import log
+from sqfd.influx.shipper import Shipper
+
+async def run(self):
+    settings, password = self._settings, self._settings.password
+    try:
+        raise RuntimeError("caught, and logged")
+    except RuntimeError:
+        log.get("influx").exception("it broke")
+    raise RuntimeError("not caught")
+
+Shipper.run = run
+sys.argv = ["sqfd", *sys.argv[1:]]
+from sqfd.cli import main
+main()
+"""
+"""A mistake of ours where passwords are in reach: in the variables of the frame, and of all above it."""
+
+
+@pytest.mark.parametrize("form", ["console", "json", "logfmt"])
+def test_a_crash_shows_no_secret(tmp_path: Path, form: str) -> None:
+    """A running daemon ends by an error of its own: where, with the lines of code, but with no variable's value."""
+    path = tmp_path / "sqfd.toml"
+    path.write_text(planted(0) + f'format = "{form}"\n')
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH, "run", "-c", str(path), "--state", str(tmp_path / "state")],
+        capture_output=True, text=True, cwd=ROOT, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, timeout=120)  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "RuntimeError: caught, and logged" in done.stderr
+    assert "RuntimeError: not caught" in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+
+
 def test_addresses_are_shown_without_their_login(tmp_path: Path) -> None:
     """`config show` keeps the host, which is what one looks for."""
     path = tmp_path / "sqfd.toml"

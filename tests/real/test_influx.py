@@ -19,6 +19,7 @@ from sqfd.influx.schema import ROLLUPS, compare, create, inspect, rollup_queries
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
 from sqfd.influx.verdict import Failure, Verdict, judge
+from sqfd.influx.watchdog import Watchdog
 from sqfd.journal import Journal
 from sqfd.model import BAR_FIELDS
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, as_tuples, bars, flow
@@ -281,18 +282,27 @@ async def test_continuous_queries_fill_the_minutes(influxd, database, tmp_path):
     "drop", ['DROP DATABASE "{db}"', 'DROP RETENTION POLICY "aggr_1s" ON "{db}"'], ids=["database", "policy"]
 )
 async def test_a_schema_that_vanishes_is_made_again(influxd, database, tmp_path, drop):
-    """Dropped while shipping: the bars after it are held, the schema returns, nothing after it is missing."""
+    """Dropped while shipping: the bars after it are held, the schema returns, nothing after it is missing.
+
+    What was accepted before is gone: the watchdog's next look says how many seconds of which market.
+    """
     settings = settings_for(influxd, database)
     journal = await Journal.open(tmp_path, bulk=True)
     await journal.register(MARKETS, SYMBOLS)
     async with Client(settings) as client:
         shipper = Shipper(journal, client, settings, SystemClock(), tmp_path)
+        watchdog = Watchdog(journal, shipper, client, settings, SystemClock())
         async with running(shipper.run()):
             journal.append(NOW + 1, bars((0, NOW)), flow())
             await eventually(lambda: shipper.cursor == NOW + 1)
+            assert await watchdog.look()
             await client.ask(drop.format(db=database))
+            await watchdog.look()
+            assert "not found" in watchdog.status()["unchecked"]
             journal.append(NOW + 2, bars((0, NOW + 1)), flow())
             await eventually(lambda: shipper.cursor == NOW + 2)
+            assert not await watchdog.look()
+            assert (watchdog.status()["ok"], watchdog.status()["missing"]) == (False, {NAMES[0]: 1})
     assert [row["time"] for row in await stored(influxd, database)] == [NOW + 1]
     assert shipper.counters["writes_hold"] >= 1
     assert shipper.quarantine.count == 0
