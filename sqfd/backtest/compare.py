@@ -10,7 +10,7 @@ import msgspec
 import orjson
 
 from sqfd.backtest.run import Backtest, Plan, Progress, Told, told_by
-from sqfd.backtest.source import AsSeen, NoData, span_of
+from sqfd.backtest.source import AsSeen, NoData, moment, span_of
 from sqfd.config import Config
 from sqfd.journal import JournalStore
 from sqfd.signals.signal import QUOTE, encode
@@ -120,6 +120,21 @@ def _plan(
     return Plan(newest.symbols, first, last), notes
 
 
+def _unheard(one: Mapping[str, Any], known: Mapping[str, bytes]) -> str:
+    """Why live, whose signals are `known`, did not give this one of the backtest."""
+    before = [
+        other
+        for other in map(orjson.loads, known.values())
+        if other["base_symbol"] == one["base_symbol"] and other["second"] <= one["second"]
+    ]
+    if one["action"] == "CLOSE":
+        if all(other["position_id"] != one["position_id"] for other in before):
+            return "its position was opened by the backtest alone"
+    elif before and (last := max(before, key=lambda other: int(other["second"])))["action"] != "CLOSE":
+        return f"live still held the position that it opened at {moment(last['second'])}"
+    return "live gave no signal here: was its journal complete?"
+
+
 def _difference(
     live: bytes | None, again: bytes | None, thoughts: Mapping[tuple[int, str], str], known: Mapping[str, bytes]
 ) -> Difference:
@@ -127,7 +142,7 @@ def _difference(
     one = mine or other
     key = (one["second"], one["base_symbol"], one["action"])
     if live is None:
-        return Difference(*key, "only_backtest", {}, "live gave no signal here: was its journal complete?")
+        return Difference(*key, "only_backtest", {}, _unheard(one, known))
     if again is None:
         thought = thoughts.get((one["second"] + 1, one["base_symbol"]), "the journal has no such second")
         entries = {orjson.loads(line)["position_id"] for line in known.values() if b'"action":"CLOSE"' not in line}

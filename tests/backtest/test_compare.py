@@ -51,6 +51,25 @@ def test_what_differs_is_named_with_its_reason(live: Live, tmp_path: Path) -> No
     assert f"{len(live.lines) - 2} of {len(live.lines)} live signals are the same, 3 differences" in result.output
 
 
+def test_of_another_setting_it_is_said_what_it_kept_from_happening(live: Live, tmp_path: Path) -> None:
+    """A higher least score in the journal's note: which entries it refuses, and which come only because live held a position.
+    And of a position whose two signals are gone: it is the backtest's alone."""
+    shutil.copytree(live.store.path.parent, tmp_path / "copy")
+    db = sqlite3.connect(tmp_path / "copy" / FILE_NAME)
+    for name, data in db.execute("SELECT name, data FROM state WHERE name LIKE 'engine:%'").fetchall():
+        note = orjson.loads(data)
+        note["strategy"]["min_entry_score"] = 2.6
+        db.execute("UPDATE state SET data = ? WHERE name = ?", (orjson.dumps(note), name))
+    db.execute("DELETE FROM signal WHERE seq > (SELECT max(seq) - 2 FROM signal)")
+    db.commit()
+    db.close()
+    result = CliRunner().invoke(compare_live, ["--state", str(tmp_path / "copy")])
+    assert result.exit_code == 1
+    assert "of 2.6" in result.output
+    assert "only backtest: live still held the position that it opened at 2023-11-14" in result.output
+    assert "only backtest: its position was opened by the backtest alone" in result.output
+
+
 def test_a_journal_without_a_live_run_says_so(tmp_path: Path) -> None:
     """An imported journal has nothing to compare with."""
     JournalStore(tmp_path).close()
