@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup dev demo run test sim soak fuzz audit lint bench docs lock clean servers
+.PHONY: setup dev demo run test promises sim soak fuzz audit lint bench docs lock clean servers
 
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 
@@ -39,6 +39,9 @@ servers:  # influxd, redis-server, victoria-metrics from Debian for the tests; n
 test: dev servers  ## everything but soaks and fuzzing; the daemons of tests/real get a fresh interpreter, and the machine to themselves
 	$(BIN)/python -m pytest -q --ignore=tests/real
 	$(BIN)/python -m pytest -q tests/real
+
+promises: dev servers  ## the tests that docs/promises.md names, with how many cases ran and how long they took
+	$(BIN)/python -m tests.promises
 
 MINUTES ?= 30
 soak: dev servers  ## rounds of faults for MINUTES: the daemon between real servers; a failing round is named
