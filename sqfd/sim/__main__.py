@@ -79,9 +79,9 @@ def main(
 
 
 def _write_history(folder: Path, simulated: World, now: int) -> None:
-    """The day before `now`, as a daemon would have journaled it."""
-    history = simulated.history(now)
+    """The day before `now`, as a daemon would have journaled it; what one did journal there stays as it is."""
     store = JournalStore(folder, bulk=True)
+    history = simulated.history(now).since(store.last_tick())
     store.register([market_of(instrument) for instrument in history.markets], history.symbols)
     store.load(history.bars, history.flow)
     store.close()

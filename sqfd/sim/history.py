@@ -7,7 +7,7 @@ leaves the future to the process that serves the exchanges.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,11 @@ class History:
     """By (symbol, second); `symbol` is an index into `symbols`."""
     bars: Bars
     """By (second, market); `market` is an index into `markets`."""
+
+    def since(self, second: int) -> History:
+        """What is not older than `second`."""
+        flow, bars = (rows[rows["second"] >= second] for rows in (self.flow, self.bars))
+        return replace(self, flow=flow, bars=bars)
 
 
 @dataclass(frozen=True)
