@@ -187,9 +187,19 @@ class Collector:
 
     # --- once a second
 
+    async def catch_up(self) -> bool:
+        """Whether a second is over, or none will be before the first trade. What came in time has been read then."""
+        due_s = self.due_in_s()
+        over = due_s is None or due_s <= 0.0
+        if over:
+            await self.supervisor.looks.before_closing()
+        return over
+
     def due(self) -> Iterator[Closed]:
         """Close, oldest first, every second that is over."""
-        return self.seconds.due(self._clock.now_ms(), self._whole)
+        for closed in self.seconds.due(self._clock.now_ms(), self._whole):
+            self.supervisor.looks.closed()
+            yield closed
 
     def due_in_s(self) -> float | None:
         """How long until the next second is over; None before the first trade."""

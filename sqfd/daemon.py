@@ -257,7 +257,8 @@ class Daemon:
         """Close each second when it is over; the one loop that drives bars, strategy and sinks."""
         collector = self._collector
         while True:
-            self._gaps += collector.take_changes()
+            if await collector.catch_up():
+                self._gaps += collector.take_changes()
             for closed in collector.due():
                 if self._settings_changed:
                     await self._note_engine(closed.tick, engine.positions())

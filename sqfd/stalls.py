@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 LIMIT_S = 0.25
-MARK_S = 0.05
+MARK_S = 0.1
 LOG_S = 60.0
 """One stall is logged with its stack at most this often; all are counted."""
 DEPTH = 6

@@ -64,6 +64,12 @@ class Watermark:
                 offset.current_ms = offset.previous_ms = delay_ms
                 offset.strange = 0
 
+    def observe_waited(self, exchange: str, delay_ms: float) -> None:
+        """Learn from a trade that may have lain unread: its delay is at most so long, which is news where it is less than known."""
+        offset = self._offsets.get(exchange)
+        if offset is not None and delay_ms < offset.ms:
+            self.observe(exchange, delay_ms)
+
     def offsets(self) -> dict[str, float]:
         """Offset of each exchange seen, in milliseconds; positive: its trades arrive after they happened."""
         return {exchange: offset.ms for exchange, offset in self._offsets.items()}
@@ -95,6 +101,10 @@ class Watermark:
     def due_ms(self, second: int) -> float:
         """The steady time at which `second` is over, by what is known now."""
         return (second + 1 + self.grace_s) * 1000.0 + self.offset_ms()
+
+    def over_in_s(self, now_ms: float) -> float:
+        """How long from steady time `now_ms` until the next second is over: 0 to 1."""
+        return (self.due_ms(0) - now_ms) % 1000.0 / 1000.0
 
     def _roll(self, now_ms: float) -> None:
         """Forget delays of the window before the last, so that offsets can grow again."""

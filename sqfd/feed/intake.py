@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from operator import add
 from typing import Protocol
 
@@ -62,6 +63,12 @@ class Offsets(Protocol):
 
     def observe(self, exchange: str, delay_ms: float) -> None:
         """A trade was received `delay_ms` after its time on the exchange's clock."""
+
+    def observe_waited(self, exchange: str, delay_ms: float) -> None:
+        """The same of a trade that may have waited for being read: its delay is at most so long."""
+
+    def over_in_s(self, now_ms: float) -> float:
+        """How long from now until the next second closes."""
 
 
 class Counts(msgspec.Struct):
@@ -226,6 +233,11 @@ class MarketFeed:
         self.refused = reason
         self.ledger.explain(reason)
 
+    @property
+    def lacking(self) -> bool:
+        """Whether trades are missing, or seem to be."""
+        return bool(self.watch.holes) or (isinstance(self.dedup, Gapless) and bool(self.dedup.found))
+
     def look_for_holes(self, before_ms: float) -> None:
         """Watch holes that ids show, that no outage explains and that did not fill by themselves until `before_ms`."""
         dedup = self.dedup
@@ -363,15 +375,21 @@ class Source:
         route = self._routes[symbol] = feed, self.topics.get(symbol) or Heard()
         return route
 
-    def settle(self, recv_ms: float) -> None:
-        """After all that was read at once: learn the exchange's clock from the last new trade."""
+    def settle(self, recv_ms: float, waited: bool = False) -> None:
+        """After all that was read at once: learn the exchange's clock from the last new trade.
+
+        `waited`: it was not read when it came. Then it tells only that the delay is no longer than that: an exchange that sends
+        in step with our looks would seem slower than it is, always.
+        """
         if self._new is None:
             return
-        self.delay_ms = delay_ms = recv_ms - self._new.ts_ms
+        delay_ms = recv_ms - self._new.ts_ms
         self._new = None
         if self.least_delay_ms is None or delay_ms < self.least_delay_ms:
             self.least_delay_ms = delay_ms
-        self._offsets.observe(self.exchange, delay_ms)
+        if not waited or self.delay_ms is None or delay_ms < self.delay_ms:
+            self.delay_ms = delay_ms
+        (self._offsets.observe_waited if waited else self._offsets.observe)(self.exchange, delay_ms)
 
 
 class Intake:
@@ -410,6 +428,14 @@ class Intake:
         counts = self.exchanges.setdefault(exchange, ExchangeCounts())
         feeds = self._feeds.setdefault((exchange, endpoint), {})
         return Source(exchange, feeds, counts, self._connections, self._offsets, topics, proven)
+
+    def over_in_s(self, now_ms: float) -> float:
+        """How long from now until the next second closes: 0 to 1."""
+        return self._offsets.over_in_s(now_ms)
+
+    def of_exchange(self, exchange: str) -> Iterator[MarketFeed]:
+        """The collected markets of an exchange."""
+        return chain.from_iterable(feeds.values() for (id, _), feeds in self._feeds.items() if id == exchange)
 
     def instruments(self, exchange: str) -> dict[str, Instrument]:
         """The collected instruments of an exchange by wire symbol; derivatives win where spot has the same symbol."""

@@ -11,6 +11,7 @@ from sqfd.clock import Clock
 from sqfd.feed.backoff import Backoff, RateLimit
 from sqfd.feed.intake import Intake
 from sqfd.feed.link import Link
+from sqfd.feed.looks import Looks
 from sqfd.feed.record import Recorder
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.session import Session
@@ -78,6 +79,7 @@ class Line:
         intake: Intake,
         settings: FeedSettings,
         clock: Clock,
+        looks: Looks,
         log: Any,
         recorder: Recorder | None = None,
         connector: Connector = connect,
@@ -102,6 +104,7 @@ class Line:
         self._intake = intake
         self._settings = settings
         self._clock = clock
+        self._looks = looks
         self._log = log.bind(exchange=exchange.id, endpoint=endpoint.name, connection=number)
         self._recorder = recorder
         self._backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s, random.random)
@@ -197,7 +200,9 @@ class Line:
         record = None
         if self._recorder is not None:
             record = self._recorder.file(self._exchange.id, self.endpoint.name, source.connection)
-        link = Link(self._exchange, session, source, self._intake, settings, self._clock, self._log, record)
+        link = Link(
+            self._exchange, session, source, self._intake, settings, self._clock, self._looks, self._log, record
+        )
         connection = await self._connector(
             where,
             link.on_frames,

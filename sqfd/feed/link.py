@@ -10,6 +10,7 @@ from exchanges.api import Event, Exchange
 from sqfd.clock import Clock
 from sqfd.feed.intake import Intake, MarketFeed, Source
 from sqfd.feed.liveness import OTHERS, connection_proof_s, market_proof_s
+from sqfd.feed.looks import Looks
 from sqfd.feed.record import RecordFile
 from sqfd.feed.session import Notice, Session, Topic
 from sqfd.feed.settings import FeedSettings
@@ -17,6 +18,10 @@ from sqfd.feed.transport import Closed, Connection
 
 TICK_S = 0.25
 PACE_S = 1.0
+SETTLED_S = 10.0
+"""A connection that is younger is read as its frames come."""
+EARLY_MS = 100.0
+"""Looks come a little early or late."""
 FRAMES = 20
 """Looks with new frames after which the longest pause between them means something,"""
 FRAMES_PAUSES = 3.0
@@ -36,6 +41,7 @@ class Link:
         intake: Intake,
         settings: FeedSettings,
         clock: Clock,
+        looks: Looks,
         log: Any,
         record: RecordFile | None = None,
     ) -> None:
@@ -47,17 +53,25 @@ class Link:
         self._intake = intake
         self._settings = settings
         self._clock = clock
+        self._looks = looks
         self._log = log
         self._record = record
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._woken = asyncio.Event()
         self._paced_ms = 0.0
         self._frames = 0
         """Taken of those that were read together."""
         self._now_ms = 0.0
         """When they were read."""
         self._recv_ms = 0
+        self._calm = False
+        """It is read at the looks, not as each of its frames comes."""
+        self._held = False
+        """What comes waits for the next look."""
+        self._frames_before = 0
+        """At the last of its ticks that judged its pace."""
         self._frame_ms = session.frame_ms
         self._frame_looks = 0
         self._frame_pause_ms = 0.0
@@ -93,9 +107,54 @@ class Link:
     def on_end(self) -> None:
         """All that was read together was handed up."""
         if self._frames:
-            self.source.settle(self._now_ms)
+            self.source.settle(self._now_ms, self._held or (self._calm and self._looks.catching_up))
             self.session.heard(self._frames, self.source.data_ms == self._now_ms, self._now_ms)
             self._frames = 0
+            if self._calm:
+                self._rest()
+
+    # --- being read now and then --------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """What comes waits for the next look."""
+        if not self._held and self._looks.may_hold and self._connection is not None:
+            self._held = True
+            self._connection.hold()
+
+    def _rest(self) -> None:
+        """Something was read: the rest may wait, unless there was so much that it did not wait for the look."""
+        if self._held and not self._looks.catching_up:
+            self._calm_down(False)
+        else:
+            self.hold()
+
+    def look(self) -> None:
+        """Read what has come, and go on reading until something came."""
+        if self._held and self._connection is not None:
+            self._held = False
+            self._connection.look()
+
+    def tick(self) -> None:
+        """Look at the time; while it is calm, once a second."""
+        self._woken.set()
+
+    def _calm_down(self, calm: bool) -> None:
+        self._calm = calm
+        if calm:
+            self._looks.calm[self] = None
+        else:
+            self._looks.calm.pop(self, None)
+            self.look()
+            self.tick()
+
+    def _is_calm(self, now_ms: float) -> bool:
+        """Whether nothing is lost by a look now and then: it carries data, little, stays, and nobody keeps its times of arrival."""
+        session = self.session
+        rate_hz = (session.frames - self._frames_before) / ((now_ms - self._paced_ms) / 1e3)
+        self._frames_before = session.frames
+        settled = session.opened_ms is not None and now_ms - session.opened_ms > SETTLED_S * 1e3
+        stays = session.data_ms is not None and session.replace is None and self.ended is None
+        return settled and stays and rate_hz < self._settings.calm_hz and self._record is None
 
     def _flush(self, now_ms: float) -> None:
         if self._connection is None:
@@ -114,6 +173,7 @@ class Link:
         self.session.opened(self._clock.now_ms())
         name = f"link-{self._exchange.id}-{self.session.endpoint.name}"
         self._task = asyncio.create_task(self._run(connection), name=name)
+        connection.closed.add_done_callback(lambda _: self.tick())
         self._task.add_done_callback(lambda _: self._changed.set())
 
     async def until_ended_or_replace(self) -> None:
@@ -144,8 +204,12 @@ class Link:
     async def close(self, reason: str) -> None:
         """End it; without effect when it has ended."""
         if self.ended is None and self._connection is not None:
+            if self._held:
+                self._calm_down(False)
+                await self._looks.read()  # what has come is not lost with the connection
             self.ended = Closed(reason, by_us=True)
             await self._connection.close(self._settings.close_timeout_s)
+        self.tick()
         if self._task is not None:
             await asyncio.wait({self._task})
         if self._record is not None:
@@ -161,14 +225,25 @@ class Link:
             self._task.result()
 
     async def _run(self, connection: Connection) -> None:
+        try:
+            await self._tick_while_open(connection)
+        finally:
+            self._calm_down(False)
+
+    async def _tick_while_open(self, connection: Connection) -> None:
         while self.ended is None:
             if connection.closed.done():
                 self.on_end()  # what came last may have been cut short
                 self.ended = connection.closed.result()
                 break
             await self._tick(self._clock.now_ms())
-            self._changed.set()
-            await self._clock.sleep(TICK_S)
+            if not self._calm or self.session.replace is not None:
+                self._changed.set()
+            if self._calm:
+                await self._woken.wait()
+            else:
+                await self._clock.sleep(TICK_S)
+            self._woken.clear()
         self._changed.set()
 
     async def _tick(self, now_ms: float) -> None:
@@ -178,7 +253,10 @@ class Link:
         self._flush(now_ms)
         for notice in session.take_notices():
             self._tell(notice)
-        if now_ms >= self._paced_ms + PACE_S * 1e3:
+        if now_ms >= self._paced_ms + PACE_S * 1e3 - EARLY_MS:
+            calm = self._is_calm(now_ms)
+            if calm is not self._calm:
+                self._calm_down(calm)
             self._paced_ms = now_ms
             self._pace(now_ms)
             self._doubt(now_ms)

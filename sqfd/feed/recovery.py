@@ -6,9 +6,10 @@ back no further, or did not answer to the end) or `lost`, and its ledger interva
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -67,6 +68,7 @@ class Recovery:
         self._limit = RateLimit(Rate(limit.count * SHARE, limit.seconds))
         self.counts: Counter[str] = Counter()
         """`recovered`, `partial`, `lost`: holes by how they ended; `trades`: put in; `questions`: pages asked for."""
+        self._woken = asyncio.Event()
         self._ended: dict[str, Ended] = {}
         """By endpoint."""
         self._told_ms: dict[str, float] = {}
@@ -84,7 +86,7 @@ class Recovery:
         while True:
             self._tell_ended()
             if (found := self._next()) is None:
-                await self._clock.sleep(LOOK_S)
+                await self._idle()
                 continue
             try:
                 await self._fill(*found)
@@ -93,10 +95,21 @@ class Recovery:
                 self.counts["crashes"] += 1
                 self._resolve(*found, "partial" if found[1].filled else "lost", note="recovery failed unexpectedly")
 
+    def wake(self) -> None:
+        """Something may be missing."""
+        self._woken.set()
+
+    async def _idle(self) -> None:
+        if self._ended:
+            await self._clock.sleep(LOOK_S)
+        else:
+            self._woken.clear()
+            await self._woken.wait()
+
     # --- which
 
     def _feeds(self) -> Iterator[MarketFeed]:
-        return (feed for feed in self._intake.markets.values() if feed.instrument.exchange == self._exchange.id)
+        return self._intake.of_exchange(self._exchange.id)
 
     def _next(self) -> tuple[MarketFeed, Hole] | None:
         """The hole to fill now: the newest of those that are ready."""
@@ -248,6 +261,14 @@ class Recovery:
         ended, self._told_ms[endpoint] = self._ended.pop(endpoint), self._clock.now_ms()
         tell = self._log.info if set(ended.states) <= {"recovered"} else self._log.warning
         tell("gap closed", endpoint=endpoint, **ended.told())
+
+
+async def look_for_holes(recoveries: Mapping[str, Recovery], intake: Intake, clock: Clock) -> None:
+    """Wake those with something to do, by exchange: one timer for all of them. For ever."""
+    while True:
+        await clock.sleep(LOOK_S)
+        for exchange in {feed.instrument.exchange for feed in intake.markets.values() if feed.lacking}:
+            recoveries[exchange].wake()
 
 
 def ordered(pages: Sequence[Sequence[Trade]]) -> list[Trade]:

@@ -48,6 +48,14 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(description="A new connection without any trade is given up after this long.", ge=5, le=3600),
     ] = 60.0
+    calm_hz: Annotated[
+        float,
+        Meta(
+            description="Connections with fewer frames a second are read twice a second; 0: all as each frame comes.",
+            ge=0,
+            le=1_000,
+        ),
+    ] = 300.0
     ack_timeout_s: Annotated[
         float, Meta(description="A subscription without answer is asked for again after this long.", ge=1, le=120)
     ] = 10.0

@@ -21,9 +21,10 @@ from sqfd.feed.intake import Counts, Intake, MarketFeed
 from sqfd.feed.interest import Funded, Interest, Poller, funding_poller, interest_poller
 from sqfd.feed.limits import LimitsFile
 from sqfd.feed.line import Gate, Line
+from sqfd.feed.looks import Looks
 from sqfd.feed.plan import spread, streams_by_endpoint
 from sqfd.feed.record import Recorder
-from sqfd.feed.recovery import Recovery
+from sqfd.feed.recovery import Recovery, look_for_holes
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Connector, connect
@@ -109,6 +110,7 @@ class Supervisor:
         self._clock = clock
         self._log = log
         self._recorder = recorder
+        self.looks = Looks(clock, intake.over_in_s)
         self._connector = connector
         self.recoveries = {
             id: Recovery(exchange, self.rests[id], intake, clock, log) for id, exchange in exchanges.items()
@@ -163,6 +165,7 @@ class Supervisor:
                     self._intake,
                     self._settings,
                     self._clock,
+                    self.looks,
                     self._log,
                     self._recorder,
                     self._connector,
@@ -196,7 +199,10 @@ class Supervisor:
                 if self._settings.recover:
                     recoveries = self.recoveries.items()
                     self._tasks += [group.create_task(one.run(), name=f"recovery-{id}") for id, one in recoveries]
+                    looking = look_for_holes(self.recoveries, self._intake, self._clock)
+                    self._tasks.append(group.create_task(looking, name="holes"))
                 self._tasks += [group.create_task(one.run(), name="open-interest") for one in self.pollers]
+                self._tasks.append(group.create_task(self.looks.run(), name="looks"))
                 if self._limits is not None:
                     self._tasks.append(group.create_task(self._keep_limits(self._limits), name="limits"))
                 if self._recorder is not None:

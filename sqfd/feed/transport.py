@@ -36,6 +36,7 @@ from websockets.protocol import State
 
 from exchanges.api import Frame
 from sqfd.feed.frames import Assembler, Refused
+from sqfd.feed.waking import HELD_BYTES, wake_at
 
 
 class OnFrames(Protocol):
@@ -103,6 +104,12 @@ class Connection(Protocol):
 
     def ping(self) -> None:
         """Send a websocket ping."""
+
+    def hold(self) -> None:
+        """Let what comes wait in the kernel until `look`, or until it is HELD_BYTES."""
+
+    def look(self) -> None:
+        """Read what has come, in this turn of the loop, and go on reading."""
 
     async def close(self, timeout_s: float) -> None:
         """Close politely, and cut the connection where that takes longer."""
@@ -325,7 +332,16 @@ class _Picows(WSListener):
         if self._end is None and self._transport is not None:
             self._transport.send_ping(b"")
 
+    def hold(self) -> None:
+        if self._end is None and self._transport is not None and not self.closed.done():
+            wake_at(self._transport.underlying_transport, HELD_BYTES)
+
+    def look(self) -> None:
+        if self._transport is not None and not self.closed.done():
+            wake_at(self._transport.underlying_transport, 1)
+
     async def close(self, timeout_s: float) -> None:
+        self.look()  # for its answer
         transport = self._transport
         if self.closed.done() or transport is None:
             return
@@ -480,9 +496,18 @@ class _Websockets:
         put()
         self._client.send_data()
 
+    def hold(self) -> None:
+        if self._client.end is None and not self.closed.done():
+            wake_at(self._client.transport, HELD_BYTES)
+
+    def look(self) -> None:
+        if not self.closed.done():
+            wake_at(self._client.transport, 1)
+
     async def close(self, timeout_s: float) -> None:
         if self.closed.done():
             return
+        self.look()
         self._client.end = self._client.end or Closed("closed by us", 1000, by_us=True)
         self._client.close_timeout = timeout_s
         await self._client.close()

@@ -71,3 +71,24 @@ def test_the_hosts_error_is_the_exchanges_median() -> None:
             watermark.observe(exchange, delay_ms + jitter % 10)
     assert watermark.host_error_ms() == 40.0
     assert 2 < watermark.spreads()["A"] < 8
+
+
+def test_what_may_have_waited_lowers_an_offset_and_never_raises_it() -> None:
+    """The delay of a trade that lay unread is less than what is seen: it says how much the offset is at most."""
+    mark = Watermark()
+    mark.observe_waited("X", 400.0)
+    assert mark.offsets() == {}
+    mark.observe("X", 100.0)
+    for window in range(4):
+        mark.newest_over(T + window * Watermark.WINDOW_MS)
+        mark.observe_waited("X", 300.0)
+        assert mark.offsets() == {"X": 100.0}
+    mark.observe_waited("X", 80.0)
+    assert mark.offsets() == {"X": 80.0}
+
+
+def test_when_the_next_second_is_over() -> None:
+    """Its end by the exchange's clock and the grace, from any moment."""
+    mark = Watermark(0.25)
+    mark.observe("X", 100.0)
+    assert [round(mark.over_in_s(T + ms), 3) for ms in (0, 349, 350, 351, 900)] == [0.35, 0.001, 0.0, 0.999, 0.45]

@@ -44,3 +44,9 @@ class Offsets:
 
     def observe(self, exchange: str, delay_ms: float) -> None:
         self.delays.append((exchange, delay_ms))
+
+    def observe_waited(self, exchange: str, delay_ms: float) -> None:
+        pass
+
+    def over_in_s(self, now_ms: float) -> float:
+        return (-now_ms / 1e3) % 1.0

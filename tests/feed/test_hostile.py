@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from sqfd.feed import transport as under_test
 from sqfd.feed.settings import FeedSettings
@@ -30,10 +31,12 @@ from tests.feed.test_transport import (
     TEXT,
     Name,
     Reader,
+    Run,
     Writer,
     answer,
     answers,
     frame,
+    held_and_looked_at,
     server,
 )
 from tests.waiting import PATIENCE_S
@@ -303,6 +306,12 @@ async def test_a_good_certificate_is_taken(authority: Path, name: Name) -> None:
     """Signed by an authority of the system, for this host, in its time."""
     closed = await over_tls(certificate(authority, "127.0.0.1", "30", True), name)
     assert (closed.code, closed.by_us) == (1000, False)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_comes_while_a_connection_is_held_is_read_at_the_next_look(authority: Path, run: Run) -> None:
+    """Over TLS, too, where the library reads on in its own buffers."""
+    run(held_and_looked_at(certificate(authority, "127.0.0.1", "30", True)))
 
 
 @pytest.mark.parametrize("name", ["picows", "websockets"])

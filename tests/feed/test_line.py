@@ -13,6 +13,7 @@ from exchanges.binance import Binance
 from sqfd.clock import ManualClock
 from sqfd.feed.intake import Intake
 from sqfd.feed.line import Gate, Line
+from sqfd.feed.looks import Looks
 from sqfd.feed.rest import Rest
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import ConnectFailed, Connection
@@ -48,7 +49,8 @@ async def test_a_day_of_refusals(status: int | None) -> None:
     streams = list(exchange.streams(instrument, False))
     endpoint = exchange.endpoint("spot")
     intake = Intake(Sink(), Offsets())
-    line = Line(exchange, endpoint, streams, 0, gate, rest, intake, settings, clock, logger, None, refuse)
+    looks = Looks(clock, intake.over_in_s)
+    line = Line(exchange, endpoint, streams, 0, gate, rest, intake, settings, clock, looks, logger, None, refuse)
     with pytest.raises(asyncio.CancelledError):
         await line.run()
     pauses_s = [(later - earlier) / 1e3 for earlier, later in itertools.pairwise(attempts)]

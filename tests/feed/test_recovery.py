@@ -17,7 +17,7 @@ from exchanges.api import Call, Page, Request, Trade
 from sqfd.bars.builder import Builder
 from sqfd.bars.watermark import Watermark
 from sqfd.feed.intake import Intake, MarketFeed
-from sqfd.feed.recovery import SHARE, TRIES, Recovery, ordered
+from sqfd.feed.recovery import SHARE, TRIES, Recovery, look_for_holes, ordered
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.settings import FeedSettings
 from tests.simulation.loop import START_MS, VirtualClock, run
@@ -68,9 +68,13 @@ class Stage:
         self.feed.regain(float(T0 + until_ms))
 
     async def serve(self, seconds: float) -> None:
-        task = asyncio.create_task(self.recovery.run())
+        tasks = [asyncio.create_task(self.recovery.run()), asyncio.create_task(self.look())]
         await self.clock.sleep(seconds)
-        task.cancel()
+        for task in tasks:
+            task.cancel()
+
+    async def look(self) -> None:
+        await look_for_holes({self.exchange.id: self.recovery}, self.intake, self.clock)
 
     @property
     def story(self) -> list[tuple[str, int, int | None, str]]:
@@ -304,9 +308,10 @@ def test_gaps_in_one_minute_are_all_told() -> None:
         for number in range(3):
             stage.cut(200 + number * 20_000, 9_000 + number * 20_000)
             stage.live(9_100 + number * 20_000, 3 + number)
-            task = asyncio.create_task(stage.recovery._fill_all())
+            tasks = [asyncio.create_task(stage.recovery._fill_all()), asyncio.create_task(stage.look())]
             await stage.clock.sleep(20 if number < 2 else 60)
-            task.cancel()
+            for task in tasks:
+                task.cancel()
         return stage
 
     lines = [line for line in run(main()).log.entries if line["event"] == "gap closed"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeAlias
@@ -19,6 +20,7 @@ Name = Literal["picows", "websockets"]
 Reader: TypeAlias = asyncio.StreamReader
 Writer: TypeAlias = asyncio.StreamWriter
 Behaviour = Callable[[Reader, Writer], Awaitable[None]]
+Run = Callable[[Coroutine[Any, Any, None]], None]
 MAX_BYTES = 65_536
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING = 0x1, 0x2, 0x0, 0x8, 0x9
@@ -44,8 +46,10 @@ def frame(opcode: int, payload: bytes = b"", fin: bool = True, rsv: int = 0, mas
 
 
 @asynccontextmanager
-async def server(behave: Behaviour, handshake: bool = True) -> AsyncIterator[str]:
-    """A raw server on loopback; `behave` runs after the handshake, or instead of it."""
+async def server(
+    behave: Behaviour, handshake: bool = True, context: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """A raw server on loopback; `behave` runs after the handshake, or instead of it. `context`: over TLS."""
 
     async def serve(reader: Reader, writer: Writer) -> None:
         try:
@@ -59,9 +63,9 @@ async def server(behave: Behaviour, handshake: bool = True) -> AsyncIterator[str
         finally:
             writer.transport.abort()
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     try:
-        yield f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+        yield f"{'ws' if context is None else 'wss'}://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
     finally:
         listening.close()
 
@@ -243,6 +247,78 @@ async def test_an_end_without_close_frame(transport: Name) -> None:
     assert got == [b"1"]
     assert closed.code is None
     assert not closed.by_us
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_comes_while_it_is_held_is_read_at_the_next_look(run: Run) -> None:
+    """In order and whole; more than a calm connection brings is read at once, as much as there may be, and so is the end."""
+    run(held_and_looked_at(None))
+
+
+async def held_and_looked_at(context: ssl.SSLContext | None) -> None:
+    """A connection, over TLS where there is a context."""
+    sent = [b"%06d " % number + b"x" * 200 for number in range(20_000)]
+
+    async def behave(reader: Reader, writer: Writer) -> None:
+        for message in sent[:3]:
+            writer.write(frame(TEXT, message))
+        await reader.readexactly(8)  # our "mo", masked
+        for message in sent[3:20]:
+            writer.write(frame(TEXT, message))
+        await reader.readexactly(8)  # our "mo" again
+        for message in sent[20:]:
+            writer.write(frame(TEXT, message))
+            await writer.drain()
+        writer.write(frame(CLOSE, (1001).to_bytes(2, "big")))
+        await writer.drain()
+        await reader.read()
+
+    got: list[bytes] = []
+    three = asyncio.Event()
+
+    def take(frames: Sequence[bytes], text: bool) -> None:
+        got.extend(frames)
+        if len(got) >= 3:
+            three.set()
+
+    async with server(behave, context=context) as url:
+        connection = await connect(url, take, lambda: None, max_bytes=MAX_BYTES, timeout_s=PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            await three.wait()
+        connection.hold()
+        connection.hold()
+        connection.send("mo")
+        await asyncio.sleep(0.3)
+        assert len(got) == 3
+        connection.look()
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert got == sent[:20]
+        connection.hold()
+        connection.send("mo")
+        closed = await asyncio.wait_for(connection.closed, PATIENCE_S)
+        assert (closed.code, closed.by_us) == (1001, False)
+        assert got == sent
+        connection.look()
+        connection.hold()  # without effect: it ended
+
+
+async def test_a_held_connection_is_closed_politely() -> None:
+    """Its answer to our close frame is read, although nothing else was."""
+    heard: list[bytes] = []
+
+    async def behave(reader: Reader, writer: Writer) -> None:
+        heard.append(await reader.readexactly(8))
+        writer.write(frame(CLOSE, (1000).to_bytes(2, "big")))
+        await writer.drain()
+        await reader.read()
+
+    async with server(behave) as url:
+        connection = await opened(url, "picows", [])
+        connection.hold()
+        await asyncio.wait_for(connection.close(PATIENCE_S), PATIENCE_S)
+        assert connection.closed.result().by_us
+        assert heard
 
 
 async def test_an_error_in_the_callback_ends_the_connection(transport: Name) -> None:

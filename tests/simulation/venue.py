@@ -17,6 +17,7 @@ from sqfd.clock import Clock
 from sqfd.feed.rest import Rest, RestFailed
 from sqfd.feed.settings import FeedSettings
 from sqfd.feed.transport import Closed, ConnectFailed, OnEnd, OnFrames, TransportName
+from sqfd.feed.waking import HELD_BYTES
 from tests.simulation.loop import PROCESS
 
 Cut = Literal[
@@ -63,6 +64,9 @@ class Wire:
         """Whose connection it is: what was on its way when its process ended, nobody can miss."""
         self._last_s = 0.0
         self._held: list[Trade] = []
+        self._quiet = False
+        """The client does not read: what comes waits."""
+        self._waiting: list[tuple[Sequence[Frame], Sequence[Trade]]] = []
         self._later(self.peer.greet(int(self.opened_ms)))
 
     # --- the client's side
@@ -110,6 +114,15 @@ class Wire:
     def ping(self) -> None:
         self.sent_ms.append(self.venue.clock.now_ms())
 
+    def hold(self) -> None:
+        self._quiet = True
+
+    def look(self) -> None:
+        self._quiet = False
+        waiting, self._waiting = self._waiting, []
+        for frames, trades in waiting:
+            self._arrive(frames, trades)
+
     async def close(self, timeout_s: float) -> None:
         if self.dead:
             await asyncio.sleep(timeout_s)
@@ -118,12 +131,14 @@ class Wire:
     # --- the exchange's side
 
     def end(self, how: Closed) -> None:
+        self.look()  # what came before the end is read before it
         if not self.closed.done():
             self.closed.set_result(how)
         self.venue.wires.pop(self, None)
 
     def freeze(self) -> None:
-        """Half open: nothing comes or goes any more."""
+        """Half open: nothing comes or goes any more but what was there."""
+        self.look()
         self.dead = True
 
     def trades(self, trades: Sequence[Trade]) -> None:
@@ -167,6 +182,14 @@ class Wire:
         loop.call_at(self._last_s, self._deliver, frames, trades)
 
     def _deliver(self, frames: Sequence[Frame], trades: Sequence[Trade]) -> None:
+        if not self._quiet:
+            self._arrive(frames, trades)
+            return
+        self._waiting.append((frames, trades))
+        if sum(len(frame) for frames, _ in self._waiting for frame in frames) >= HELD_BYTES:
+            self.look()
+
+    def _arrive(self, frames: Sequence[Frame], trades: Sequence[Trade]) -> None:
         if not self.dead and not self.closed.done():
             self.venue.delivered(trades)
         elif self._client is not None and not self._client.alive:
