@@ -8,8 +8,9 @@ what lies before its memory is taken for seen, because a doubled volume is worse
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from operator import lt
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from operator import attrgetter, lt
 from typing import NamedTuple, Protocol
 
 from exchanges.api import Endpoint, Trade
@@ -18,6 +19,8 @@ WINDOW = 512
 """Ids or contents that a market remembers at least."""
 HOLES = 64
 """Ranges of missing ids that a market remembers; older ones are taken for lost."""
+BEFORE = 512
+"""Gapless ids before a market's first trade that may still come: with a new connection a later trade can be the first."""
 RENUMBERED_MS = 1000
 """An id from before the window whose trade is this much newer than every other one: the exchange began to count anew."""
 
@@ -46,8 +49,7 @@ def identity(trade: Trade) -> object:
     return trade.id if trade.id is not None else content(trade)
 
 
-def content(trade: Trade) -> object:
-    return trade.ts_ms, trade.price, trade.size, trade.buy, trade.id
+content: Callable[[Trade], object] = attrgetter("ts_ms", "price", "size", "buy", "id")
 
 
 class Content:
@@ -102,11 +104,11 @@ class Content:
     def _count(self, trades: Sequence[Trade]) -> None:
         """Of the sole connection."""
         counted = self._counted
-        for trade in trades:
-            told = (trade.ts_ms, trade.price, trade.size, trade.buy, trade.id)  # `content`, without its call
+        for told in map(content, trades):
             counted[told] = counted.get(told, 0) + 1
-            if len(counted) > self._window:
-                del counted[next(iter(counted))]
+        if len(counted) > self._window:  # all at once: a dictionary walks over what was deleted to its first key
+            for told in list(islice(counted, len(counted) - self._window)):
+                del counted[told]
 
     def memory(self) -> Mapping[object, int]:
         """By content; the same as `identity` where there are no ids."""
@@ -283,9 +285,12 @@ class Gapless:
     """Ids that count up by one: exact, because what is missing is a short list of holes.
 
     `holes` are the missing ranges (first, last), oldest first; recovery asks for them, and trades that fill them are new.
+    The ids just before the first trade are one of them: what brought that trade may have brought it out of its order.
     """
 
     def __init__(self, holes: int = HOLES) -> None:
+        self._first = 0
+        """The id of the first trade that came."""
         self._last: int | None = None
         self.holes: deque[tuple[int, int]] = deque(maxlen=holes)
         self.found: deque[Found] = deque(maxlen=holes)
@@ -307,7 +312,9 @@ class Gapless:
             self._rest = self._rest or Content()
             return self._rest.seen(trade, connection, newest_ms)
         if last is None:
-            self._last = id
+            self._first = self._last = id
+            if id > 0:
+                self.holes.append((max(0, id - BEFORE), id - 1))
             return False
         return self._out_of_line(id, last, trade, newest_ms)
 
@@ -322,7 +329,10 @@ class Gapless:
         return {}
 
     def learn(self, trades: Sequence[Trade]) -> None:
-        """They went through `seen` one by one, which is exact here."""
+        """Most went through `seen` one by one; those of before the first trade, which a restart asks for, did not."""
+        for trade in trades:
+            if type(trade.id) is int and trade.id < self._first:
+                self._fill(trade.id)
 
     def missing(self, first: int, last: int) -> int:
         """How many ids of this range are missing, so far as is remembered."""
@@ -335,22 +345,25 @@ class Gapless:
             self.missed += id - last - 1
             self._last = id
             return False
-        for at, (first, end) in enumerate(self.holes):
-            if first <= id <= end:
-                self._fill(at, first, end, id)
-                return False
-        if trade.ts_ms > newest_ms + RENUMBERED_MS:
+        renumbered = trade.ts_ms > newest_ms + RENUMBERED_MS
+        if not (renumbered and id < self._first) and self._fill(id):
+            return False
+        if renumbered:
             self.holes.clear()
-            self._last = id
+            self._first = self._last = id
             return False
         return True
 
-    def _fill(self, at: int, first: int, end: int, id: int) -> None:
-        parts = [(a, b) for a, b in ((first, id - 1), (id + 1, end)) if a <= b]
-        rest = list(self.holes)
-        rest[at : at + 1] = parts
-        self.holes.clear()
-        self.holes.extend(rest)
+    def _fill(self, id: int) -> bool:
+        """Whether it was missing; from now on it is not."""
+        for at, (first, end) in enumerate(self.holes):
+            if first <= id <= end:
+                rest = list(self.holes)
+                rest[at : at + 1] = [(a, b) for a, b in ((first, id - 1), (id + 1, end)) if a <= b]
+                self.holes.clear()
+                self.holes.extend(rest)
+                return True
+        return False
 
 
 def dedup_for(endpoint: Endpoint) -> Dedup:

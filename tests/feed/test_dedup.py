@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exchanges.api import Trade
 from exchanges.binance import Binance
-from sqfd.feed.dedup import Content, Dedup, Gapless, Monotonic, Unique, dedup_for, identity
+from sqfd.feed.dedup import BEFORE, Content, Dedup, Gapless, Monotonic, Unique, dedup_for, identity
 
 INSTRUMENT = Binance().assume("BTCUSDT")
 WINDOW = 16
@@ -41,15 +41,30 @@ def test_monotonic_equals_a_memory_of_everything(ids: list[int]) -> None:
 
 @given(shuffled(distance=40))
 def test_gapless_equals_a_memory_of_everything(ids: list[int]) -> None:
-    """From the first id on, no id is lost or counted twice, and the holes are exactly what is missing."""
+    """No id is lost or counted twice, of those before the first that came too; the holes are exactly what is missing."""
     dedup, everything = Gapless(holes=1000), set[int]()
     for id in ids:
-        seen = dedup.seen(trade(id), 0, 1_700_000_000_000)
-        assert seen == (id in everything or id < ids[0])
+        assert dedup.seen(trade(id), 0, 1_700_000_000_000) == (id in everything)
         everything.add(id)
-    known = {id for id in everything if id >= ids[0]}
     missing = {id for first, last in dedup.holes for id in range(first, last + 1)}
-    assert missing == set(range(ids[0], max(known) + 1)) - known
+    assert missing == set(range(max(everything) + 1)) - everything
+
+
+def test_gapless_ids_before_the_first_trade_are_new_once() -> None:
+    """A new process' first trade may be a later one: what recovery or the exchange brings of before it counts, once."""
+    dedup = Gapless()
+    assert [dedup.seen(trade(id), 1, 1_700_000_000_000) for id in (1002, 1001, 1001, 1003)] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    dedup.learn([trade(1000)])
+    assert dedup.seen(trade(1000), 1, 1_700_000_000_000)
+    assert not dedup.seen(trade(999), 1, 1_700_000_000_000)
+    assert dedup.seen(trade(1002 - BEFORE - 1), 1, 1_700_000_000_000)
+    assert not dedup.found
+    assert dedup.missed == 0
 
 
 @given(st.lists(st.text("abc", max_size=3)))
