@@ -97,9 +97,10 @@ def test_a_stop_waits_a_while_for_a_disk_that_refuses(tmp_path: Path, refuses_s:
 
     async def refuse(day: Day) -> None:
         await asyncio.sleep(100.0)
-        stopping = asyncio.create_task(day.stop())
-        await strike(day, FAULTS["disk: cannot be read"], refuses_s, day.random)
-        await stopping
+        striking = asyncio.create_task(strike(day, FAULTS["disk: cannot be read"], refuses_s, day.random))
+        await asyncio.sleep(1.2)  # so that a tick waits for the disk
+        await day.stop()
+        await striking
 
     async def main() -> Day:
         day = Day(3, tmp_path)
