@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,9 +44,16 @@ def lived(seed: int, hours: float = HOURS) -> dict[str, Any]:
 def days() -> Iterator[Days]:
     """Part of an hour of each seed, two at a time. A test that asks for this waits for all of them, so that they disturb no other."""
     pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+    others = active_children()
     try:
         every = {seed: pool.submit(lived, seed) for seed in SEEDS}
-        wait(every.values(), return_when=FIRST_EXCEPTION)
+        try:
+            wait(every.values(), return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt:  # each would live its hour to the end first
+            for worker in active_children():
+                if worker not in others:
+                    worker.kill()
+            raise
         yield every
     finally:
         pool.shutdown(cancel_futures=True)
