@@ -38,13 +38,16 @@ Register = Callable[[Sequence[Market]], Awaitable[None]]
 
 
 class ExchangeTime:
-    """The exchanges' clock: steady time less the offset that the watermark found. A `Clock` for what signals mean."""
+    """The exchanges' clock: steady time less what the watermark found it to be ahead. A `Clock` for what signals mean.
+
+    Trades that come late do not stop it: a signal of trades that are older than its `ttl` has expired.
+    """
 
     def __init__(self, clock: Clock, seconds: Seconds) -> None:
         self._clock, self._seconds = clock, seconds
 
     def now_ms(self) -> float:
-        return self._clock.now_ms() - self._seconds.watermark.offset_ms()
+        return self._clock.now_ms() - self._seconds.watermark.clock_ms()
 
     def wall_ms(self) -> float:
         return self._clock.wall_ms()

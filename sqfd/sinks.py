@@ -43,7 +43,11 @@ async def open_journal(config: Config, state: Path) -> Journal:
         instance=config.instance,
     )
     if config.influx is None:
-        await journal.forget(SINK)  # nobody waits for bars any more: what retention takes is not lost
+        try:
+            await journal.forget(SINK)  # nobody waits for bars any more: what retention takes is not lost
+        except BaseException:
+            await journal.close()
+            raise
     return journal
 
 

@@ -19,7 +19,7 @@ from sqfd.bars.recent import Recent, Times
 from sqfd.model import BAR, BAR_FIELDS, Bars, ClosedSecond
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from exchanges.api import Liquidation, Trade
 
@@ -103,7 +103,7 @@ def _recall(known: Bars, times: Times) -> Bar:
 class Newest:
     """A market's way into the bars, and the bar that its newest trade went to: nearly always the bar of the next one too."""
 
-    __slots__ = ("_bar", "_builder", "_market", "_second")
+    __slots__ = ("_bar", "_builder", "_market", "_second", "newest")
 
     def __init__(self, builder: Builder, market: int) -> None:
         self._builder = builder
@@ -111,17 +111,20 @@ class Newest:
         self._second = -1
         self._bar = Bar()
         """Of that second. It holds at least one trade while `_second` is not -1."""
+        self.newest: Trade | None = None
+        """The trade of the newest time, the last of them where several have it; None before the first."""
 
     def add(self, trades: Sequence[Trade]) -> Sequence[Trade]:
         """Add trades to their bars; gives back those that are too late (or too far ahead) to count, which the builder counts."""
         dropped: list[Trade] = []
-        second, bar = self._second, self._bar
+        second, bar, newest = self._second, self._bar, self.newest
         for trade in trades:
             ts_ms = trade.ts_ms
             if ts_ms // 1000 != second:
+                self.newest = newest
                 if not self._elsewhere(trade):
                     dropped.append(trade)
-                second, bar = self._second, self._bar
+                second, bar, newest = self._second, self._bar, self.newest
                 continue
             price = trade.price
             if trade.buy:
@@ -137,11 +140,13 @@ class Newest:
             if ts_ms >= bar.last_ms:
                 bar.last_ms = ts_ms
                 bar.close = price
+                newest = trade
             elif ts_ms < bar.first_ms:
                 bar.first_ms = ts_ms
                 bar.open = price
             if trade.forced is not None:
                 bar.force(price * trade.size, trade.forced)
+        self.newest = newest
         return dropped
 
     def _elsewhere(self, trade: Trade) -> bool:
@@ -153,9 +158,15 @@ class Newest:
         if bar is None:
             return False
         bar.put(trade)
+        self.notice(trade)
         if second > self._second and self._builder.is_open(second):
             self._second, self._bar = second, bar
         return True
+
+    def notice(self, trade: Trade, recovered: bool = False) -> None:
+        """It was added; it may be the newest. Among those of one time what came live is newer than what was recovered."""
+        if self.newest is None or trade.ts_ms >= self.newest.ts_ms + recovered:
+            self.newest = trade
 
     def closed(self, second: int) -> None:
         """From now on that second's trades are revisions."""
@@ -240,12 +251,12 @@ class Builder:
         self._revised[second, market] = bar
         return True
 
-    def adder(self, market: int) -> Callable[[Sequence[Trade]], Sequence[Trade]]:
-        """What adds trades of that market; it gives back those that are too late or too far ahead, which are counted here."""
-        return self._newest[market].add
+    def way(self, market: int) -> Newest:
+        """What adds trades of that market."""
+        return self._newest[market]
 
     def trade(self, market: int, trade: Trade) -> bool:
-        """As `adder`, for once; False when it is dropped."""
+        """As its `way`, for once; False when it is dropped."""
         return not self._newest[market].add((trade,))
 
     def recovered(self, market: int, trade: Trade, first: bool) -> bool:
@@ -260,6 +271,7 @@ class Builder:
         if bar is None:
             return False
         bar.put(trade, first)
+        self._newest[market].notice(trade, recovered=True)
         return True
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,11 +76,11 @@ def evaluate(
 
     settings = configured(path, assignments).config.strategy
     tasks = [(name, seed, days, settings) for name in _chosen(names) for seed in seeds]
-    with shown_progress("evaluate") as progress:
-        runs = []
-        for done, run in enumerate(_parallel(tasks, jobs or os.cpu_count() or 1), 1):
+    runs: list[Run] = []
+    with _started(tasks, jobs or os.cpu_count() or 1) as finished, shown_progress("evaluate") as progress:
+        for run in finished:
             runs.append(run)
-            progress(done, len(tasks))
+            progress(len(runs), len(tasks))
     runs.sort(key=lambda run: (_chosen(names).index(run.scenario), run.seed))
     found = verdicts(runs)
     if as_json:
@@ -106,16 +107,18 @@ def _chosen(names: Sequence[str]) -> list[str]:
 Task = tuple[str, int, float, "StrategySettings"]
 
 
-def _parallel(tasks: Sequence[Task], jobs: int) -> Iterator[Run]:
-    """Runs as they are done, in processes of their own where there is more than one to use."""
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+@contextmanager
+def _started(tasks: Sequence[Task], jobs: int) -> Iterator[Iterator[Run]]:
+    """Runs as they are done, in processes of their own where there is more than one to use: forked before the bar has its thread."""
+    from concurrent.futures import as_completed
+
+    from sqfd.backtest.workers import Workers
 
     if jobs == 1:
-        yield from map(_evaluate, tasks)
+        yield map(_evaluate, tasks)
         return
-    with ProcessPoolExecutor(jobs) as pool:
-        for done in as_completed([pool.submit(_evaluate, task) for task in tasks]):
-            yield done.result()
+    with Workers(min(jobs, len(tasks)), len(tasks)) as pool:
+        yield (done.result() for done in as_completed([pool.submit(_evaluate, task) for task in tasks]))
 
 
 def _evaluate(task: Task) -> Run:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sqfd import __version__
 from sqfd.cli.backtest import (
     configured,
     from_option,
@@ -125,12 +126,13 @@ def sweep(
         ):
             waiting = sweeps.units(folder, plan, parts, configs, results.done, cores)
             started = sweeps.start(executor, list(waiting))
+            _parquet()  # imported now, while there is nothing to do but wait
             with shown_progress("sweep") as progress:
                 sweeps.collect(started, results, progress, share)
     rows = [row for row in results.rows if key_of(row.trial) in configs]
     found = sweeps.verdict(rows, metric, len(parts))
     write_csv(out / "results.csv", rows, varied)
-    _write_parquet(out / "results.parquet", rows, varied)
+    _write_parquet(out / "results.parquet", out / "results.csv", varied)
     write_picture(out / "sweep.html", len(rows), varied, metric, found)
     _tell(found, metric, out)
 
@@ -162,6 +164,7 @@ def _executor(
         except ImportError as error:
             raise click.ClickException("--dask needs the optional packages: pip install 'sqfd[sweep]'") from error
         with distributed.Client(cluster) as client:
+            _same_version(client)
             yield client.get_executor(), sum(client.ncores().values()) or 1, lambda unit: 0.0
         return
     from sqfd.backtest.workers import Workers
@@ -169,6 +172,18 @@ def _executor(
     count = min(workers or os.cpu_count() or 1, runs)
     with Workers(count, runs) as pool:
         yield pool, count, pool.share
+
+
+def _same_version(client: Any) -> None:
+    """Raises ClickException where the cluster's scheduler or a worker has no sqfd, or another one: it could not read what it is given."""
+    from pydoc import locate
+
+    asked = locate, "sqfd.__version__"  # of the standard library: they can find it whatever they lack
+    found: dict[str, str | None] = {"the scheduler": client.run_on_scheduler(*asked), **client.run(*asked)}
+    other = [f"{place} has {version or 'none'}" for place, version in found.items() if version != __version__]
+    if other:
+        needed = f"the cluster's scheduler and workers need sqfd {__version__}, as here (pip install sqfd)"
+        raise click.ClickException(f"--dask: {needed}: {', '.join(other[:5])}{' …' if len(other) > 5 else ''}")
 
 
 def _table(rows: Sequence[Row], varied: Sequence[Axis]) -> tuple[list[str], list[list[Any]]]:
@@ -193,14 +208,24 @@ def write_csv(path: Path, rows: Sequence[Row], varied: Sequence[Axis]) -> None:
         writer.writerows(["" if value is None else value for value in line] for line in body)
 
 
-def _write_parquet(path: Path, rows: Sequence[Row], varied: Sequence[Axis]) -> None:
+def _parquet() -> tuple[Any, Any, Any] | None:
+    """pyarrow and what of it is needed; None where it is not installed."""
     try:
-        pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+        return import_module("pyarrow"), import_module("pyarrow.csv"), import_module("pyarrow.parquet")
     except ImportError:
+        return None
+
+
+def _write_parquet(path: Path, table: Path, varied: Sequence[Axis]) -> None:
+    """The same as Parquet, from the CSV `table`: columns of Python's values would make pyarrow import pandas, a third of a second."""
+    from sqfd.backtest.sweep import COLUMNS
+
+    if (found := _parquet()) is None:
         return
-    columns, body = _table(rows, varied)
-    arrays = {name: list(values) for name, values in zip(columns, zip(*body, strict=True), strict=True)}
-    parquet.write_table(pyarrow.table(arrays), path)
+    pyarrow, read, parquet = found
+    kinds = dict.fromkeys((axis.key for axis in varied), pyarrow.string()) | {"part": pyarrow.int64()}
+    kinds |= {name: pyarrow.int64() if name == "trades" else pyarrow.float64() for name in COLUMNS}
+    parquet.write_table(read.read_csv(table, convert_options=read.ConvertOptions(column_types=kinds)), path)
 
 
 def _tell(found: Verdict, metric: str, out: Path) -> None:

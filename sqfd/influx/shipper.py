@@ -76,6 +76,8 @@ class Shipper:
         self._down: str | None = None
         self._accepted: deque[tuple[float, int]] = deque(maxlen=10_000)
         self._again_from: int | None = None
+        self._even_ms: float | None = None
+        """When nothing waited, the last time that was looked."""
         self.quarantine = Quarantine(folder)
         self.counters: Counter[str] = Counter()
         self.remaker = Remaker(client, settings, clock, folder, self.counters)
@@ -88,6 +90,7 @@ class Shipper:
         """Ship until cancelled. InfluxDB may come later, go away and return."""
         self.cursor = await self._source.cursor(SINK)
         await self._advance(self.cursor)  # from now on retention knows that somebody waits for these bars
+        self._look()
         await self._prepare()
         while True:
             busy = [await self._ship_next(), await self._ship_offered(), await self.remaker.step()]
@@ -107,17 +110,32 @@ class Shipper:
             "state": self.state,
             "why": self._down,
             "cursor": self.cursor,
-            "lag_s": max(0, self._source.written - self.cursor) if self.cursor else None,
+            "lag_s": self._lag_s(),
             "quarantined": self.quarantine.count,
             "revised_minutes": self.remaker.minutes,
             "counters": dict(self.counters),
         }
+
+    def _lag_s(self) -> int | None:
+        """Seconds of bars that wait; None before it is known. The first tick after a time without any leaps over that time:
+        nothing waits longer than since nothing waited."""
+        if not self.cursor:
+            return None
+        lag_s = max(0, self._source.written - self.cursor)
+        if lag_s and self._even_ms is not None:
+            lag_s = min(lag_s, 1 + int((self._clock.now_ms() - self._even_ms) / 1e3))
+        return lag_s
+
+    def _look(self) -> None:
+        if self._source.written <= self.cursor:
+            self._even_ms = self._clock.now_ms()
 
     # --- bars
 
     async def _ship_next(self) -> bool:
         """Ship the next ticks; True where there may be more at once."""
         written = self._source.written  # before reading: what is written meanwhile must not be skipped
+        self._look()
         if written <= self.cursor:
             return False
         try:
@@ -234,8 +252,7 @@ class Shipper:
     def _up(self) -> None:
         if self._down is not None:
             if self.cursor:
-                behind_s = self._source.written - self.cursor
-                log.info("InfluxDB takes writes again", failures=self._failures, behind_s=behind_s)
+                log.info("InfluxDB takes writes again", failures=self._failures, behind_s=self._lag_s())
             else:  # it never took any: there is no "again", and nothing to be behind
                 log.info("InfluxDB takes writes", failures=self._failures)
             if not self._settings.influxql and self._accepted:

@@ -91,15 +91,18 @@ class Journal(StoreCalls):
             max_bytes=max_bytes,
             stamp=time.strftime("%Y%m%dT%H%M%S"),
         )
+        store = None
         try:
             store = await asyncio.get_running_loop().run_in_executor(pool, make)
-        except BaseException:
+            if store.set_aside is not None:
+                log.error("journal damaged: set aside, a new one begins", file=str(store.set_aside))
+            return cls(store, pool, lock, queue_rows)
+        except BaseException:  # the disk can refuse the first read too: whoever tries again must not meet our own lock
+            if store is not None:
+                store.close()
             pool.shutdown(wait=False)
             os.close(lock)
             raise
-        if store.set_aside is not None:
-            log.error("journal damaged: set aside, a new one begins", file=str(store.set_aside))
-        return cls(store, pool, lock, queue_rows)
 
     async def close(self) -> None:
         """Write what is queued (once: a disk that refuses now loses it, counted) and close the file."""
@@ -108,14 +111,18 @@ class Journal(StoreCalls):
             self._retry.cancel()
         if self._writing is not None:
             await asyncio.wait([self._writing])
-        await self._call(self._drain)
-        for batch in self._queue:
-            self._count_lost("closed", batch)
-        if self._queue:
-            log.error("journal closed while the disk refuses: ticks are lost", ticks=len(self._queue), error=self.fault)
-        await self._call(self._store.close)
-        self._pool.shutdown()
-        os.close(self._lock_file)
+        try:
+            await self._call(self._drain)
+            for batch in self._queue:
+                self._count_lost("closed", batch)
+            if self._queue:
+                log.error(
+                    "journal closed while the disk refuses: ticks are lost", ticks=len(self._queue), error=self.fault
+                )
+            await self._call(self._store.close)
+        finally:
+            self._pool.shutdown()
+            os.close(self._lock_file)
 
     # --- writing
 

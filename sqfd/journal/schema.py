@@ -79,7 +79,11 @@ def _fourth(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE flow ADD COLUMN funding_ppb INTEGER NOT NULL DEFAULT 0")
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first, gaps.create, _third, _fourth)
+def _fifth(db: sqlite3.Connection) -> None:
+    """Packed hours of flow take as few bytes as their values need, which earlier versions cannot read. Those of before stay as they are."""
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, gaps.create, _third, _fourth, _fifth)
 """Migration *n* takes a file of version *n* to *n + 1*. Never change one that was released: add another."""
 VERSION = len(MIGRATIONS)
 

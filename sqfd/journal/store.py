@@ -63,7 +63,11 @@ class JournalStore(JournalReader):
         else:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = self._connect()
-            gaps.close_open(self._db, self.last_tick())
+            try:
+                gaps.close_open(self._db, self.last_tick())
+            except BaseException:
+                self._db.close()
+                raise
 
     def _connect(self) -> sqlite3.Connection:
         try:

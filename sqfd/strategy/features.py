@@ -135,10 +135,11 @@ class Features:
 
     def _take(self, windows: tuple[int, ...], series: int, lagged: bool) -> Ints:
         column, base = self.ring.series[series], self.ring.base
-        moves = np.zeros((len(windows), self.last - self.first), np.int64)
+        moves = np.empty((len(windows), self.last - self.first), np.int64)
         for row, window in zip(moves, windows, strict=True):
             lag = window if lagged else 0
-            start = max(self.first, self.ring.first_tick + window + lag)
+            start = min(max(self.first, self.ring.first_tick + window + lag), self.last)
+            row[: start - self.first] = 0
             if start < self.last:
                 right, length = start - base - lag, self.last - start
                 newer, older = column[right : right + length], column[right - window : right - window + length]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqfd.backtest.equity import Drawdown, EquityCurve
 from sqfd.backtest.portfolio import Account
 from sqfd.backtest.prices import Prices
-from sqfd.backtest.statistics import bootstrap, drawdown_of, of_trades, period_returns, ratios, statistics
+from sqfd.backtest.statistics import _quantile, bootstrap, drawdown_of, of_trades, period_returns, ratios, statistics
 from sqfd.backtest.trades import Trade
 
 with warnings.catch_warnings():
@@ -159,3 +159,12 @@ def test_statistics_of_nothing() -> None:
     """No ticks and no trades: every number is there or None."""
     stats = statistics(EquityCurve(100.0, 1), [], [])
     assert (stats["trades"], stats["win_rate"], stats["sharpe"], stats["equity"]) == (0, None, None, 100.0)
+
+
+def test_quantiles_are_those_of_numpy() -> None:
+    """The bounds of the interval are what `np.quantile` gives for the same resamples, to the last bit."""
+    rng = np.random.default_rng(3)
+    for count in (1, 2, 3, 40, 2_000):
+        values = np.sort(rng.normal(0.0, 1e-3, count))
+        for share in (0.0, 0.025, 0.3, 0.5, 0.975, 1.0):
+            assert _quantile(values, share) == float(np.quantile(values, share))

@@ -11,15 +11,17 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
+from click import ClickException
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sqfd import __version__
 from sqfd.backtest.run import Backtest, Plan, planned
 from sqfd.backtest.sweep import FEW, MOST, RESULTS, Row, balanced, units
 from sqfd.backtest.trials import axis_of, key_of, parts_of, trials_of
 from sqfd.cli.backtest import configured
-from sqfd.cli.sweep import sweep
+from sqfd.cli.sweep import _same_version, sweep
 from sqfd.config import load, with_flags
 from tests.backtest.live import Live
 
@@ -52,6 +54,39 @@ def test_every_trial_ran_in_every_part_once(swept: tuple[Result, Path]) -> None:
     assert "4 trials" in result.output
     assert "no trial has a sharpe here" in result.output
     assert "<script src" not in (out / "sweep.html").read_text()
+
+
+def test_parquet_holds_what_the_csv_holds(swept: tuple[Result, Path]) -> None:
+    """Values of settings as text, numbers as numbers, nothing where there is none; skipped where pyarrow is not installed."""
+    table = pytest.importorskip("pyarrow.parquet").read_table(swept[1] / "results.parquet").to_pydict()
+    with (swept[1] / "results.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert list(table) == list(lines[0])
+    for place, line in enumerate(lines):
+        told = {name: "" if column[place] is None else str(column[place]) for name, column in table.items()}
+        assert told == line
+    assert isinstance(table["trades"][0], int)
+    assert isinstance(table["strategy.min_entry_score"][0], str)
+
+
+class Cluster:
+    """What is asked of a Dask client before anything is given to it."""
+
+    def __init__(self, scheduler: str | None, **workers: str | None) -> None:
+        self.scheduler, self.workers = scheduler, workers
+
+    def run_on_scheduler(self, function: object, name: str) -> str | None:
+        return self.scheduler
+
+    def run(self, function: object, name: str) -> dict[str, str | None]:
+        return self.workers
+
+
+def test_a_cluster_without_sqfd_is_told_before_it_is_given_work() -> None:
+    """Which scheduler or worker lacks it or has another version, and what to do: instead of an error about deserialization."""
+    _same_version(Cluster(__version__, a=__version__))
+    with pytest.raises(ClickException, match=r"need sqfd .* \(pip install sqfd\): the scheduler has none, b has 0.0.1"):
+        _same_version(Cluster(None, a=__version__, b="0.0.1"))
 
 
 def test_the_best_of_a_part_is_judged_by_the_next(live: Live, toml: Path, swept: tuple[Result, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -235,3 +236,22 @@ def test_the_last_seconds_of_an_earlier_run_are_told_again() -> None:
     ]
     assert (bars["open"][1], bars["high"][1], bars["close"][1]) == (10.0, 30.0, 12.0)
     assert not builder.liquidation(0, Liquidation(BTC, START_MS - 100, 7.0, 1.0, True))
+
+
+def test_newest_is_the_last_trade_of_the_newest_time_whatever_the_batches() -> None:
+    """Of all that was added, in any order, while seconds close; too late ones and recovered ones of that time are not it."""
+    chance = random.Random(5)
+    builder = Builder(revisable_s=30)
+    builder.add_markets(1)
+    way, added = builder.way(0), list[Trade]()
+    for step in range(300):
+        batch = [trade(max(0, step * 200 + chance.randrange(-40_000, 1500))) for _ in range(chance.randrange(1, 5))]
+        dropped = {id(one) for one in way.add(batch)}
+        added += [one for one in batch if id(one) not in dropped]
+        newest_ms = max(one.ts_ms for one in added)
+        expected = [one for one in added if one.ts_ms == newest_ms][-1]
+        assert way.newest is expected
+        assert builder.recovered(0, trade(newest_ms - START_MS), False)
+        assert way.newest is expected
+        while builder.next_second is not None and builder.next_second * 1000 < START_MS + step * 200 - 3000:
+            close(builder)

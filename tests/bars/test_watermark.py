@@ -41,6 +41,48 @@ def test_a_clock_that_stepped_is_believed_after_ten_trades() -> None:
     assert mark.offsets() == {"X": -3_600_000.0}
 
 
+def test_a_trade_that_comes_in_time_is_believed_at_once() -> None:
+    """First trades that were repeated, or came late, taught a delay that was too high: the first prompt one corrects it."""
+    mark = Watermark()
+    mark.observe("X", 40_000.0)
+    mark.observe("X", 930.0)
+    assert mark.offsets() == {"X": 930.0}
+
+
+def test_an_exchange_ahead_of_the_host_is_believed_as_before_after_it_was_late() -> None:
+    """What lies in the future by the host's clock, and not by the exchange's own, is no wrong trade time."""
+    mark = Watermark()
+    mark.observe("X", -10_000.0)
+    for window in range(1, 4):
+        mark.newest_over(T + window * Watermark.WINDOW_MS)
+        mark.observe("X", 60_000.0)
+    assert mark.offset_ms() == 60_000.0
+    mark.observe("X", -10_000.0)
+    assert mark.offset_ms() == -10_000.0
+
+
+def test_trades_that_come_late_do_not_stop_the_exchanges_clock() -> None:
+    """Closing waits for an exchange that is late; its clock goes on for half an hour, after which it has another one."""
+    mark = Watermark()
+    mark.observe("X", 50.0)
+    for window in range(1, 3 * Watermark.LONG_WINDOWS):
+        mark.newest_over(T + window * Watermark.WINDOW_MS)
+        mark.observe("X", 100_000.0)
+        if window == Watermark.LONG_WINDOWS:
+            assert (mark.offset_ms(), mark.clock_ms()) == (100_000.0, 50.0)
+            assert mark.host_error_ms() == 50.0
+    assert mark.clock_ms() == 100_000.0
+
+
+def test_a_silent_exchange_keeps_its_clock() -> None:
+    """Hours without a trade teach nothing."""
+    mark = Watermark()
+    mark.observe("X", 50.0)
+    for window in range(1, 4 * Watermark.LONG_WINDOWS):
+        mark.newest_over(T + window * Watermark.WINDOW_MS)
+    assert (mark.offset_ms(), mark.clock_ms()) == (50.0, 50.0)
+
+
 def test_slowest_exchange_is_waited_for_but_not_an_outlier() -> None:
     """An exchange minutes late does not hold up the others."""
     mark = Watermark()
@@ -48,7 +90,11 @@ def test_slowest_exchange_is_waited_for_but_not_an_outlier() -> None:
         mark.observe(name, delay)
     assert mark.offset_ms() == 400.0
     mark.observe("D", 120_000.0)
-    assert mark.offset_ms() == 215.0 + Watermark.SPREAD_MS
+    assert mark.offset_ms() == 30.0 + Watermark.SPREAD_MS
+    two = Watermark()
+    two.observe("A", 30.0)
+    two.observe("D", 120_000.0)
+    assert two.offset_ms() == 30.0 + Watermark.SPREAD_MS
 
 
 def test_offsets_grow_again_within_two_windows() -> None:

@@ -234,3 +234,18 @@ async def test_a_damaged_note_of_rollups_is_told_and_keeps_nobody_from_shipping(
     counters = Counter()
     assert Remaker(Asked(), InfluxSettings(), ManualClock(), tmp_path, counters).minutes == 0
     assert counters["rollups_forgotten"] == 1
+
+
+async def test_time_without_bars_is_no_lag(tmp_path):
+    """The first tick after ninety seconds without any is one second that waits, until it has waited longer; then it is even."""
+    ledger = Ledger(bars((0, T0)))
+    shipper, clock = await shipped(
+        ledger, Scripted(), tmp_path, lambda s: s._even_ms is not None and s.cursor == T0 + 1
+    )
+    assert shipper.status()["lag_s"] == 0
+    ledger.written += 90
+    assert shipper.status()["lag_s"] == 1
+    clock.set(clock.now_ms() + 30e3)
+    assert shipper.status()["lag_s"] == 31
+    clock.set(clock.now_ms() + 600e3)
+    assert shipper.status()["lag_s"] == 90

@@ -87,6 +87,21 @@ async def test_two_daemons_cannot_write_one_journal(journal, tmp_path):
         await Journal.open(tmp_path)
 
 
+async def test_a_start_that_the_disk_refused_leaves_no_lock(tmp_path, monkeypatch):
+    """Whichever read of the start fails, the next attempt opens the journal (a simulated day, seed 4116, could not)."""
+    await (await Journal.open(tmp_path)).close()
+    for read in ("last_seq", "last_tick"):
+
+        def refused(store: JournalStore) -> int:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(JournalStore, read, refused)
+            with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+                await Journal.open(tmp_path)
+        await (await Journal.open(tmp_path)).close()
+
+
 async def test_numbers_go_on_after_a_restart(tmp_path):
     """The sequence of signals continues where the last process ended."""
     for expected in (1, 2):

@@ -267,7 +267,9 @@ class Day:
 
     def _deliver(self, trades: Sequence[Trade]) -> None:
         if self.seen is not None and self.process is not None and self.process.alive:
-            self.seen.deliver(trades)
+            now_ms = self.clock.now_ms()
+            happened_ms = max((t.ts_ms - self.venues[t.instrument.exchange].skew_ms for t in trades), default=now_ms)
+            self.seen.deliver(trades, now_ms / 1e3, (now_ms - happened_ms) / 1e3)
             self.counts["trades delivered"] += len(trades)
 
     def _offer(self, trades: Sequence[Trade]) -> None:
