@@ -10,7 +10,7 @@ the front. Liquidations come from one channel for all pairs; there the sign is t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -57,6 +57,8 @@ TRADES, LIQUIDATIONS = "trades:t", "status:liq:global"
 """Topics: the channel and, after a colon, its symbol or key."""
 PAGE_ROWS = 10_000
 CHANNELS_MAX = 1000
+REPEATED, HEAD_BYTES = b',"tu",', 24
+"""What says near the beginning of a frame that its trade came before."""
 _RECONNECT = {20051: "the server restarts", 20061: "maintenance is over: subscribe again"}
 _ALREADY_SUBSCRIBED = 10301
 _NAMES = {
@@ -110,11 +112,18 @@ class Usual(Bounded, array_like=True):
 
 
 class Traded(msgspec.Struct, gc=False, array_like=True):
-    """Nearly every frame: a trade as it happens (`te`), and again later (`tu`)."""
+    """Nearly every frame: a trade as it happens,"""
 
     channel: int
-    what: str
+    what: Literal["te"]
     row: Usual
+
+
+class Repeated(msgspec.Struct, gc=False, array_like=True):
+    """…and again later."""
+
+    channel: int
+    what: Literal["tu"]
 
 
 class ForcedRow(msgspec.Struct, gc=False, array_like=True):
@@ -159,7 +168,7 @@ class Message(msgspec.Struct, gc=False):
         return f"{self.channel}:{self.symbol or self.key}" if self.channel else ""
 
 
-_traded = lax(Traded)
+_traded, _repeated = lax(Traded), lax(Repeated)
 _push = lax(Push)
 _raw_push = lax(RawPush)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
@@ -180,13 +189,12 @@ class BitfinexDecoder(QuickDecoder):
         self._prices: dict[str, float] = {}
 
     def quick(self, frame: Buffer) -> Quick | None:
+        if REPEATED in frame[:HEAD_BYTES]:  # every second frame: its trade is not read
+            topic = self._topics.get(_repeated.decode(frame).channel, "")
+            return (None, ()) if topic.startswith(TRADES) else None
         push = _traded.decode(frame)
         topic = self._topics.get(push.channel, "")
         if not topic.startswith(TRADES):
-            return None
-        if push.what == "tu":
-            return None, ()
-        if push.what != "te":
             return None
         symbol = topic[len(TRADES) :]
         self._prices[symbol] = push.row.price
