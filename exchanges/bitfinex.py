@@ -10,7 +10,7 @@ the front. Liquidations come from one channel for all pairs; there the sign is t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import msgspec
 
@@ -57,8 +57,6 @@ TRADES, LIQUIDATIONS = "trades:t", "status:liq:global"
 """Topics: the channel and, after a colon, its symbol or key."""
 PAGE_ROWS = 10_000
 CHANNELS_MAX = 1000
-REPEATED, HEAD_BYTES = b',"tu",', 24
-"""What says near the beginning of a frame that its trade came before."""
 _RECONNECT = {20051: "the server restarts", 20061: "maintenance is over: subscribe again"}
 _ALREADY_SUBSCRIBED = 10301
 _NAMES = {
@@ -112,18 +110,11 @@ class Usual(Bounded, array_like=True):
 
 
 class Traded(msgspec.Struct, gc=False, array_like=True):
-    """Nearly every frame: a trade as it happens,"""
+    """Nearly every frame: a trade as it happens (`te`), and again later (`tu`)."""
 
     channel: int
-    what: Literal["te"]
+    what: str
     row: Usual
-
-
-class Repeated(msgspec.Struct, gc=False, array_like=True):
-    """…and again later."""
-
-    channel: int
-    what: Literal["tu"]
 
 
 class ForcedRow(msgspec.Struct, gc=False, array_like=True):
@@ -168,7 +159,7 @@ class Message(msgspec.Struct, gc=False):
         return f"{self.channel}:{self.symbol or self.key}" if self.channel else ""
 
 
-_traded, _repeated = lax(Traded), lax(Repeated)
+_traded = lax(Traded)
 _push = lax(Push)
 _raw_push = lax(RawPush)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
@@ -185,18 +176,18 @@ class BitfinexDecoder(QuickDecoder):
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._topics: dict[int, str] = {}
+        self._symbols: dict[int, str] = {}
+        """Of those channels that carry trades."""
         self._image_due: set[int] = set()
         self._prices: dict[str, float] = {}
 
     def quick(self, frame: Buffer) -> Quick | None:
-        if REPEATED in frame[:HEAD_BYTES]:  # every second frame: its trade is not read
-            topic = self._topics.get(_repeated.decode(frame).channel, "")
-            return (None, ()) if topic.startswith(TRADES) else None
         push = _traded.decode(frame)
-        topic = self._topics.get(push.channel, "")
-        if not topic.startswith(TRADES):
+        symbol = self._symbols.get(push.channel)
+        if symbol is None:
             return None
-        symbol = topic[len(TRADES) :]
+        if push.what != "te":
+            return (None, ()) if push.what == "tu" else None
         self._prices[symbol] = push.row.price
         return symbol, (push.row,)
 
@@ -273,6 +264,7 @@ class BitfinexDecoder(QuickDecoder):
                 return self.subscribed(message)
             case "unsubscribed":
                 self._topics.pop(message.chanId or 0, None)
+                self._symbols.pop(message.chanId or 0, None)
                 return ALIVE
             case "info" if message.code in _RECONNECT:
                 return (Closing(_RECONNECT[message.code]),)
@@ -289,6 +281,9 @@ class BitfinexDecoder(QuickDecoder):
         if message.chanId is None or len(self._topics) >= CHANNELS_MAX:
             raise BadMessage("no channel id, or one too many")
         self._topics[message.chanId] = message.topic
+        self._symbols.pop(message.chanId, None)
+        if message.topic.startswith(TRADES):
+            self._symbols[message.chanId] = message.topic[len(TRADES) :]
         if message.topic == LIQUIDATIONS:
             self._image_due = {message.chanId}
         return (Acked((message.topic,)),)

@@ -148,14 +148,14 @@ class KucoinDecoder(QuickDecoder):
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
-        self._channel = SPOT if endpoint == "spot" else FUTURES
+        self._topics = {channel + symbol for channel in (SPOT, FUTURES) for symbol in instruments}
         self._traded: Callable[[Buffer], SpotTraded | FuturesTraded] = (
             _spot_traded.decode if endpoint == "spot" else _futures_traded.decode
         )
 
     def quick(self, frame: Buffer) -> Quick | None:
         push = self._traded(frame)
-        return (None, (push.data,)) if push.topic.startswith(self._channel) else None
+        return (None, (push.data,)) if push.topic in self._topics else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:
