@@ -2,8 +2,13 @@
 
 A load process (`benchmarks.load`) speaks an exchange's wire format on loopback. The *daemon* runs as it is (session, duplicates,
 coverage, bars, closing, strategy, journal). The *floor* is picows + msgspec + one slotted bar per market and second, and nothing
-else. The *peers* run where they are installed. All are pinned to one core, the load to the other; runs are interleaved; every
-trade is counted. CPU time counts from the first trade to the last. `mixed`: all exchanges at once, each in its own wire form, beside
+else. The *peers* run where they are installed. All are pinned to one core, the loads to the other; every trade is counted. CPU
+time counts from the first trade to the last.
+
+A core of a shared machine has more than one speed: the same loop takes 0.9 or 1.65 ms of CPU time here, for a tenth of a second
+or for five, whatever the other core does. So floor and daemon read flat out *at the same time on the same core*, each from a load of
+its own: the scheduler interleaves them every few milliseconds, and both meet the same speeds. `× floor` is the median of the rounds'
+own ratios. Paced cases, and peers, run one after the other. `mixed`: all exchanges at once, each in its own wire form, beside
 the simplest reading of each (`benchmarks.mixed`, `benchmarks.wires`).
 
     python -m benchmarks.ingest [--runs 5] [--case plain …] [--peers /path/to/python]
@@ -19,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,21 +37,22 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 import exchanges
 from benchmarks.harness import report
-from benchmarks.load import SYMBOLS, Plan, certificate, collecting, serve, started
+from benchmarks.load import READY, SETTLE_S, SYMBOLS, Plan, certificate, collecting, serve, started
 from benchmarks.wires import BybitTrades, Combined, SlottedBar
 
 PACED_S = 1.0
 CASES = {
-    "plain": Plan(trades=150_000),
-    "batched": Plan("BYBIT", 200_000, batch=10),
-    "TLS": Plan(trades=60_000, tls=True),
-    "mixed": Plan("", trades=150_000, mixed=True),
+    "plain": Plan(trades=300_000),
+    "batched": Plan("BYBIT", 500_000, batch=10),
+    "TLS": Plan(trades=100_000, tls=True),
+    "mixed": Plan("", trades=250_000, mixed=True),
 }
 PACED = {
     "1k/s": Plan(trades=int(1_000 * PACED_S), rate_hz=1_000),
     "10k/s": Plan(trades=int(10_000 * PACED_S), rate_hz=10_000),
     "50k/s": Plan(trades=int(50_000 * PACED_S), rate_hz=50_000),
 }
+OURS = ("floor", "daemon")
 PEERS = {"cryptofeed": 40_000, "nautilus_trader": 10_000, "ccxt": 8_000}
 """Trades that a peer gets flat out: it needs longer for them than we for ours."""
 PEERS_KEEP_UP_HZ = {"cryptofeed": 10_000, "nautilus_trader": 10_000, "ccxt": 1_000}
@@ -122,6 +128,7 @@ async def floor(addresses: dict[str, str], plan: Plan) -> dict[str, float]:
     decoder = exchange.decoder(traded[SYMBOLS[0]].endpoint, traded)
     for frame in decoder.subscribe(topics, 0):
         transport.send(WSMsgType.TEXT, frame)
+    print(READY, flush=True)
     await done.wait()
     return _result(plan.trades, listener.begun, listener.delays)
 
@@ -153,6 +160,7 @@ async def daemon(addresses: dict[str, Any], plan: Plan, folder: Path) -> dict[st
         await mixed.go(addresses)
     else:
         running, task = await started(addresses, plan, folder)
+    print(READY, flush=True)
     feeds = running._collector.intake.markets.values()
     while not any(feed.aggregated for feed in feeds):  # noqa: ASYNC110  # nothing tells of the first trade
         await asyncio.sleep(0.001)
@@ -190,23 +198,46 @@ def loading(plan: Plan, folder: Path) -> Iterator[str]:
         load.stdout.close()
 
 
-def measured(role: str, plan: Plan, addresses: str, folder: Path, peers: str) -> dict[str, Any]:
-    """One run of one role against that load."""
+def begun(role: str, plan: Plan, addresses: str, folder: Path, peers: str) -> subprocess.Popen[str]:
+    """One run of one role against that load, on the core of what is measured."""
     core = max(os.sched_getaffinity(0))
     if role in PEERS:
         command = [peers, str(Path(__file__).with_name("peers.py")), role, addresses, str(plan.trades)]
     else:
         command = [sys.executable, *_told(plan, folder), role, "--addresses", addresses]
-    result = subprocess.run(
+    return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         text=True,
-        check=True,
         env=os.environ | ({"SSL_CERT_FILE": str(folder / "cert.pem")} if plan.tls else {}),
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
-    made: dict[str, Any] = orjson.loads(result.stdout.splitlines()[-1])
+
+
+def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What it measured, which is its last line."""
+    told, _ = process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    made: dict[str, Any] = orjson.loads(told.splitlines()[-1])
     return made
+
+
+def together(processes: Sequence[subprocess.Popen[str]], gate: Path) -> list[dict[str, Any]]:
+    """What these measured: their loads begin when all of them are ready."""
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            if process.stdout.readline().strip() != READY:
+                raise RuntimeError(f"{process.args!r}: ended before it was ready")
+        time.sleep(SETTLE_S)
+        gate.touch()
+        return [ended(process) for process in processes]
+    finally:
+        gate.unlink(missing_ok=True)
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def child(role: str, addresses: dict[str, Any], plan: Plan, folder: Path) -> None:
@@ -226,52 +257,70 @@ def child(role: str, addresses: dict[str, Any], plan: Plan, folder: Path) -> Non
             print(orjson.dumps(uvloop.run(daemon(addresses, plan, Path(state)))).decode())
 
 
-def roles(case: str, plan: Plan, peers: str) -> dict[str, Plan]:
-    """Who takes part in a case, and with how many trades."""
-    found = {"floor": plan, "daemon": plan}
-    if plan.exchange == "BINANCE" and not plan.tls and peers:
-        for peer, trades in PEERS.items():
-            if not plan.rate_hz:
-                found[peer] = msgspec.structs.replace(plan, trades=trades)
-            elif plan.rate_hz <= PEERS_KEEP_UP_HZ[peer]:
-                found[peer] = plan
-    return found
+def peers_of(plan: Plan, peers: str) -> dict[str, Plan]:
+    """Which peers take part in a case, and with how many trades."""
+    if plan.exchange != "BINANCE" or plan.tls or not peers:
+        return {}
+    if not plan.rate_hz:
+        return {peer: msgspec.structs.replace(plan, trades=trades) for peer, trades in PEERS.items()}
+    return {peer: plan for peer in PEERS if plan.rate_hz <= PEERS_KEEP_UP_HZ[peer]}
 
 
 def run(case: str, plan: Plan, runs: int, folder: Path, peers: str) -> list[dict[str, Any]]:
     """Interleaved runs of one case, as rows of the table."""
-    taking = roles(case, plan, peers)
-    found: dict[str, list[dict[str, Any]]] = {role: [] for role in taking}
+    found: dict[str, list[dict[str, Any]]] = {role: [] for role in OURS}
+    others = peers_of(plan, peers)
+    gate = folder / "gate"
     with ExitStack() as stack:
-        loads = {given: stack.enter_context(loading(given, folder)) for given in dict.fromkeys(taking.values())}
+        if plan.rate_hz:
+            load = stack.enter_context(loading(plan, folder))
+        else:
+            gated = msgspec.structs.replace(plan, gate=str(gate))
+            loads = [stack.enter_context(loading(gated, folder)) for _ in OURS]
+        peer_loads = {given: stack.enter_context(loading(given, folder)) for given in dict.fromkeys(others.values())}
         for _ in range(runs):
-            for role, given in list(taking.items()):
-                result = measured(role, given, loads[given], folder, peers)
+            if plan.rate_hz:
+                made = [ended(begun(role, plan, load, folder, peers)) for role in OURS]
+            else:
+                pairs = zip(OURS, loads, strict=True)
+                made = together([begun(role, gated, at, folder, peers) for role, at in pairs], gate)
+            for role, result in zip(OURS, made, strict=True):
+                found[role].append(result)
+            for peer, given in list(others.items()):
+                result = ended(begun(peer, given, peer_loads[given], folder, peers))
                 if "absent" in result:
-                    print(f"SKIPPED: {role} is not installed for {peers} (the extra `peers`)", flush=True)
-                    del taking[role]
+                    print(f"SKIPPED: {peer} is not installed for {peers} (the extra `peers`)", flush=True)
+                    del others[peer]
                 else:
-                    found[role].append(result)
-    costs = {role: [1e6 * one["cpu_s"] / one["trades"] for one in given] for role, given in found.items() if given}
-    base = float(np.median(costs["floor"]))
-    rows = []
-    for role, each in costs.items():
-        done = found[role]
-        lost = taking[role].trades - min(one["trades"] for one in done) if role in PEERS else 0
-        rows.append(
-            {
-                "case": case,
-                "path": role,
-                "µs CPU a trade": round(float(np.median(each)), 2),
-                "min": round(min(each), 2),
-                "max": round(max(each), 2),
-                "× floor": round(float(np.median(each)) / base, 2),
-                "CPU %": round(float(np.median([100 * one["cpu_s"] / one["wall_s"] for one in done])), 1),
-                "lag p99 ms": round(float(np.median([one["lag_ms"] for one in done])), 1) if plan.rate_hz else None,
-                "lost": lost,
-            }
-        )
-    return rows
+                    found.setdefault(peer, []).append(result)
+    return [row(case, role, done, found["floor"], plan) for role, done in found.items()]
+
+
+def row(
+    case: str, role: str, done: Sequence[dict[str, Any]], floors: Sequence[dict[str, Any]], plan: Plan
+) -> dict[str, Any]:
+    """A line of the table: medians over the rounds, and between which values they lie."""
+    costs = _costs(done)
+    ratios = [cost / floor for cost, floor in zip(costs, _costs(floors), strict=True)]
+    of_all = PEERS[role] if role in PEERS and not plan.rate_hz else plan.trades
+    shares = [100 * one["cpu_s"] / one["wall_s"] for one in done]
+    return {
+        "case": case,
+        "path": role,
+        "µs CPU a trade": round(float(np.median(costs)), 2),
+        "min": round(min(costs), 2),
+        "max": round(max(costs), 2),
+        "× floor": round(float(np.median(ratios)), 2),
+        "× least": round(min(ratios), 2),
+        "× most": round(max(ratios), 2),
+        "CPU %": round(float(np.median(shares)), 1) if plan.rate_hz else None,
+        "lag p99 ms": round(float(np.median([one["lag_ms"] for one in done])), 1) if plan.rate_hz else None,
+        "lost": of_all - min(one["trades"] for one in done) if role in PEERS else 0,
+    }
+
+
+def _costs(done: Sequence[dict[str, Any]]) -> list[float]:
+    return [1e6 * one["cpu_s"] / one["trades"] for one in done]
 
 
 def main(cases: dict[str, Plan] = CASES, name: str = "ingest", what: str = "as fast as they are taken") -> None:

@@ -34,6 +34,8 @@ TRADES_HZ = 20_000
 BLOB_BYTES = 256 * 1024
 SETTLE_S = 0.5
 """Until all subscriptions are there."""
+READY = "ready"
+"""What a measured process prints when it has subscribed to all."""
 STEP_S = 0.002
 """Paced trades leave this often, all that are due."""
 
@@ -56,6 +58,15 @@ class Plan(msgspec.Struct, frozen=True):
     """The usual rate before it, and as long after it."""
     mixed: bool = False
     """All exchanges in place of one (`benchmarks.mixed`)."""
+    gate: str = ""
+    """Nothing leaves before this file is there; empty: SETTLE_S after the first subscription."""
+
+    async def opened(self) -> None:
+        """Until the first trade may leave."""
+        if not self.gate:
+            await asyncio.sleep(SETTLE_S)
+        while self.gate and not Path(self.gate).exists():  # noqa: ASYNC110, ASYNC240  # another process makes it; a look is short
+            await asyncio.sleep(0.001)
 
     def due(self, after_s: float) -> float:
         """Trades that have left by then, where they are paced."""
@@ -136,7 +147,7 @@ class Load(WSListener):
             self._task = asyncio.get_running_loop().create_task(self._paced() if self._plan.rate_hz else self._send())
 
     async def _send(self) -> None:
-        await asyncio.sleep(SETTLE_S)
+        await self._plan.opened()
         write = self._transport.underlying_transport.write
         if self._plan.tls:
             for frame in self._frames:  # a record each
@@ -149,7 +160,7 @@ class Load(WSListener):
 
     async def _paced(self) -> None:
         """Frames carry a time of START_MS that is replaced by the time at which they leave."""
-        await asyncio.sleep(SETTLE_S)
+        await self._plan.opened()
         write, begun, sent = self._transport.underlying_transport.write, time.monotonic(), 0
         while sent < len(self._frames):
             due = min(len(self._frames), int(self._plan.due(time.monotonic() - begun) / self._plan.batch))

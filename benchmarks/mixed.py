@@ -21,7 +21,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_c
 import exchanges
 from benchmarks.idle import SYMBOLS as SYMBOLS
 from benchmarks.idle import chosen
-from benchmarks.load import SETTLE_S, Plan, framed
+from benchmarks.load import READY, Plan, framed
 from benchmarks.wires import NO_TRADES, SlottedBar, reader
 from exchanges import simulated
 from exchanges.api import Instrument, Trade
@@ -124,17 +124,16 @@ class Mixed:
     async def _go(self) -> None:
         while not self._followed():  # noqa: ASYNC110  # nothing tells of the last subscription
             await asyncio.sleep(0.05)
-        self._sending = asyncio.create_task(self._send())
+        clients = [client for client in self._clients if client.connection.topics and not client.gone]
+        self._sending = asyncio.create_task(self._send(clients, self._slices(clients)))
 
     def _followed(self) -> bool:
         clients = [client for client in self._clients if not client.gone]
         return all(any(client.follows(one) for client in clients) for one in self._markets)
 
-    async def _send(self) -> None:
+    async def _send(self, clients: Sequence[Client], slices: Sequence[Sequence[bytes]]) -> None:
         """Slice by slice to all, so that no connection is ahead of another by more than what the sockets hold."""
-        clients = [client for client in self._clients if client.connection.topics and not client.gone]
-        slices = self._slices(clients)
-        await asyncio.sleep(SETTLE_S)
+        await self._plan.opened()
         for blobs in slices:
             for client, blob in zip(clients, blobs, strict=True):
                 await client.writable.wait()
@@ -297,6 +296,7 @@ class Floor:
         await self.connect(addresses)
         await go(addresses)
         self.left = self._trades  # what came until now were images
+        print(READY, flush=True)
         while self.left == self._trades:  # noqa: ASYNC110  # as the daemon's side waits
             await asyncio.sleep(0.001)
         begun, left = (time.process_time(), time.monotonic()), self.left

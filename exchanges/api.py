@@ -223,6 +223,27 @@ class Unknown(msgspec.Struct, gc=False):
 
 Event = Trade | Liquidation | Past | Acked | Rejected | Reply | Alive | Closing | Malformed | Excluded | Unknown
 
+Run = list[Trade]
+"""Trades of one market in their order, at least one."""
+
+
+def sorted_runs(events: Iterable[Event]) -> list[Run | Event]:
+    """Trades by market; what is no trade keeps its place among the trades before and after it."""
+    found: list[Run | Event] = []
+    runs: dict[str, Run] = {}
+    for event in events:
+        if type(event) is not Trade:
+            runs.clear()
+            found.append(event)
+            continue
+        symbol = event.instrument.symbol
+        if symbol not in runs:
+            runs[symbol] = []
+            found.append(runs[symbol])
+        runs[symbol].append(event)
+    return found
+
+
 ALIVE: Sequence[Event] = (Alive(),)
 """The one answer to heartbeats and pongs."""
 
@@ -274,12 +295,9 @@ class Decoder(ABC):
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         """As `decode`, but free to raise what parsing raises."""
 
-    def read_all(self, frames: Sequence[Buffer], recv_ms: int) -> Sequence[Event]:
-        """Read frames that arrived together. One that cannot be read gives one `Malformed`."""
-        events: list[Event] = []
-        for frame in frames:
-            events += self.slowly(frame, recv_ms)
-        return events
+    def read_all(self, frames: Sequence[Buffer], recv_ms: int) -> Sequence[Run | Event]:
+        """Read frames that arrived together, as `sorted_runs` has their events. One that cannot be read gives one `Malformed`."""
+        return sorted_runs(event for frame in frames for event in self.slowly(frame, recv_ms))
 
     def slowly(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         """Read one frame, of any kind."""
@@ -357,24 +375,50 @@ class Decoder(ABC):
 class Bounded(msgspec.Struct, gc=False):
     """A usual trade whose values are in range, as `QuickDecoder` takes it: fields, in the order of the wire, under common names.
 
-    `time` (in ms, or what `QuickDecoder.ms` makes ms of), `price`, `quantity` (in the wire's unit), `side`, `id`, and `symbol` where
-    rows name it.
+    `time` (in ms, or what `QuickDecoder` makes ms of), `price`, `quantity` (in the wire's unit), `side`, `id`, and `symbol` where rows
+    name it.
     """
-
-    count: ClassVar[int] = 1
 
 
 Quick = tuple[str | None, Iterable[Any]]
 """The symbol of all rows, None where each names its own; the rows."""
 
 
-class QuickDecoder(Decoder):
-    """One that has a shorter way for the one kind of frame that nearly all are: decoding has checked their values already."""
+class Hurried(Decoder):
+    """One that has a shorter way for the one kind of frame that nearly all are."""
+
+    def read_all(self, frames: Sequence[Buffer], recv_ms: int) -> Sequence[Run | Event]:
+        """As any decoder's: the long way for frames that have no shorter one, and for no others."""
+        found: list[Run | Event] = []
+        at = 0
+        while at < len(frames):
+            count, runs = self.quickly(frames[at:] if at else frames)
+            found += runs
+            at += count
+            if at < len(frames):
+                found += sorted_runs(self.slowly(frames[at], recv_ms))
+                at += 1
+        return found
+
+    @abstractmethod
+    def quickly(self, frames: Sequence[Buffer]) -> tuple[int, Iterable[Run]]:
+        """(how many frames could be read before the first that needs the long way, their trades by market).
+
+        The trades are those that `read` gives. It changes nothing in the decoder that reading the frames again would change.
+        """
+
+
+class QuickDecoder(Hurried):
+    """One whose usual frames give rows that decoding has checked already (`Bounded`)."""
 
     buy: object = "buy"
     """What `side` is where the taker bought."""
     ms: Callable[[Any], int] | None = None
-    """What makes milliseconds within the limits of `Time` of a row's time, or raises ValueError; None: it is that already."""
+    """What makes milliseconds within the limits of `Time` of a row's time, or raises ValueError; None: it is a number already,"""
+    per_ms: int = 1
+    """…so many of which are a millisecond."""
+    counted: bool = False
+    """Whether rows say for how many matches they stand, as `count`."""
 
     @abstractmethod
     def quick(self, frame: Buffer) -> Quick | None:
@@ -383,34 +427,36 @@ class QuickDecoder(Decoder):
         Their trades are those that `read` gives. It changes nothing in the decoder that reading the frame again would change.
         """
 
-    def read_all(self, frames: Sequence[Buffer], recv_ms: int) -> Sequence[Event]:
-        """As any decoder's. What stands here as one loop were three calls for each trade."""
-        events: list[Event] = []
-        add, quick, instruments, buy, ms = events.append, self.quick, self.instruments, self.buy, self.ms
-        for frame in frames:
-            before = len(events)
-            try:
+    def quickly(self, frames: Sequence[Buffer]) -> tuple[int, Iterable[Run]]:
+        """What stands here as one loop were three calls for each trade."""
+        runs: dict[str, Run] = {}
+        quick, instruments, symbol, at = self.quick, self.instruments, None, 0
+        buy, ms, per_ms, counted = self.buy, self.ms, self.per_ms, self.counted
+        try:
+            for at, frame in enumerate(frames):
                 found = quick(frame)
                 if found is None:
-                    events += self.slowly(frame, recv_ms)
-                    continue
-                symbol, rows = found
-                if symbol is not None:
-                    instrument = instruments[symbol]
+                    return at, runs.values()
+                of_all, rows = found
                 for row in rows:
-                    if symbol is None:
-                        instrument = instruments[row.symbol]
+                    named = of_all or row.symbol
+                    if named != symbol:
+                        instrument, symbol = instruments[named], named
+                        run = runs.get(named) or runs.setdefault(named, [])
                     price, size = row.price, row.quantity * instrument.contract_size
                     if instrument.inverse:
                         size /= price
                     if not 0.0 < price * size < NOTIONAL_MAX:
                         raise ValueError("out of range")
                     ts_ms = row.time if ms is None else ms(row.time)
-                    add(Trade(instrument, ts_ms, price, size, row.side == buy, row.id, row.count))
-            except UNREADABLE:
-                del events[before:]
-                events += self.slowly(frame, recv_ms)
-        return events
+                    if per_ms != 1:
+                        ts_ms //= per_ms
+                    count = row.count if counted else 1
+                    run.append(Trade(instrument, ts_ms, price, size, row.side == buy, row.id, count))
+        except UNREADABLE:
+            # Some of its rows may be among the runs: the frames before it are read again.
+            return at, self.quickly(frames[:at])[1] if at else ()
+        return len(frames), runs.values()
 
 
 def _strange(symbol: str, count: int, id: int | str | None) -> Malformed:

@@ -9,7 +9,7 @@ is filled exactly; `f` and `l` give the number of matches. Frames of `@trade` ar
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import msgspec
@@ -30,6 +30,7 @@ from exchanges.api import (
     Excluded,
     Frame,
     Gap,
+    Hurried,
     Id,
     Instrument,
     Kind,
@@ -42,6 +43,7 @@ from exchanges.api import (
     Recovery,
     Rejected,
     Request,
+    Run,
     Stream,
     Time,
     Trade,
@@ -134,33 +136,32 @@ _decode = lax(Message).decode
 _bare: msgspec.json.Decoder[Aggregate | Match | Forced] = msgspec.json.Decoder(Aggregate | Match | Forced, strict=False)
 
 
-class BinanceDecoder(Decoder):
+class BinanceDecoder(Hurried):
     """Frames of Binance and its likes (US, USD-M, COIN-M, Aster)."""
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
 
-    def read_all(self, frames: Sequence[Buffer], recv_ms: int) -> Sequence[Event]:
-        """As any decoder's; what usual frames need of `checked` stands here, as one in twelve instructions were calls."""
-        events: list[Event] = []
-        add, decode, instruments = events.append, _aggregated, self.instruments
-        for frame in frames:
-            try:
+    def quickly(self, frames: Sequence[Buffer]) -> tuple[int, Iterable[Run]]:
+        """As `QuickDecoder` has it, for rows that tell their number of matches by the first and the last."""
+        runs: dict[str, Run] = {}
+        decode, instruments, symbol, at = _aggregated, self.instruments, None, 0
+        try:
+            for at, frame in enumerate(frames):  # noqa: B007  # where it ended
                 row = decode(frame).data
-                instrument = instruments[row.s]
-            except UNREADABLE:
-                events += self.slowly(frame, recv_ms)
-                continue
-            price, count = row.p, row.l - row.f + 1
-            size = row.q * instrument.contract_size
-            if instrument.inverse:
-                size /= price
-            if 0 < count < COUNT_MAX and 0.0 < price * size < NOTIONAL_MAX:
-                add(Trade(instrument, row.T, price, size, not row.m, row.a, count))
-            else:
-                events += self.slowly(frame, recv_ms)
-        return events
+                if row.s != symbol:
+                    instrument, symbol = instruments[row.s], row.s
+                    run = runs.get(symbol) or runs.setdefault(symbol, [])
+                price, size, count = row.p, row.q * instrument.contract_size, row.l - row.f + 1
+                if instrument.inverse:
+                    size /= price
+                if not (0 < count < COUNT_MAX and 0.0 < price * size < NOTIONAL_MAX):
+                    raise ValueError("out of range")
+                run.append(Trade(instrument, row.T, price, size, not row.m, row.a, count))
+        except UNREADABLE:
+            return at, filter(None, runs.values())
+        return len(frames), runs.values()
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         message = _decode(frame)

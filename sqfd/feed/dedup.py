@@ -8,8 +8,9 @@ what lies before its memory is taken for seen, because a doubled volume is worse
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from operator import lt
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from operator import attrgetter, lt
 from typing import NamedTuple, Protocol
 
 from exchanges.api import Endpoint, Trade
@@ -48,8 +49,7 @@ def identity(trade: Trade) -> object:
     return trade.id if trade.id is not None else content(trade)
 
 
-def content(trade: Trade) -> object:
-    return trade.ts_ms, trade.price, trade.size, trade.buy, trade.id
+content: Callable[[Trade], object] = attrgetter("ts_ms", "price", "size", "buy", "id")
 
 
 class Content:
@@ -104,11 +104,11 @@ class Content:
     def _count(self, trades: Sequence[Trade]) -> None:
         """Of the sole connection."""
         counted = self._counted
-        for trade in trades:
-            told = (trade.ts_ms, trade.price, trade.size, trade.buy, trade.id)  # `content`, without its call
+        for told in map(content, trades):
             counted[told] = counted.get(told, 0) + 1
-            if len(counted) > self._window:
-                del counted[next(iter(counted))]
+        if len(counted) > self._window:  # all at once: a dictionary walks over what was deleted to its first key
+            for told in list(islice(counted, len(counted) - self._window)):
+                del counted[told]
 
     def memory(self) -> Mapping[object, int]:
         """By content; the same as `identity` where there are no ids."""

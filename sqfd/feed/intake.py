@@ -16,7 +16,19 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import astuple
 
-from exchanges.api import Endpoint, Event, Excluded, Instrument, Liquidation, Malformed, Past, Trade, Unknown
+from exchanges.api import (
+    Endpoint,
+    Event,
+    Excluded,
+    Instrument,
+    Liquidation,
+    Malformed,
+    Past,
+    Run,
+    Trade,
+    Unknown,
+    sorted_runs,
+)
 from sqfd.feed.coverage import Ledger, State
 from sqfd.feed.dedup import Content, Dedup, Gapless, dedup_for
 from sqfd.feed.holes import Hole, Verdict, Watch
@@ -33,14 +45,20 @@ Other = Callable[[Event, float], None]
 """Who takes an event that is no trade, and when it was received."""
 
 
-Adder = Callable[[Sequence[Trade]], Sequence[Trade]]
-"""Takes trades; gives back those that came too late, which it dropped."""
+class Way(Protocol):
+    """One market's way into the bars."""
+
+    newest: Trade | None
+    """The trade of the newest time, the last of them where several have it; None before the first."""
+
+    def add(self, trades: Sequence[Trade]) -> Sequence[Trade]:
+        """Add trades; gives back those that came too late, which it dropped."""
 
 
 class Sink(Protocol):
     """Who takes trades: the bar builder."""
 
-    def adder(self, market: int) -> Adder:
+    def way(self, market: int) -> Way:
         """What adds trades of that market."""
 
     def liquidation(self, market: int, liquidation: Liquidation) -> bool:
@@ -88,6 +106,7 @@ class MarketFeed:
     """One collected market: its place in the bars, its memory of trades, its counters."""
 
     __slots__ = (
+        "_way",
         "add",
         "aggregated",
         "dedup",
@@ -102,8 +121,6 @@ class MarketFeed:
         "liquidations_late",
         "malformed",
         "market",
-        "newest",
-        "newest_ms",
         "pace",
         "recovered",
         "recv_ms",
@@ -116,7 +133,8 @@ class MarketFeed:
     def __init__(self, market: int, instrument: Instrument, endpoint: Endpoint, sink: Sink) -> None:
         self.market = market
         self.instrument = instrument
-        self.add = sink.adder(market)
+        self._way = sink.way(market)
+        self.add = self._way.add
         """Whoever wants to see new trades puts itself before it."""
         self.force: Callable[[Liquidation], bool] = partial(sink.liquidation, market)
         """Takes new liquidations, in the same way."""
@@ -130,14 +148,21 @@ class MarketFeed:
         self.liquidations = self.liquidations_late = self.recovered = 0
         self.first_ms: int | None = None
         """Trade time of the first trade that came."""
-        self.newest_ms = 0
-        """Newest trade time that was accepted; 0 before the first."""
-        self.newest: Trade | None = None
-        """The trade of that time."""
         self.refused = ""
         """Why the exchange refuses to send it, in its words; empty while it does not."""
         self.recv_ms = 0.0
         """When a trade was last received, duplicates included."""
+
+    @property
+    def newest(self) -> Trade | None:
+        """The trade of the newest time that was accepted."""
+        return self._way.newest
+
+    @property
+    def newest_ms(self) -> int:
+        """Newest trade time that was accepted; 0 before the first."""
+        newest = self._way.newest
+        return 0 if newest is None else newest.ts_ms
 
     @property
     def received(self) -> int:
@@ -154,11 +179,6 @@ class MarketFeed:
             gone = set(map(id, dropped))
             trades = [trade for trade in trades if id(trade) not in gone]
         self.aggregated += len(trades)
-        newest, newest_ms = self.newest, self.newest_ms
-        for trade in trades:
-            if trade.ts_ms >= newest_ms:
-                newest, newest_ms = trade, trade.ts_ms
-        self.newest, self.newest_ms = newest, newest_ms
         return trades[-1] if trades else None
 
     def _take_each(self, trades: Sequence[Trade], connection: int) -> Trade | None:
@@ -171,8 +191,6 @@ class MarketFeed:
             else:
                 self.aggregated += 1
                 new = trade
-                if trade.ts_ms >= self.newest_ms:
-                    self.newest, self.newest_ms = trade, trade.ts_ms
         return new
 
     def counts(self) -> Counts:
@@ -190,7 +208,7 @@ class MarketFeed:
     # --- whether it can be trusted
 
     def resume(self, from_ms: float, lead_ms: int) -> None:
-        """An earlier run closed everything before `from_ms`: what happened since is missing. Only before the first trade.
+        """An earlier run knew everything before `from_ms`: what happened since may be missing. Only before the first trade.
 
         `lead_ms`: how long before that it last traded.
         """
@@ -318,38 +336,22 @@ class Source:
         self._new: Trade | None = None
         """The last new trade since `settle`."""
 
-    def take(self, events: Sequence[Event], recv_ms: float, other: Other) -> None:
-        """Add the trades among these to their bars, once each; `other` gets each of the other events in its turn."""
-        runs: dict[str, list[Trade]] = {}
-        run: list[Trade] = []
-        instrument: Instrument | None = None
-        for event in events:
-            if type(event) is not Trade:
-                self._take_runs(runs, recv_ms)
-                instrument = None
-                other(event, recv_ms)
+    def take(self, found: Sequence[Run | Event], recv_ms: float, other: Other) -> None:
+        """Add the trades to their bars, once each; `other` gets each of the other events in its turn."""
+        for one in found:
+            if not isinstance(one, list):
+                other(one, recv_ms)
                 continue
-            if event.instrument is not instrument:
-                instrument = event.instrument
-                found = runs.get(instrument.symbol)
-                run = runs[instrument.symbol] = [] if found is None else found
-            run.append(event)
-        self._take_runs(runs, recv_ms)
-
-    def _take_runs(self, runs: dict[str, list[Trade]], recv_ms: float) -> None:
-        """Add what came of each market, in its order."""
-        for symbol, trades in runs.items():
-            route = self._routes.get(symbol) or self._meet(trades)
+            route = self._routes.get(one[0].instrument.symbol) or self._meet(one)
             if route is None:
                 continue
             feed, topic = route
             self.data_ms = topic.data_ms = feed.recv_ms = recv_ms
             if topic.live_ms is None:
                 self.proven(topic, recv_ms)
-            new = feed.take(trades, self.connection)
+            new = feed.take(one, self.connection)
             if new is not None:
                 self._new = new
-        runs.clear()
 
     def _meet(self, trades: Sequence[Trade]) -> tuple[MarketFeed, Heard] | None:
         """A market that did not trade before on this connection."""
@@ -418,7 +420,7 @@ class Intake:
 
     def take(self, source: Source, events: Sequence[Event], recv_ms: float) -> None:
         """All data events of one frame."""
-        source.take(events, recv_ms, partial(self.take_other, source))
+        source.take(sorted_runs(events), recv_ms, partial(self.take_other, source))
         source.settle(recv_ms)
 
     def excluded(self) -> dict[str, int]:
@@ -485,8 +487,6 @@ class Intake:
             else:
                 feed.aggregated += 1
                 new += 1
-                if trade.ts_ms > feed.newest_ms:
-                    feed.newest_ms, feed.newest = trade.ts_ms, trade
         feed.recovered += new
         hole.filled += new
         feed.dedup.learn(trades)

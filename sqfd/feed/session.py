@@ -26,6 +26,7 @@ from exchanges.api import (
     Liquidation,
     Rejected,
     Reply,
+    Run,
     Stream,
 )
 from sqfd.feed.backoff import RateLimit
@@ -171,8 +172,8 @@ class Session:
         if self.state == "connecting":  # frames may have come with the handshake
             self._enter("subscribing", now_ms)
 
-    def received(self, frames: Sequence[Buffer], recv_ms: int) -> Sequence[Event]:
-        """What some frames mean, in order. One that cannot be read gives one `Malformed`.
+    def received(self, frames: Sequence[Buffer], recv_ms: int) -> Sequence[Run | Event]:
+        """What some frames mean, in order, trades by market. One that cannot be read gives one `Malformed`.
 
         The caller adds the trades to the bars and marks their topics (`Source.take`), gives everything else to `handle`, and
         tells `heard` when it took all that was read at once.

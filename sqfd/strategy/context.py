@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 
 from sqfd.bars.ring import PERP, PRICE, SPOT
-from sqfd.strategy.baseline import Floats
-from sqfd.strategy.features import Features
+from sqfd.strategy.baseline import Floats, Ints
+from sqfd.strategy.features import Features, taken
 
+PIECE_S = 3_600
+"""Ticks that are judged at once: what is made of them fits a core's cache."""
 VERDICTS = {1: "LONG_SQUEEZE", 0: "NEUTRAL", -1: "SHORT_SQUEEZE"}
 
 
 class Context:
-    """Columns of ticks, judged when they are first asked for: most blocks arm no setup and hold no position."""
+    """A column of ticks, judged a piece at a time when one of its ticks is asked for: most pieces arm no setup and hold no position."""
 
     def __init__(self, features: Features) -> None:
         self._features = features
+        self._column = np.empty(features.last - features.first)
+        self._missing = set(range(-(-len(self._column) // PIECE_S)))
 
-    @cached_property
+    @property
     def value(self) -> Floats:
         """In [−1, 1]: agreement of price with the gap between spot and perp flow, weighted over the windows."""
-        windows = self._features.settings.context_windows_s
-        columns = (self._features.normals(windows, series) for series in (PRICE, SPOT, PERP))
-        return _weighted([_agreement(*window) for window in zip(*columns, strict=True)], self._features)
+        self._judge(0, len(self._column))
+        return self._column
+
+    def at(self, places: Ints) -> Floats:
+        """The same at some places of the block, ascending."""
+        if len(places):
+            self._judge(int(places[0]), int(places[-1]) + 1)
+        return taken(self._column, places)
+
+    def one(self, at: int) -> float:
+        """The same at one place."""
+        self._judge(at, at + 1)
+        return float(self._column[at])
+
+    def _judge(self, left: int, right: int) -> None:
+        for piece in self._missing.intersection(range(left // PIECE_S, -(-right // PIECE_S))):
+            start = piece * PIECE_S
+            column = self._column[start : start + PIECE_S]
+            features = self._features.part(start, start + len(column))
+            windows = features.settings.context_windows_s
+            columns = (features.normals(windows, series) for series in (PRICE, SPOT, PERP))
+            column[:] = _weighted([_agreement(*window) for window in zip(*columns, strict=True)], features)
+            self._missing.discard(piece)
 
     def side(self, at: int) -> int:
         """At one place of the block: 1 where shorts are being squeezed, −1 where longs are, else 0."""
-        least, value = self._features.settings.context_threshold, float(self.value[at])
+        least, value = self._features.settings.context_threshold, self.one(at)
         return int(value >= least) - int(value <= -least)
 
 

@@ -33,7 +33,7 @@ def exits(features: Features, context: Context, side: int, ticks: Ints, held: He
     found = np.empty((len(REASONS), len(ticks)), np.bool_)
     found[0] = _flow_reversal(features, side, ticks, held.entry, flows)
     found[1] = side * (price - held.level) < -settings.range_break_swings * swing
-    found[2] = side * context.value[ticks - features.first] <= against
+    found[2] = side * context.at(ticks - features.first) <= against
     # Against the position since its entry: what was sold before it was known when it was entered.
     found[3] = (flows[0] <= -settings.exit_flow) & (flows[1] <= -settings.exit_flow)
     found[4] = side * (price - _structure(features, side, ticks)) < -settings.structure_swings * swing

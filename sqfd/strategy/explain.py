@@ -108,7 +108,7 @@ def mind(block: Evaluated, tick: int) -> dict[str, float]:
 
 def _context(block: Evaluated, features: Features, at: int) -> dict[str, Any]:
     settings = features.settings
-    value, asked, windows = float(block.context.value[at]), features.settings.context_windows_s, []
+    value, asked, windows = block.context.one(at), features.settings.context_windows_s, []
     normals = [features.normals(asked, series)[:, 0].tolist() for series in (PRICE, SPOT, PERP)]
     for window, price, spot, perp in zip(asked, *normals, strict=True):
         gap = _short(_short(spot) - _short(perp))

@@ -77,6 +77,13 @@ class Features:
         """One tick of the block alone: what explains it does not make columns of all."""
         return Features(self.ring, self.baseline, self.settings, self.layout, tick, tick + 1)
 
+    def part(self, left: int, right: int) -> Features:
+        """The places `[left, right)` of the block alone; the block itself where that is all of it."""
+        if left == 0 and right == self.last - self.first:
+            return self
+        first, last = self.first + left, self.first + right
+        return Features(self.ring, self.baseline, self.settings, self.layout, first, last)
+
     @cached_property
     def ticks(self) -> Ints:
         return np.arange(self.first, self.last)
@@ -148,18 +155,20 @@ class Features:
 
     def _normalised(self, windows: tuple[int, ...], series: tuple[int, ...], lagged: bool) -> Floats:
         """[series, window, tick]: `Baseline.normalised`, minute by minute, so that baselines need not be spread over ticks."""
-        base, lead = self.baseline, self.first - self.baseline.first_minute
+        base, step = self.baseline, self.settings.sample_s
+        minute, lead = divmod(self.first - base.first_minute, step)
+        minutes = (self.last - 1 - base.first_minute) // step + 1 - minute
         every, rows = np.array(series)[:, None], [base.row[window] for window in windows]
-        times, sums = base.times[rows, every], base.sums[rows, every]
-        shape = len(series), len(windows), base.minutes * self.settings.sample_s
-        padded = np.empty(shape if base.minutes > 1 else (*shape[:2], self.last - self.first))
-        if base.minutes == 1:
+        times, sums = (each[rows, every, minute : minute + minutes] for each in (base.times, base.sums))
+        shape = len(series), len(windows), minutes * step
+        padded = np.empty(shape if minutes > 1 else (*shape[:2], self.last - self.first))
+        if minutes == 1:
             lead = 0
         padded[..., :lead] = padded[..., lead + self.last - self.first :] = 0.0
         inside = padded[..., lead : lead + self.last - self.first]
         for column, each in zip(inside, series, strict=True):
             column[:] = self.moves(windows, each, lagged)
-        by_minute = padded.reshape(len(series), len(windows), base.minutes, -1)
+        by_minute = padded.reshape(len(series), len(windows), minutes, -1)
         by_minute *= times[..., None]
         by_minute /= sums[..., None]
         if base.factor != 1.0:
@@ -243,7 +252,7 @@ class Features:
         return range_extreme(self.ring.detail[row], start, until + 1 - self.ring.detail_base, pick)
 
 
-def taken(column: Ints, at: Ints) -> Ints:
+def taken(column: Column, at: Ints) -> Column:
     """`column[at]` for ascending places: a view where they are consecutive, as those of an open position are."""
     if len(at) and (first := int(at[0])) + len(at) == (last := int(at[-1]) + 1):
         return column[first:last]

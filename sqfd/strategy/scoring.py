@@ -93,9 +93,7 @@ def _one_side(features: Features, patterns: Patterns, context: Context, reset: R
     broken = attempts + settings.fading_points * fading
     absorbed = _absorbed(settings, patterns.absorption(side, ticks), live, side * reset.extreme(place, at))
     bias = _bias(features, side, at)
-    bias += settings.context_points * np.minimum(
-        np.maximum(side * context.value[at] / settings.context_full, -1.0), 1.0
-    )
+    bias += settings.context_points * np.minimum(np.maximum(side * context.at(at) / settings.context_full, -1.0), 1.0)
     return np.stack([decelerated, absorbed, broken, bias, _evidence(features, side, ticks)])
 
 

@@ -164,7 +164,7 @@ class Evaluated:
 
     def standing_exits(self, side: int, ticks: Ints) -> Bools:
         """[reason, tick]: what would close a position that is opened at the tick itself."""
-        entered = Held(ticks, self.levels(side, ticks), side * self.context.value[ticks - self.features.first])
+        entered = Held(ticks, self.levels(side, ticks), side * self.context.at(ticks - self.features.first))
         return exits(self.features, self.context, side, ticks, entered)
 
     def standing_at(self, side: int, tick: int) -> tuple[str, ...]:
@@ -189,7 +189,7 @@ class Evaluated:
         points = float(total(self.parts_of(tick)))
         quality, tier = tier_of(self.settings, points)
         price, level = int(self.features.price[at]), int(self.levels(side, ticks)[0])
-        context = side * float(self.context.value[at])
+        context = side * self.context.one(at)
         return Opening(side, price, level, points, quality, tier.size, tier.leverage, tier.confidence, context)
 
     def first_exit(self, position: Position, start: int) -> Exit | None:

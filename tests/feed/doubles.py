@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from exchanges.api import Liquidation, Trade
+
+
+class Way:
+    """One market's way into a sink."""
+
+    def __init__(self, sink: Sink, market: int) -> None:
+        self.newest: Trade | None = None
+        self._sink, self._market = sink, market
+
+    def add(self, trades: Sequence[Trade]) -> Sequence[Trade]:
+        return [trade for trade in trades if not self._sink.trade(self._market, trade)]
 
 
 class Sink:
@@ -14,14 +25,18 @@ class Sink:
         self.trades: list[tuple[int, Trade]] = []
         self.liquidations: list[tuple[int, Liquidation]] = []
         self.refuse_before_ms = 0
+        self.ways: dict[int, Way] = {}
 
-    def adder(self, market: int) -> Callable[[Sequence[Trade]], Sequence[Trade]]:
-        return lambda trades: [trade for trade in trades if not self.trade(market, trade)]
+    def way(self, market: int) -> Way:
+        return self.ways.setdefault(market, Way(self, market))
 
     def trade(self, market: int, trade: Trade) -> bool:
         if trade.ts_ms < self.refuse_before_ms:
             return False
         self.trades.append((market, trade))
+        newest = self.way(market).newest
+        if newest is None or trade.ts_ms >= newest.ts_ms:
+            self.way(market).newest = trade
         return True
 
     def recovered(self, market: int, trade: Trade, first: bool) -> bool:

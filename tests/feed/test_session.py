@@ -88,13 +88,13 @@ def say(made: Session, now_ms: float, *words: str) -> Sequence[Event]:
 def take(made: Session, frame: bytes, now_ms: float) -> Sequence[Event]:
     """As a link does: trades mark their topics, the session handles the rest; returns what is data."""
     events = made.received([frame], int(now_ms))
-    trades = [event for event in events if type(event) is Trade]
+    trades = [trade for run in events if isinstance(run, list) for trade in run]
     for trade in trades:
         topic = made.trade_topics[trade.instrument.symbol]
         topic.data_ms = now_ms
         if topic.live_ms is None:
             made.proven(topic, now_ms)
-    others = [event for event in events if type(event) is not Trade]
+    others = [event for event in events if not isinstance(event, list)]
     return [*trades, *(event for event in others if made.handle(event, now_ms))]
 
 
