@@ -9,7 +9,9 @@ import pytest
 from sqfd.clock import SystemClock
 
 
-@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux has a clock that goes on while it is suspended")
+@pytest.mark.skipif(
+    not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux has a clock that goes on while it is suspended"
+)
 def test_it_goes_on_while_the_host_is_suspended(monkeypatch: pytest.MonkeyPatch) -> None:
     """After an hour with a closed lid it shows an hour more, though the monotonic clock stood still and the wall clock stepped."""
     clocks = {time.CLOCK_BOOTTIME: 5_000.0, time.CLOCK_MONOTONIC: 1_000.0}
