@@ -140,7 +140,8 @@ class Collector:
     def resume(self, second: int, missed: Mapping[str, Missed]) -> None:
         """An earlier run closed everything before `second`. `missed`: what it knew of each of its markets.
 
-        What happened on them since is a gap, and is asked for. As often as they traded they are expected to trade again.
+        What happened on them since is a gap, and is asked for, and so are the last seconds before: what came late for them
+        may have been lost with that run. As often as they traded they are expected to trade again.
         """
         self._down_since, self._missed = second, missed
         self._resume([feed.instrument for feed in self.intake.markets.values()])
@@ -152,7 +153,8 @@ class Collector:
         for feed in self.intake.markets.values():
             if feed.instrument.market in chosen:
                 known = self._missed[feed.instrument.market]
-                feed.resume(self._down_since * 1e3, max(1, self._down_since - known.second) * 1000)
+                from_s = self._down_since - self.seconds.builder.seam_s(feed.market)
+                feed.resume(from_s * 1e3, max(1, from_s - known.second) * 1000)
                 if self.time.now_ms() / 1e3 - self._down_since < RATES_S:
                     feed.pace.assume(known.traded, known.whole)
 

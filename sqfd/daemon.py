@@ -48,6 +48,8 @@ from sqfd.warm import missed_by, warm_up
 from sqfd.wiring import engine_for, engine_note, strategy_of
 
 MINUTE_S = 60
+LAST_TICK_S = 2.0
+"""A stop waits so long for the tick that brings late trades into the journal."""
 REGISTER_S = 1.0
 """The names of new markets are offered to a journal that refuses them this often."""
 TIDY_S = 0.3
@@ -154,6 +156,7 @@ class Daemon:
                 self._say_ready()
                 await self._stopping.wait()
                 self._notifier.stopping()
+                await self._keep_revisions()
                 await collector.supervisor.stop()
                 await feeds
                 for task in (late, ticks):
@@ -270,6 +273,12 @@ class Daemon:
                 # restarted for that; health says unhealthy when every feed is down.
                 self._notifier.alive(f"{self._told}: no trade has come yet")
             await self._clock.sleep(LOOK_S if wait_s is None else nap_s(wait_s))
+
+    async def _keep_revisions(self) -> None:
+        """Before feeds end: trades that revise closed seconds are in no tick yet, and the next run would not know of them."""
+        ticks, until_ms = self.ticks, self._clock.now_ms() + LAST_TICK_S * 1e3
+        while self._collector.seconds.builder.revised and self.ticks == ticks and self._clock.now_ms() < until_ms:
+            await self._clock.sleep(LOOK_S)
 
     def _tick(self, closed: Closed, engine: Engine, sinks: Sinks) -> None:
         """One closed second: strategy, then every sink, none of which is waited for."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sqfd import log
+from sqfd.bars.builder import SEAM_S
 from sqfd.bars.seconds import Seconds
 from sqfd.clock import Clock
 from sqfd.config import Config
@@ -46,7 +47,8 @@ async def warm_up(
     newest = await _fill(engine, journal, since, end)
     if not await _recall(seconds, journal, last) and earlier is not None:
         seconds.flow.recall(earlier.notional)
-    seconds.resume(last, np.concatenate(newest) if newest else np.zeros(0, FLOW))
+    told = await journal.bars([market.name for market in seconds.markets], last - SEAM_S, last) if last else None
+    seconds.resume(last, np.concatenate(newest) if newest else np.zeros(0, FLOW), told)
     if (state := await journal.positions()) is not None:
         engine.restore(state)
     if last > 0:
@@ -92,7 +94,7 @@ async def missed_by(journal: Journal) -> Mapping[str, Missed]:
     names = journal.names()
     coverage = await journal.coverage(names, last - HOUR_S, last)
     whole = dict(zip(names, coverage.sum(axis=1).tolist(), strict=True))
-    traded = await journal.last_traded(last - HOUR_S)
+    traded = await journal.last_traded(last - HOUR_S, last - SEAM_S)
     never = LastTraded(last - HOUR_S, 0)
     return {name: Missed(*traded.get(name, never), whole[name]) for name in names if whole[name] or name in traded}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import structlog
@@ -17,8 +19,20 @@ settings.register_profile("quick", max_examples=40, deadline=None, derandomize=T
 settings.register_profile("thorough", max_examples=2000, deadline=None)
 settings.load_profile("quick")  # another one: pytest --hypothesis-profile thorough
 
+PYTEST = os.getpid()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends the suite as Ctrl-C does, with the servers that tests have started; what was forked from it just ends."""
+    if os.getpid() == PYTEST:
+        raise KeyboardInterrupt
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and stops by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, _end)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real captures that are not part of the project. Tests that read them are skipped where the folder is absent."""
@@ -38,3 +52,13 @@ def log_of_its_own() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     log.set_level("info")
+
+
+@pytest.fixture(autouse=True)
+def signals_that_end_it() -> Iterator[None]:
+    """A command that ran in the test's process keeps SIGTERM and Ctrl-C for a loop that may never run: they would be lost for good."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)

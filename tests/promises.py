@@ -1,7 +1,8 @@
 """The tests that docs/promises.md names, and no others: `make promises`.
 
-Two processes side by side: one for `tests/real`, which mostly waits for its servers, and one for the rest. Ends with a table of
-how many cases of each test ran, which `--write` puts where the document says no more than that, and with the slowest tests.
+Three processes side by side: `tests/real`, which mostly waits for its servers and comes first where there are two cores, the
+simulated days, which nobody waits for, and the rest. Ends with a table of how many cases of each test ran, which `--write` puts
+where the document says no more than that, and with the slowest tests.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "promises.md"
-TEST = re.compile(r"`(tests/[\w/]+\.py(?:::\w+)?)`")
+TEST = re.compile(r"`(tests/(?:\w+/)*test_\w+\.py(?:::\w+)?)`")
 CASES = re.compile(r"^\d+ cases?( × up to \d+ examples)?$|^in the suite$")
 """What a row says of a test that counts nothing else."""
 RESULTS = "SQFD_PROMISES_RESULTS"
+GROUPS = (("tests/real/", 0), ("tests/simulation/test_day.py", 10), ("", 5))
+"""(where its tests begin, niceness): each test belongs to the first that fits."""
 
 
 class Results:
@@ -75,9 +78,18 @@ def named(text: str) -> list[str]:
     return list(dict.fromkeys(TEST.findall(text)))
 
 
-def run(tests: list[str], results: Path) -> subprocess.Popen[bytes]:
+def grouped(tests: list[str]) -> dict[int, list[str]]:
+    """By niceness; without empty groups."""
+    found: dict[int, list[str]] = {}
+    for test in tests:
+        nice = next(nice for begin, nice in GROUPS if test.startswith(begin))
+        found.setdefault(nice, []).append(test)
+    return found
+
+
+def run(tests: list[str], nice: int, results: Path) -> subprocess.Popen[bytes]:
     """pytest on some of them."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.promises", *tests]
+    command = ["nice", "-n", str(nice), sys.executable, "-m", "pytest", "-q", "-p", "tests.promises", *tests]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, RESULTS: str(results)})
 
 
@@ -106,16 +118,15 @@ def main() -> int:
     options = parser.parse_args()
     text = DOCUMENT.read_text()
     tests = named(chosen(text, options.promises))
-    real = [test for test in tests if test.startswith("tests/real/")]
     found: dict[str, Counter[str]] = {"passed": Counter(), "took_s": Counter()}
     examples: dict[str, int] = {}
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        parts = [[test for test in tests if test not in real], real]
-        files = [Path(folder) / f"{part}.json" for part in range(len(parts))]
-        running = [run(part, file) for part, file in zip(parts, files, strict=True) if part]
+        groups = grouped(tests)
+        files = {nice: Path(folder) / f"{nice}.json" for nice in groups}
+        running = [run(group, nice, files[nice]) for nice, group in groups.items()]
         failed = [process.wait() for process in running]
-        for file in filter(Path.exists, files):
+        for file in filter(Path.exists, files.values()):
             results: dict[str, Any] = json.loads(file.read_text())
             examples |= results.pop("examples")
             for name, one in results.items():

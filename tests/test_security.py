@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from exchanges.api import Call, Instrument, Page, Request
 from exchanges.binance import Binance
 from sqfd import log
+from sqfd.cli.hiding import Hiding
 from sqfd.clock import SystemClock
 from sqfd.config import Config, load, shown
 from sqfd.feed.catalog import Catalog
@@ -241,29 +242,31 @@ def test_a_wrong_setting_shows_no_secret(tmp_path: Path, text: str) -> None:
 
 
 CRASH = """
-import sys
+import logging, sys, warnings
 from sqfd import log
 from sqfd.influx.shipper import Shipper
 
 async def run(self):
     settings, password = self._settings, self._settings.password
     try:
-        raise RuntimeError("caught, and logged")
-    except RuntimeError:
-        log.get("influx").exception("it broke")
-    raise RuntimeError("not caught")
+        raise RuntimeError(f"caught, and logged: {password} of {settings.url}")
+    except RuntimeError as error:
+        log.get("influx").exception("it broke", error=repr(error), settings=settings)
+        warnings.warn(f"a library warns of {password}")
+        logging.getLogger("asyncio").error("task exception was never retrieved", exc_info=error)
+    raise RuntimeError(f"not caught: {settings}")
 
 Shipper.run = run
 sys.argv = ["sqfd", *sys.argv[1:]]
 from sqfd.cli import main
 main()
 """
-"""A mistake of ours where passwords are in reach: in the variables of the frame, and of all above it."""
+"""A mistake of ours where passwords are in reach: in the variables of the frame, of all above it, and in the error's own words."""
 
 
 @pytest.mark.parametrize("form", ["console", "json", "logfmt"])
 def test_a_crash_shows_no_secret(tmp_path: Path, form: str) -> None:
-    """A running daemon ends by an error of its own: where, with the lines of code, but with no variable's value."""
+    """A running daemon ends by an error of its own: where, with the lines of code, but with no variable's value, and no secret."""
     path = tmp_path / "sqfd.toml"
     path.write_text(planted(0) + f'format = "{form}"\n')
     done = subprocess.run(
@@ -272,7 +275,27 @@ def test_a_crash_shows_no_secret(tmp_path: Path, form: str) -> None:
     assert done.returncode == 1, done.stderr
     assert "RuntimeError: caught, and logged" in done.stderr
     assert "RuntimeError: not caught" in done.stderr
+    assert "a library warns of (not shown)" in done.stderr
+    assert "task exception was never retrieved" in done.stderr
+    assert done.stderr.count("(not shown)") > 5
     assert SECRET not in done.stdout + done.stderr
+
+
+def test_what_is_hidden_is_hidden_in_every_form() -> None:
+    """Written raw, in JSON, in an address, by a new configuration after a reload, and as lines; what is short stays readable."""
+    settings = {
+        "influx.url": "http://u:in%20address@127.0.0.1:1",
+        "influx.password": 'say "w\u00f6rd"',
+        "http.token": "short",
+    }
+    out = io.StringIO()
+    hiding = Hiding(out, load(environment={"HOME": "/nonexistent"}, flags=settings).config)
+    words = ['say "w\u00f6rd"', json.dumps('say "w\u00f6rd"'), "in%20address", "in address", "short", "second-secret"]
+    hiding.learn(load(environment={"HOME": "/nonexistent"}, flags={"redis.password": "second-secret"}).config)
+    hiding.writelines(words)
+    print(*words, file=hiding, flush=True)  # type: ignore[call-overload]  # a stream in all but its type
+    assert out.getvalue().replace("(not shown)", "-") == '-"-"--short-' + '- "-" - - short -\n'
+    assert not hiding.isatty()
 
 
 def test_addresses_are_shown_without_their_login(tmp_path: Path) -> None:

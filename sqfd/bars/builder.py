@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from exchanges.api import Liquidation, Trade
 
 _NEVER = 1 << 62
+SEAM_S = 3
+"""The last seconds of an earlier run that are asked for again after a restart: what came late for them, nobody may have kept."""
 
 
 class Bar:
@@ -150,6 +152,8 @@ class Newest:
     def _elsewhere(self, trade: Trade) -> bool:
         """Another second's: the next one's first trade, or an earlier one's."""
         second = trade.ts_ms // 1000
+        if second < self._builder.floor:
+            return self._builder.retold(self._market, trade, False)
         bar = self._builder.bar(self._market, second)
         if bar is None:
             return False
@@ -185,7 +189,11 @@ class Builder:
         """Trades that were refused, by reason: `late` or `ahead`."""
         self.late = 0
         """Trades that revised a closed second."""
-        self._floor = 0
+        self.floor = 0
+        """Seconds before this one belong to an earlier run."""
+        self._retold: dict[tuple[int, int], Bar] = {}
+        """By (second, market): the trades that this run heard of the last seconds of the earlier one."""
+        self._seam, self._resumed_markets = 0, 0
         self._newest: list[Newest] = []
         self._open: dict[int, dict[int, Bar]] = {}
         self._revised: dict[tuple[int, int], Bar] = {}
@@ -202,9 +210,46 @@ class Builder:
         """Let `second` be the oldest open one. Earlier trades revise nothing: they are late."""
         self.next_second = second
 
-    def resume(self, second: int) -> None:
-        """Seconds before `second` belong to an earlier run, whose bars are not known here: nothing revises them."""
-        self._floor = second
+    def resume(self, second: int, known: Bars | None = None) -> None:
+        """Seconds before `second` belong to an earlier run, whose trades are not known here: nothing is added to their bars.
+
+        `known`: that run's bars of the last SEAM_S of them, of all markets that were added so far. Where more trades are told
+        again of one of these seconds than its bar has, they are its bar. None: those seconds are left alone, too.
+        """
+        self.floor = self._seam = second
+        if known is None:
+            return
+        self._seam = second - SEAM_S
+        self._resumed_markets = len(self._newest)
+        for earlier in range(second - SEAM_S, second):
+            bars = np.sort(known[known["second"] == earlier], order="market")
+            self.closed.put(earlier, bars, np.zeros((len(bars), 2), np.int64))
+
+    def seam_s(self, market: int) -> int:
+        """How many of the earlier run's last seconds can be told again of that market."""
+        return self.floor - self._seam if market < self._resumed_markets else 0
+
+    def retold(self, market: int, trade: Trade, first: bool) -> bool:
+        """Take a trade of a second before `floor`; True where the bar of that second lacked one, False where it is too late."""
+        second = trade.ts_ms // 1000
+        if self.next_second is None:
+            self.next_second = self.floor
+        if second < self.floor - self.seam_s(market):
+            self.dropped["late"] += 1
+            return False
+        bar = self._retold.get((second, market))
+        if bar is None:
+            bar = self._retold[second, market] = Bar()
+        bar.put(trade, first)
+        known, _ = self.closed.find(second, market)
+        if len(known):
+            if bar.cbuy + bar.csell <= known["cbuy"][0] + known["csell"][0]:
+                self.dropped["late"] += 1
+                return False
+            bar.lbuy, bar.lsell = known["lbuy"][0].item(), known["lsell"][0].item()
+        self.late += 1
+        self._revised[second, market] = bar
+        return True
 
     def way(self, market: int) -> Newest:
         """What adds trades of that market."""
@@ -220,6 +265,8 @@ class Builder:
         Open and close are decided as if it had come in time: within its millisecond it comes after what is known, or with
         `first` before it.
         """
+        if trade.ts_ms // 1000 < self.floor:
+            return self.retold(market, trade, first)
         bar = self.bar(market, trade.ts_ms // 1000)
         if bar is None:
             return False
@@ -230,7 +277,9 @@ class Builder:
     @property
     def oldest_ms(self) -> int:
         """Trades before this are too late to count."""
-        return 0 if self.next_second is None else max(self._floor, self.next_second - self.revisable_s) * 1000
+        if self.next_second is None:
+            return 0
+        return max(self._seam, self.next_second - self.revisable_s) * 1000
 
     def liquidation(self, market: int, liquidation: Liquidation) -> bool:
         """Add a forced order to its second (not to volume); False when it is too late to count."""
@@ -247,7 +296,7 @@ class Builder:
     def bar(self, market: int, second: int) -> Bar | None:
         """The bar of that second, made where there is none; None when it is too late or too far ahead, which is counted."""
         if self.next_second is None:
-            self.next_second = max(second, self._floor)
+            self.next_second = max(second, self.floor)
         if second < self.next_second:
             return self._revise(market, second)
         if second > self.next_second + self.ahead_s:
@@ -261,7 +310,7 @@ class Builder:
 
     def _revise(self, market: int, second: int) -> Bar | None:
         assert self.next_second is not None
-        if second < max(self._floor, self.next_second - self.revisable_s):
+        if second < max(self.floor, self.next_second - self.revisable_s):
             self.dropped["late"] += 1
             return None
         self.late += 1
@@ -269,6 +318,11 @@ class Builder:
         if bar is None:
             bar = self._revised[second, market] = _recall(*self.closed.find(second, market))
         return bar
+
+    @property
+    def revised(self) -> bool:
+        """Whether a revision waits for the next closing."""
+        return bool(self._revised)
 
     @property
     def unclosed(self) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqfd.bars.builder import Builder
 from sqfd.bars.flow import FlowBuilder
 from sqfd.bars.watermark import Watermark
-from sqfd.model import ClosedSecond, Flow, Market
+from sqfd.model import Bars, ClosedSecond, Flow, Market
 
 
 class Closed(NamedTuple):
@@ -40,10 +40,13 @@ class Seconds:
         self.markets += markets
         return self.builder.add_markets(len(markets))
 
-    def resume(self, second: int, flow: Flow) -> None:
-        """Go on after a run that closed everything before `second` (0: there was none); see `FlowBuilder.resume`."""
+    def resume(self, second: int, flow: Flow, bars: Bars | None = None) -> None:
+        """Go on after a run that closed everything before `second` (0: there was none).
+
+        See `FlowBuilder.resume`, and for `bars` of that run `Builder.resume`.
+        """
         if second:
-            self.builder.resume(second)
+            self.builder.resume(second, bars)
         self.flow.resume(flow, second or None)
 
     def cover(self, market: int, from_s: int, until_s: int, whole: Callable[[int], bool]) -> None:

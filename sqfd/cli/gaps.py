@@ -53,8 +53,12 @@ def gaps(state: Path | None, path: Path | None, markets: tuple[str, ...], since_
         return
     told = story.together(found, names)
     lines = [(one.from_ms, story.sentence(one, now_ms)) for one in told]
-    told_of = {gap.from_ms // 1000 for gap in store.gaps() if gap.reason == DOWN}
-    pauses = [(first, end) for first, end in store.pauses(since_s or 0) if first not in told_of]
+    down = [(gap.from_ms, gap.until_ms or now_ms) for gap in store.gaps() if gap.reason == DOWN]
+    pauses = [
+        (first, end)
+        for first, end in store.pauses(since_s or 0)
+        if not any(since_ms <= first * 1000 < until_ms for since_ms, until_ms in down)
+    ]
     lines += [(first * 1000, _pause(first, end)) for first, end in pauses]
     for _, line in sorted(lines):
         click.echo(line)

@@ -37,18 +37,24 @@ def run(path: Path | None, state: Path | None, record: Path | None) -> None:
     # Only now what takes longer to import: a wrong key is told at once.
     held = hold(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     from sqfd import log
+    from sqfd.cli.hiding import Hiding
     from sqfd.cli.running import run_until_stopped
+    from sqfd.config import Config
     from sqfd.daemon import Daemon
 
     config = loaded.config
+    hiding = Hiding(sys.stderr, config)
+    sys.stderr = hiding
     log.configure(config.log.level, config.log.format)
     logger = log.get("start")
     for note in loaded.notes:
         logger.warning(note)
     folder = state_folder(config)
     logger.info("starting", state=str(folder), instance=config.instance)
-    make, reload = (
-        (lambda: Daemon(config, folder, record=record)),
-        (lambda: load(path, flags=flags, flag="--state").config),
-    )
-    sys.exit(run_until_stopped(make, reload=reload, held=held))
+
+    def reload() -> Config:
+        changed = load(path, flags=flags, flag="--state").config
+        hiding.learn(changed)
+        return changed
+
+    sys.exit(run_until_stopped(lambda: Daemon(config, folder, record=record), reload=reload, held=held))

@@ -215,7 +215,7 @@ class MarketFeed:
     # --- whether it can be trusted
 
     def resume(self, from_ms: float, lead_ms: int) -> None:
-        """An earlier run closed everything before `from_ms`: what happened since is missing. Only before the first trade.
+        """An earlier run knew everything before `from_ms`: what happened since may be missing. Only before the first trade.
 
         `lead_ms`: how long before that it last traded.
         """

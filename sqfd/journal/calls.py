@@ -68,9 +68,9 @@ class StoreCalls:
         """See `JournalStore.first_flow`."""
         return await self._call(self._store.first_flow, symbols)
 
-    async def last_traded(self, from_tick: int) -> dict[str, LastTraded]:
+    async def last_traded(self, from_tick: int, before_s: int) -> dict[str, LastTraded]:
         """See `JournalStore.last_traded`."""
-        return await self._call(self._store.last_traded, from_tick)
+        return await self._call(self._store.last_traded, from_tick, before_s)
 
     async def coverage(self, markets: Sequence[str], from_s: int, to_s: int) -> NDArray[np.bool_]:
         """See `JournalStore.coverage`."""

@@ -80,13 +80,13 @@ class JournalReader:
         known = [first for first in firsts if first is not None]
         return max(known) if len(known) == len(firsts) and known else None
 
-    def last_traded(self, from_tick: int) -> dict[str, LastTraded]:
-        """By market, among what became known in ticks after `from_tick`."""
+    def last_traded(self, from_tick: int, before_s: int) -> dict[str, LastTraded]:
+        """By market, among what became known in ticks after `from_tick`; the newest second is one before `before_s`."""
         query = (
-            "SELECT market.name, max(second), sum(tick = second + 1 AND open IS NOT NULL) FROM bar JOIN market ON market.id = bar.market "
+            "SELECT market.name, max(CASE WHEN second < ? THEN second ELSE ? END), sum(tick = second + 1 AND open IS NOT NULL) FROM bar JOIN market ON market.id = bar.market "
             "WHERE tick > ? GROUP BY bar.market"
         )
-        found = self._db.execute(query, (from_tick,))
+        found = self._db.execute(query, (before_s, from_tick, from_tick))
         return {str(name): LastTraded(int(second), int(seconds)) for name, second, seconds in found}
 
     def flow_extent(self, symbol: str) -> tuple[int, int] | None:

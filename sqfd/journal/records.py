@@ -67,7 +67,7 @@ class LastTraded(NamedTuple):
     """What the last ticks of a journal know of a market."""
 
     second: int
-    """The newest with a bar."""
+    """The newest with a bar, before the one that was asked about."""
     seconds: int
     """How many had a trade that came in time."""
 
@@ -76,7 +76,7 @@ class Missed(NamedTuple):
     """A market that the last run collected in its last hour: what happened on it since the journal's last tick was missed."""
 
     second: int
-    """In which it last traded, or that hour's first."""
+    """In which it last traded before the seconds that are asked for again, or that hour's first."""
     traded: int
     """Of the seconds of that hour in which its feed was whole, how many had trades."""
     whole: int

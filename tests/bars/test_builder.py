@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchanges.api import Instrument, Liquidation, Trade
-from sqfd.bars.builder import Builder
+from sqfd.bars.builder import SEAM_S, Builder
 from sqfd.model import BAR_FIELDS, ClosedSecond
 
 BTC = Instrument("X", "btc", "BTC", "spot", "BTC", "USD", "spot")
@@ -195,6 +195,47 @@ def test_seconds_of_an_earlier_run_are_left_alone() -> None:
     assert builder.recovered(0, trade(0), False)
     assert builder.oldest_ms == START_MS
     assert builder.dropped["late"] == 2
+
+
+def test_the_last_seconds_of_an_earlier_run_are_told_again() -> None:
+    """Its bar stays until more trades of that second are told again than it has; then they are the bar, and those that are new count."""
+    earlier, first = Builder(), START_MS // 1000
+    earlier.add_markets(2)
+    for market, ts_ms, price in ((0, -900, 10.0), (0, -100, 12.0), (1, -900, 5.0)):
+        earlier.trade(market, trade(ts_ms, price))
+    earlier.liquidation(0, Liquidation(BTC, START_MS - 100, 7.0, 1.0, True))
+    known = earlier.close(np.ones(2, np.bool_)).bars
+    builder = Builder()
+    builder.add_markets(2)
+    builder.resume(first, known)
+    builder.add_markets(1)
+    assert builder.oldest_ms == 0
+    told = (
+        (0, -900, 10.0),
+        (0, -500, 30.0),
+        (1, -900, 5.0),
+        (0, -100, 12.0),
+        (0, -2500, 9.0),
+        (0, -3500, 9.0),
+        (2, -500, 1.0),
+    )
+    assert [builder.trade(market, trade(ts_ms, price)) for market, ts_ms, price in told[:3]] == [False] * 3
+    assert not builder.revised
+    assert [builder.recovered(m, trade(ts_ms, price), False) for m, ts_ms, price in told[3:]] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert builder.oldest_ms == START_MS - SEAM_S * 1000
+    assert (builder.revised, builder.dropped["late"], builder.late) == (True, 5, 2)
+    bars = builder.close(np.ones(3, np.bool_)).bars
+    assert [(row["market"], row["second"], row["cbuy"], row["lbuy"]) for row in bars] == [
+        (0, first - 3, 1, 0.0),
+        (0, first - 1, 3, 7.0),
+    ]
+    assert (bars["open"][1], bars["high"][1], bars["close"][1]) == (10.0, 30.0, 12.0)
+    assert not builder.liquidation(0, Liquidation(BTC, START_MS - 100, 7.0, 1.0, True))
 
 
 def test_newest_is_the_last_trade_of_the_newest_time_whatever_the_batches() -> None:

@@ -243,8 +243,9 @@ def test_what_the_last_ticks_know_of_a_market(store):
     late = bars((0, T0 + 1), (0, T0 + 4), (1, T0 + 4))
     for second, rows in ((T0, bars((0, T0))), (T0 + 2, bars((0, T0 + 2))), (T0 + 3, alone), (T0 + 4, late)):
         store.append(Batch(second + 1, rows, flow()))
-    known = store.last_traded(T0)
+    known = store.last_traded(T0, T0 + 10_000)
     assert known == {NAMES[0]: (T0 + 4, 3), NAMES[1]: (T0 + 4, 1)}
+    assert store.last_traded(T0, T0 + 4) == {NAMES[0]: (T0 + 3, 3), NAMES[1]: (T0, 1)}
 
 
 def test_migration_goes_forward_and_refuses_to_go_back(tmp_path):

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from exchanges.api import Trade
+from sqfd.bars.builder import SEAM_S
 from sqfd.feed.intake import Counts
 from sqfd.journal import GapRecord, JournaledSignal, JournalStore
 from sqfd.model import BAR_FIELDS, Bars
@@ -28,6 +29,7 @@ EXCUSED_S: Mapping[str, float] = {
     "redis": 10.0,  # whom it is told; asked again every 5 s at most
     "disk": 10.0,  # signals wait half a second for it, and the queue is written first
     "host: stalls": 60.0,  # frames that wait are read, and seconds caught up with
+    "host: is suspended": 60.0,
     "host: kill 9": 60.0,  # a new process closes what passed meanwhile, and learns the exchanges' delays
     "host: kill 9 twice": 60.0,
     "host: kill 9 with a signal": 60.0,
@@ -126,7 +128,7 @@ class Seen:
         self.appended.append(Appended(tick, at_s, rows, signals, covered, told))
 
     def _check(self, key: Key, row: tuple[Any, ...]) -> None:
-        assert key[1] >= self.first, f"{key} was closed by an earlier process"
+        assert key[1] >= self.first - SEAM_S, f"{key} was closed by an earlier process"
         reached, maybe = self.reached.get(key, {}), self.maybe.get(key, {})
         count = row[6] + row[7]
         every = reached if not maybe else {**maybe, **reached}

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,6 +24,7 @@ from tests.simulation.day import Day
 from tests.simulation.faults import FAULTS
 from tests.simulation.hours import live, strike
 from tests.simulation.loop import Process, VirtualLoop, run
+from tests.simulation.oracle import Seen
 
 SEEDS = range(24)
 HOURS = 1 / 3
@@ -43,9 +44,16 @@ def lived(seed: int, hours: float = HOURS) -> dict[str, Any]:
 def days() -> Iterator[Days]:
     """Part of an hour of each seed, two at a time. A test that asks for this waits for all of them, so that they disturb no other."""
     pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+    others = active_children()
     try:
         every = {seed: pool.submit(lived, seed) for seed in SEEDS}
-        wait(every.values(), return_when=FIRST_EXCEPTION)
+        try:
+            wait(every.values(), return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt:  # each would live its hour to the end first
+            for worker in active_children():
+                if worker not in others:
+                    worker.kill()
+            raise
         yield every
     finally:
         pool.shutdown(cancel_futures=True)
@@ -111,6 +119,47 @@ def test_a_stop_waits_a_while_for_a_disk_that_refuses(tmp_path: Path, refuses_s:
     day = run(main(), Random(3))
     assert day.events["journal cannot be written: ticks wait in memory"] == 1
     assert day.events["journal closed while the disk refuses: ticks are lost"] == lost
+
+
+@pytest.mark.parametrize("ends", ["stop", "kill"])
+def test_what_came_late_for_the_last_second_outlives_the_process(tmp_path: Path, ends: str) -> None:
+    """A trade of the second that was just closed, and then the end: a stop keeps it in a last tick, a killed run's is asked for."""
+
+    async def late(day: Day) -> None:
+        await asyncio.sleep(80.0)
+        with mock.patch.object(day.orders, "_count", return_value=0):
+            await asyncio.sleep(3.0)
+            assert day.seen is not None
+            ticks = len(day.seen.appended)
+            while len(day.seen.appended) == ticks:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0.01)
+            seen.append(day.seen)
+            instrument = day.instruments[0]
+            venue = day.venues[instrument.exchange]
+            second = day.seen.appended[-1].tick - 1
+            venue.publish([day.orders._trade(venue, instrument, second * 1000 + 900 - venue.skew_ms)])
+            key.append((instrument.market, second))
+            await asyncio.sleep(0.1)
+            assert key[0] in day.seen.touched
+            if ends == "stop":
+                await day.stop()
+            else:
+                day.kill()
+
+    async def main() -> Day:
+        day = Day(3, tmp_path)
+        await day.run(120.0, 60.0, late(day))
+        day.check()
+        return day
+
+    seen: list[Seen] = []
+    key: list[tuple[str, int]] = []
+    day = run(main(), Random(3))
+    first, later = day.oracle.lives[0], day.oracle.lives[1]
+    assert first is seen[0]
+    has = [sum(one.bars[key[0]][6:8]) for life in (first, later) for one in life.appended if key[0] in one.bars]
+    assert has == [1]
+    assert any(key[0] in one.bars for one in (first if ends == "stop" else later).appended)
 
 
 # --- the oracles can fail ---------------------------------------------------------------------------------------------
