@@ -375,11 +375,9 @@ class Decoder(ABC):
 class Bounded(msgspec.Struct, gc=False):
     """A usual trade whose values are in range, as `QuickDecoder` takes it: fields, in the order of the wire, under common names.
 
-    `time` (in ms, or what `QuickDecoder.ms` makes ms of), `price`, `quantity` (in the wire's unit), `side`, `id`, and `symbol` where
-    rows name it.
+    `time` (in ms, or what `QuickDecoder` makes ms of), `price`, `quantity` (in the wire's unit), `side`, `id`, and `symbol` where rows
+    name it.
     """
-
-    count: ClassVar[int] = 1
 
 
 Quick = tuple[str | None, Iterable[Any]]
@@ -416,7 +414,11 @@ class QuickDecoder(Hurried):
     buy: object = "buy"
     """What `side` is where the taker bought."""
     ms: Callable[[Any], int] | None = None
-    """What makes milliseconds within the limits of `Time` of a row's time, or raises ValueError; None: it is that already."""
+    """What makes milliseconds within the limits of `Time` of a row's time, or raises ValueError; None: it is a number already,"""
+    per_ms: int = 1
+    """…so many of which are a millisecond."""
+    counted: bool = False
+    """Whether rows say for how many matches they stand, as `count`."""
 
     @abstractmethod
     def quick(self, frame: Buffer) -> Quick | None:
@@ -428,7 +430,8 @@ class QuickDecoder(Hurried):
     def quickly(self, frames: Sequence[Buffer]) -> tuple[int, Iterable[Run]]:
         """What stands here as one loop were three calls for each trade."""
         runs: dict[str, Run] = {}
-        quick, instruments, buy, ms, symbol, at = self.quick, self.instruments, self.buy, self.ms, None, 0
+        quick, instruments, symbol, at = self.quick, self.instruments, None, 0
+        buy, ms, per_ms, counted = self.buy, self.ms, self.per_ms, self.counted
         try:
             for at, frame in enumerate(frames):
                 found = quick(frame)
@@ -446,7 +449,10 @@ class QuickDecoder(Hurried):
                     if not 0.0 < price * size < NOTIONAL_MAX:
                         raise ValueError("out of range")
                     ts_ms = row.time if ms is None else ms(row.time)
-                    run.append(Trade(instrument, ts_ms, price, size, row.side == buy, row.id, row.count))
+                    if per_ms != 1:
+                        ts_ms //= per_ms
+                    count = row.count if counted else 1
+                    run.append(Trade(instrument, ts_ms, price, size, row.side == buy, row.id, count))
         except UNREADABLE:
             # Some of its rows may be among the runs: the frames before it are read again.
             return at, self.quickly(frames[:at])[1] if at else ()

@@ -176,19 +176,18 @@ class BitfinexDecoder(QuickDecoder):
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._topics: dict[int, str] = {}
+        self._symbols: dict[int, str] = {}
+        """Of those channels that carry trades."""
         self._image_due: set[int] = set()
         self._prices: dict[str, float] = {}
 
     def quick(self, frame: Buffer) -> Quick | None:
         push = _traded.decode(frame)
-        topic = self._topics.get(push.channel, "")
-        if not topic.startswith(TRADES):
+        symbol = self._symbols.get(push.channel)
+        if symbol is None:
             return None
-        if push.what == "tu":
-            return None, ()
         if push.what != "te":
-            return None
-        symbol = topic[len(TRADES) :]
+            return (None, ()) if push.what == "tu" else None
         self._prices[symbol] = push.row.price
         return symbol, (push.row,)
 
@@ -265,6 +264,7 @@ class BitfinexDecoder(QuickDecoder):
                 return self.subscribed(message)
             case "unsubscribed":
                 self._topics.pop(message.chanId or 0, None)
+                self._symbols.pop(message.chanId or 0, None)
                 return ALIVE
             case "info" if message.code in _RECONNECT:
                 return (Closing(_RECONNECT[message.code]),)
@@ -281,6 +281,9 @@ class BitfinexDecoder(QuickDecoder):
         if message.chanId is None or len(self._topics) >= CHANNELS_MAX:
             raise BadMessage("no channel id, or one too many")
         self._topics[message.chanId] = message.topic
+        self._symbols.pop(message.chanId, None)
+        if message.topic.startswith(TRADES):
+            self._symbols[message.chanId] = message.topic[len(TRADES) :]
         if message.topic == LIQUIDATIONS:
             self._image_due = {message.chanId}
         return (Acked((message.topic,)),)

@@ -47,7 +47,7 @@ from exchanges.api import (
     base_asset,
     split_pair,
 )
-from exchanges.numbers import lax, us_ms
+from exchanges.numbers import lax
 
 TRADES = "live_trades_"
 _PERP = "-perp"
@@ -100,11 +100,17 @@ class BitstampDecoder(QuickDecoder):
     """Trades, answers, and the request to reconnect."""
 
     buy = 0
-    ms = staticmethod(us_ms)
+
+    def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
+        super().__init__(instruments, endpoint)
+        self._symbols = {TRADES + symbol: symbol for symbol in instruments}
+        """By channel."""
+
+    per_ms = 1000
 
     def quick(self, frame: Buffer) -> Quick | None:
         push = _traded.decode(frame)
-        return (push.channel[len(TRADES) :], (push.data,)) if push.channel.startswith(TRADES) else None
+        return self._symbols[push.channel], (push.data,)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         message = _message.decode(frame)

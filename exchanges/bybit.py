@@ -123,10 +123,11 @@ class BybitDecoder(QuickDecoder):
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+        self._topics = {TRADES + symbol for symbol in instruments}
 
     def quick(self, frame: Buffer) -> Quick | None:
         push = _traded.decode(frame)
-        return (None, push.data) if push.topic.startswith(TRADES) else None
+        return (None, push.data) if push.topic in self._topics else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

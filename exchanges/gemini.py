@@ -62,7 +62,7 @@ from exchanges.api import (
     split_pair,
 )
 from exchanges.image import past
-from exchanges.numbers import lax, ns_ms
+from exchanges.numbers import lax
 
 QUOTES = ("RLUSD", "USDT", "USDC", "USD", "EUR", "GBP", "SGD", "AUD", "CAD", "DAI", "BTC", "ETH", "BCH", "LTC", "FIL")
 AGAINST_GUSD = frozenset({"BTC", "ETH", "SOL", "USDT", "USDC"})
@@ -133,7 +133,7 @@ class GeminiDecoder(QuickDecoder):
     """Frames of both sockets; subscribes on the current one."""
 
     buy = False  # whether the buyer made
-    ms = staticmethod(ns_ms)
+    per_ms = NS_PER_MS
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)

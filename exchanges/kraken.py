@@ -204,12 +204,14 @@ class KrakenDecoder(QuickDecoder):
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self.ms = usual_ms if endpoint == "spot" else None
+        self._products = {symbol: symbol for symbol in instruments} | {symbol.lower(): symbol for symbol in instruments}
+        """Futures' symbols, as messages may write them."""
 
     def quick(self, frame: Buffer) -> Quick | None:
         if self.endpoint == "spot":
             return None, _spot_traded.decode(frame).data
         row = _futures_traded.decode(frame)
-        return row.product_id.upper(), (row,)
+        return self._products[row.product_id], (row,)
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         old = frame[:1] == b"["

@@ -48,7 +48,7 @@ from exchanges.api import (
     base_asset,
     by_channel,
 )
-from exchanges.numbers import lax, ns_ms, rate
+from exchanges.numbers import lax, rate
 
 SPOT, FUTURES = "/market/match:", "/contractMarket/execution:"
 TOPICS_PER_FRAME = 100
@@ -143,18 +143,19 @@ _envelope = lax(Envelope)
 class KucoinDecoder(QuickDecoder):
     """Trades and answers; every push is one trade."""
 
-    ms = staticmethod(ns_ms)
+    per_ms = NS_PER_MS
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._asked = Asked()
+        self._topics = {channel + symbol for channel in (SPOT, FUTURES) for symbol in instruments}
         self._traded: Callable[[Buffer], SpotTraded | FuturesTraded] = (
             _spot_traded.decode if endpoint == "spot" else _futures_traded.decode
         )
 
     def quick(self, frame: Buffer) -> Quick | None:
         push = self._traded(frame)
-        return (None, (push.data,)) if push.topic.startswith((SPOT, FUTURES)) else None
+        return (None, (push.data,)) if push.topic in self._topics else None
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         try:

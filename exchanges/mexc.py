@@ -16,6 +16,10 @@ from google.protobuf.message import DecodeError
 
 from exchanges.api import (
     ALIVE,
+    PRICE_MAX,
+    SIZE_MAX,
+    TIME_MAX_MS,
+    TIME_MIN_MS,
     Acked,
     BadMessage,
     Bounded,
@@ -54,6 +58,7 @@ from exchanges.mexc_protobuf import Wrapper
 from exchanges.numbers import SMALL_BYTES, decimal, lax, rate
 
 DEALS = "spot@public.aggre.deals.v3.api.pb@10ms@"
+DEALS_AT_ANY_PACE = DEALS.partition("@10ms")[0]
 CONTRACT_DEALS = "sub.deal:"
 TOPICS_PER_FRAME = 30
 PAGE_ROWS = 1000
@@ -74,7 +79,7 @@ class Deal(msgspec.Struct, gc=False):
 
 
 class Usual(Bounded):
-    """A futures trade."""
+    """A trade; under these names as futures send it."""
 
     id: ClassVar[None] = None
     price: Price = msgspec.field(name="p")
@@ -119,6 +124,26 @@ _push, _other, _deal = lax(Push), lax(Other), lax(Deal)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+def _wrapper(frame: Buffer) -> Any:
+    if len(frame) > SMALL_BYTES:  # ten milliseconds of deals are a few hundred bytes; empty ones would be a bomb
+        raise BadMessage(f"protobuf of more than {SMALL_BYTES} bytes")
+    try:
+        return Wrapper.FromString(bytes(frame))
+    except DecodeError as error:
+        raise BadMessage(f"protobuf: {error}"[:160]) from error
+
+
+def _usual(item: Any) -> Usual:
+    """A deal of spot, whose numbers are text. Raises ValueError where a value is out of range."""
+    price, quantity = decimal(item.price), decimal(item.quantity)
+    side, time = item.tradeType, item.time
+    if not (0.0 < price < PRICE_MAX and 0.0 < quantity < SIZE_MAX and TIME_MIN_MS < time < TIME_MAX_MS):
+        raise ValueError("out of range")
+    if side not in (BUY, SELL):
+        raise ValueError("of no side")
+    return Usual(price, quantity, side, time)
+
+
 class MexcDecoder(QuickDecoder):
     """Trades of both kinds, answers."""
 
@@ -132,7 +157,10 @@ class MexcDecoder(QuickDecoder):
 
     def quick(self, frame: Buffer) -> Quick | None:
         if frame[0] != BRACE:
-            return None
+            wrapper = _wrapper(frame)
+            deals, symbol = wrapper.publicAggreDeals.deals, wrapper.symbol
+            usual = deals and symbol and wrapper.channel.startswith(DEALS_AT_ANY_PACE)
+            return (symbol, [_usual(deal) for deal in deals]) if usual else None
         push = _traded.decode(frame)
         return push.symbol, push.data
 
@@ -148,12 +176,7 @@ class MexcDecoder(QuickDecoder):
 
     def spot(self, frame: Buffer) -> Sequence[Event]:
         """A binary frame; the wrapper can hold other messages than trades, which its channel names."""
-        if len(frame) > SMALL_BYTES:  # ten milliseconds of deals are a few hundred bytes; empty ones would be a bomb
-            raise BadMessage(f"protobuf of more than {SMALL_BYTES} bytes")
-        try:
-            wrapper = Wrapper.FromString(bytes(frame))
-        except DecodeError as error:
-            raise BadMessage(f"protobuf: {error}"[:160]) from error
+        wrapper = _wrapper(frame)
         if not wrapper.channel.startswith("spot@"):
             raise BadMessage("protobuf without a channel")
         if ".aggre.deals." not in wrapper.channel:
@@ -184,7 +207,7 @@ class MexcDecoder(QuickDecoder):
             return self.futures_answer(message)
         if message.code is not None:
             return self.spot_answer(message)
-        if message.channel.startswith(DEALS.partition("@10ms")[0]):
+        if message.channel.startswith(DEALS_AT_ANY_PACE):
             return ALIVE  # the wrapper as text, without deals
         return (Unknown(f"channel {message.channel[:40]}"),)
 

@@ -116,16 +116,6 @@ def usual_ms(text: str) -> int:
     return _second_ms(text[:19]) + int(text[20:23])
 
 
-def ns_ms(time: int) -> int:
-    """Nanoseconds → milliseconds, floored."""
-    return time // 1_000_000
-
-
-def us_ms(time: int) -> int:
-    """Microseconds → milliseconds, floored."""
-    return time // 1_000
-
-
 def iso(ts_ms: int) -> str:
     """Milliseconds since the epoch → ISO 8601 in UTC, the inverse of `iso_ms`.
 

@@ -159,6 +159,8 @@ _NAMED = re.compile(r"channel:([\w-]+),inst(?:Id|Type):([\w-]+)")
 class OkexDecoder(QuickDecoder):
     """Trades, liquidations, answers. Knows which channels have yet to make their first push."""
 
+    counted = True
+
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._first = FirstPush()

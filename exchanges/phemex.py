@@ -53,7 +53,7 @@ from exchanges.api import (
     split_pair,
 )
 from exchanges.image import past
-from exchanges.numbers import lax, ns_ms, rate
+from exchanges.numbers import lax, rate
 
 INTEGERS, TEXTS = "trade:", "trade_p:"
 TOPICS_PER_FRAME = 20
@@ -137,7 +137,7 @@ class PhemexDecoder(QuickDecoder):
     """Trades of all kinds, answers."""
 
     buy = "Buy"
-    ms = staticmethod(ns_ms)
+    per_ms = NS_PER_MS
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)

@@ -105,6 +105,8 @@ class Engine:
         self._tick = 0
         self._book = Book()
         self._evaluated: dict[str, Judged] = {}
+        self.brief = False
+        """Signals go without what explains them, a third of a sweep's time: reasoning, phases, parts, CVDs; the score is the entry's."""
         self.observer: Observer | None = None
         """Told of every span that was judged: charts of a backtest."""
         self._history_s = strategy.history_s + strategy.memory_s
@@ -255,10 +257,12 @@ class Engine:
     def _leave(self, symbol: str, tick: int) -> Signal:
         """Close the position of a symbol that is configured no more: its price is not known, its entry's stands for it."""
         position = self._book.positions.pop(symbol)
-        report = Report(position.price, 0.0, {}, {}, 0.0, 0.0, 0.0, "not configured any more", ())
+        report = _unexplained(position, 0.0, "not configured any more")
         return self._signal(Decision(tick, symbol, CLOSE, position, ("not_configured",)), report)
 
     def _report(self, decision: Decision, judged: Mapping[str, Judged]) -> Report:
+        if self.brief:
+            return _unexplained(decision.position, decision.position.score, "")
         report = judged[decision.symbol].report(decision.tick, decision.position if decision.action == CLOSE else None)
         assert report is not None  # decisions are made at judged ticks only
         return report
@@ -471,6 +475,10 @@ def _edges(tables: Sequence[FlowTable], most: int) -> Ints:
             stop = min(start + most, right)
             found.append((distinct[start], distinct[stop - 1] + 1))
     return np.array(found)
+
+
+def _unexplained(position: Position, score: float, words: str) -> Report:
+    return Report(position.price, score, {}, {}, 0.0, 0.0, 0.0, words, ())
 
 
 def _reasoning(decision: Decision, report: Report, bar_s: int) -> str:

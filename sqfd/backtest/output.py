@@ -68,8 +68,10 @@ def summary(result: Result, config: Config) -> str:
             f"volume, {known['revisions']:,} revisions"
         )
     lines.append(f"{result.ticks:,} ticks in {result.elapsed_s:.2f} s: {result.ticks_per_second:,.0f} ticks/s")
+    called = sum("margin_call" in trade.exit_reasons for trade in result.trades)
     lines.append(
         f"{len(result.signals)} signals, {stats['trades']} trades, {len(result.still_open)} open"
+        + (f", {called} closed by a margin call" if called else "")
         + "".join(
             f", {count} not traded: {reason.replace('_', ' ')}" for reason, count in sorted(result.refused.items())
         )

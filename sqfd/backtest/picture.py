@@ -14,7 +14,7 @@ from sqfd.backtest.trials import Axis, Trial, key_of
 
 def write_picture(path: Path, runs: int, axes: Sequence[Axis], metric: str, found: Verdict) -> None:
     """Write one chart per setting, trials as dots. `runs`: trials times parts."""
-    deflated = "n/a" if found.deflated is None else f"{found.deflated:.2f}"
+    deflated = "n/a" if found.deflated is None else f"{found.deflated:.3f}"
     told = f"{found.trials} trials, {runs} runs. Best: {key_of(found.ranked[0][0])}. Deflated Sharpe ratio {deflated}."
     charts = [section(varied.key, plot(chart(found.ranked, varied, metric))) for varied in axes]
     path.write_text(page("sqfd sweep", f'<p class="note">{html.escape(told)}</p>', *charts), encoding="utf-8")

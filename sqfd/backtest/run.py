@@ -209,17 +209,18 @@ class Backtest:
         observer: Observer | None = None,
         as_told: bool = False,
         also: Sequence[Config] = (),
+        brief: bool = False,
     ) -> None:
         """`also`: further configurations over the same flow, see `run_all`: they may differ in `[backtest]`, and in `[strategy]`
         as long as it reads the same history; what they share is made once. `as_told`: with the strategy's settings of each
-        live run instead of the configuration's.
+        live run instead of the configuration's. `brief`: signals and trades without what explains them, for who reads only statistics.
 
         Raises ValueError where `config.backtest` contradicts itself.
         """
         if plan.bar_s > 1:
             config, also = config_in_bars(config, plan.bar_s), [config_in_bars(one, plan.bar_s) for one in also]
         self._store, self._config, self._plan = store, config, plan
-        self._watcher, self._observer, self._as_told = watcher, observer, as_told
+        self._watcher, self._observer, self._as_told, self._brief = watcher, observer, as_told, brief
         source: Source = AsSeen(store)
         self._source: Source = Revised(source, config.bars.revisable_s) if plan.revised else source
         if plan.bar_s > 1:
@@ -274,6 +275,8 @@ class Backtest:
         engine = engine_for(config, markets, symbols, self._block, self._plan.bar_s)
         for other in self._others:
             engine.beside(strategy_of(other, symbols), other.strategy)
+        for each in engine.everyone:
+            each.brief = self._brief
         engine.observer = self._observer
         if told is not None and told.tick == tick:
             engine.warm(by_symbol(self._source, symbols, tick - 1 - engine.history_s, tick))

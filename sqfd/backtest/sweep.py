@@ -129,7 +129,7 @@ def work(unit: Unit) -> list[Row]:
         for trials, configs in _together(store, unit):
             before, share = len(rows) / len(unit.trials), len(trials) / len(unit.trials)
             told = partial(_tell, unit.number, before, share)
-            results = Backtest(store, configs[0], unit.plan, also=configs[1:]).run_all(told)
+            results = Backtest(store, configs[0], unit.plan, also=configs[1:], brief=True).run_all(told)
             rows += [_row(trial, unit.part, result) for trial, result in zip(trials, results, strict=True)]
     finally:
         store.close()

@@ -249,7 +249,7 @@ def _tell(found: Verdict, metric: str, out: Path) -> None:
         return
     luck = "no evidence of more than luck" if found.deflated < 0.95 else "unlikely to be luck alone"
     click.echo(
-        f"deflated Sharpe ratio of the best of {found.trials}: {found.deflated:.2f} ({luck}; 0.95 is the usual bar)"
+        f"deflated Sharpe ratio of the best of {found.trials}: {found.deflated:.3f} ({luck}; 0.95 is the usual bar)"
     )
 
 

@@ -109,6 +109,21 @@ def test_a_row_is_what_a_single_backtest_gives(live: Live, toml: Path, swept: tu
     assert stats["trades"] > 0
 
 
+def test_brief_signals_lack_only_what_explains_them(live: Live, toml: Path) -> None:
+    """A sweep's runs decide, trade and count as a backtest does; their signals tell no phases and no reasons."""
+    config = configured(toml, ["strategy.min_entry_score=2.5"]).config
+    plan = planned(live.store, config, (), None, None)
+    whole, brief = (Backtest(live.store, config, plan, brief=short).run() for short in (False, True))
+    told = ("signal_id", "second", "action", "side", "position_size_factor", "leverage", "position_id", "exit_reasons")
+    assert [[getattr(one, name) for name in told] for one in brief.signals] == [
+        [getattr(one, name) for name in told] for one in whole.signals
+    ]
+    assert brief.stats() == whole.stats()
+    assert len(whole.signals) > 1
+    assert all(one.phases for one in whole.signals)
+    assert not any(one.phases or one.score_breakdown for one in brief.signals)
+
+
 def test_a_stopped_sweep_goes_on_where_it_was(live: Live, toml: Path, swept: tuple[Result, Path]) -> None:
     """Rows that are there are not run again, a torn last line is; the end is the same."""
     path = swept[1] / RESULTS

@@ -120,3 +120,28 @@ def test_a_refusal_names_whole_contracts() -> None:
 def _streams(symbol: str) -> Sequence[Stream]:
     exchange = exchanges.get("MEXC")
     return exchange.streams(exchange.assume(symbol, "perp"), False)
+
+
+ODD_DEALS = [
+    {"price": "0"}, {"price": "-1"}, {"price": "1e400"}, {"price": "nan"}, {"price": ""}, {"price": "1_0"}, {"quantity": "0"},
+    {"quantity": "1e30"}, {"quantity": "x"}, {"tradeType": 0}, {"tradeType": 3}, {"tradeType": 2}, {"time": 0}, {"time": -5}, {"time": 1 << 60},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD_DEALS)
+def test_spot_frames_that_arrive_together_mean_what_each_means_alone(odd: dict[str, object]) -> None:
+    """The shorter way of protobuf frames gives the same as `read`, for each odd value beside usual deals."""
+    usual = frame({}, {"tradeType": 2})
+    frames = [
+        usual,
+        frame({}, odd, {}),
+        frame(odd),
+        usual,
+        frame(),
+        frame({}, symbol=""),
+        frame({}, channel="spot@public.other@X"),
+        b"\x0a\xff",
+    ]
+    made, slow = decoder(), decoder()
+    together = [event for one in made.read_all(frames, NOW_MS) for event in (one if isinstance(one, list) else (one,))]
+    assert together == [event for one in frames for event in slow.slowly(one, NOW_MS)]
