@@ -16,8 +16,10 @@ import msgspec
 
 from exchanges.api import (
     ALIVE,
+    SIZE_MAX,
     Acked,
     BadMessage,
+    Bounded,
     Buffer,
     Call,
     Decoder,
@@ -33,11 +35,16 @@ from exchanges.api import (
     Malformed,
     OpenInterest,
     Page,
+    Price,
+    Quantity,
+    Quick,
+    QuickDecoder,
     Rate,
     Recovery,
     Rejected,
     Request,
     Stream,
+    TextId,
     Trade,
     Unknown,
     base_asset,
@@ -45,7 +52,7 @@ from exchanges.api import (
     rows,
 )
 from exchanges.image import past
-from exchanges.numbers import iso, iso_ms, lax, rate
+from exchanges.numbers import iso, iso_ms, lax, rate, usual_ms
 
 TOPICS_PER_FRAME = 20
 PAGE_ROWS = 1000
@@ -102,14 +109,53 @@ _envelope = lax(Envelope)
 _row = lax(Row)
 
 
-class BitmexDecoder(Decoder):
-    """Trades, liquidations, images, answers. Remembers what a contract was worth in the newest trade."""
+class Usual(Bounded):
+    """A trade; `quick` makes of `quantity`, which are coins on the wire, what the wire's unit is of that market."""
+
+    time: str = msgspec.field(name="timestamp")
+    symbol: str
+    side: Literal["Buy", "Sell"]
+    size: Quantity
+    price: Price
+    id: TextId | None = msgspec.field(name="trdMatchID", default=None)
+    quantity: float | None = msgspec.field(name="homeNotional", default=None)
+    trdType: str | None = None
+
+
+class Traded(msgspec.Struct, gc=False):
+    """Nearly every frame."""
+
+    table: Literal["trade"]
+    action: Literal["insert"]
+    data: list[Usual]
+
+
+_traded = lax(Traded)
+
+
+class BitmexDecoder(QuickDecoder):
+    """Trades, liquidations, images, answers. Remembers what a quanto contract was worth in the newest trade."""
+
+    buy = "Buy"
+    ms = staticmethod(usual_ms)
 
     def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
         super().__init__(instruments, endpoint)
         self._coins_per_contract: dict[str, float] = {}
         self._unanswered: dict[str, None] = {}
         """Topics asked for, in order, which is also the order of the answers."""
+
+    def quick(self, frame: Buffer) -> Quick | None:
+        found = _traded.decode(frame).data
+        for row in found:
+            instrument = self.instruments[row.symbol]
+            if instrument.quanto or row.trdType in _NO_TRADE:  # quanto: what a contract is worth is remembered
+                return None
+            coins = row.quantity
+            row.quantity = row.size if instrument.inverse or coins is None else coins / instrument.contract_size
+            if not 0.0 < row.quantity < SIZE_MAX:
+                return None
+        return None, found
 
     def read(self, frame: Buffer, recv_ms: int) -> Sequence[Event]:
         if frame == b"pong":
@@ -158,7 +204,7 @@ class BitmexDecoder(Decoder):
             return Malformed("quanto trade without homeNotional", row.symbol)
         buy = row.side == "Buy"
         made = self.trade(row.symbol, iso_ms(row.timestamp), row.price, quantity, buy, row.trdMatchID)
-        if type(made) is Trade and row.size > 0:
+        if instrument.quanto and type(made) is Trade and row.size > 0:
             self._coins_per_contract[row.symbol] = made.size / row.size
         return made
 
