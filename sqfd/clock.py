@@ -1,7 +1,8 @@
 """The only place where the daemon reads time. Stages get a `Clock`, or just the numbers that they need.
 
-`Clock.now_ms` never steps: it starts at the host's wall time and then follows the monotonic clock. Receive times, offsets to
-the exchanges' clocks and the closing of seconds use it, so that a stepping host clock can neither re-open nor repeat a
+`Clock.now_ms` never steps: it starts at the host's wall time and then follows the monotonic clock, on Linux the one that
+goes on while the host is suspended (else the trades after that would seem to come from the future). Receive times, offsets
+to the exchanges' clocks and the closing of seconds use it, so that a stepping host clock can neither re-open nor repeat a
 second. `wall_ms` is the host's clock as it is now; the difference is reported, not used.
 """
 
@@ -25,14 +26,17 @@ class Clock(Protocol):
         """Wait on this clock."""
 
 
+_STEADY: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class SystemClock:
     """The host's clocks."""
 
     def __init__(self) -> None:
-        self._origin_ms = time.time() * 1e3 - time.monotonic() * 1e3
+        self._origin_ms = time.time() * 1e3 - time.clock_gettime(_STEADY) * 1e3
 
     def now_ms(self) -> float:
-        return self._origin_ms + time.monotonic() * 1e3
+        return self._origin_ms + time.clock_gettime(_STEADY) * 1e3
 
     def wall_ms(self) -> float:
         return time.time() * 1e3

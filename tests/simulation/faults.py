@@ -394,6 +394,13 @@ def stalls(day: Day, random: Random) -> End | None:
     return None
 
 
+@fault("host")
+def is_suspended(day: Day, random: Random) -> End | None:
+    """Nothing runs for minutes, and what the exchanges sent meanwhile comes at once."""
+    day.loop.stall(random.choice([70.0, 150.0, 400.0]))
+    return None
+
+
 @fault("host", 30.0, 300.0)
 def clock_steps(day: Day, random: Random) -> End:
     """The wall clock steps, and is set right again."""

@@ -22,8 +22,8 @@ LIVENESS_S = 300.0
 """Nothing is broken in the end: all must become well, and holes be filled."""
 EVERY_S = 40.0
 """Faults begin so long after each other, on average."""
-STEP = 7
-"""Seeds begin this many faults apart."""
+STEP = 11
+"""Seeds begin this many faults apart: prime to the number of faults, so that they begin everywhere."""
 MEMORY = Path("/dev/shm")
 """Journals lie in memory: the disk that counts is the simulated one."""
 

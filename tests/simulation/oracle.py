@@ -29,6 +29,7 @@ EXCUSED_S: Mapping[str, float] = {
     "redis": 10.0,  # whom it is told; asked again every 5 s at most
     "disk": 10.0,  # signals wait half a second for it, and the queue is written first
     "host: stalls": 60.0,  # frames that wait are read, and seconds caught up with
+    "host: is suspended": 60.0,
     "host: kill 9": 60.0,  # a new process closes what passed meanwhile, and learns the exchanges' delays
     "host: kill 9 twice": 60.0,
     "host: kill 9 with a signal": 60.0,
