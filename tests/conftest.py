@@ -20,11 +20,14 @@ settings.register_profile("thorough", max_examples=2000, deadline=None)
 settings.load_profile("quick")  # another one: pytest --hypothesis-profile thorough
 
 PYTEST = os.getpid()
+_told: list[int] = []
+"""Signals that told the suite to end."""
 
 
 def _end(number: int, frame: FrameType | None) -> None:
     """SIGTERM ends the suite as Ctrl-C does, with the servers that tests have started; what was forked from it just ends."""
     if os.getpid() == PYTEST:
+        _told.append(number)
         raise KeyboardInterrupt
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
@@ -33,6 +36,13 @@ def _end(number: int, frame: FrameType | None) -> None:
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and stops by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, _end)
+
+
+def pytest_runtest_logfinish() -> None:
+    """A test that took the interruption for a failure of its own does not keep the suite going."""
+    if _told:
+        pytest.exit("told to end", pytest.ExitCode.INTERRUPTED)
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real captures that are not part of the project. Tests that read them are skipped where the folder is absent."""

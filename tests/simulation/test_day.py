@@ -27,10 +27,10 @@ from tests.simulation.loop import Process, VirtualLoop, run
 from tests.simulation.oracle import Seen
 
 SEEDS = range(24)
-HOURS = 1 / 3
+HOURS = 1.0
 EXCUSED = {"seed", "cpu_s"}
-LONG_S = 900.0
-"""All of them take a minute or two on two cores; a host that is several times as busy is no failure."""
+LONG_S = 2400.0
+"""All of them take two or three minutes on two cores; a host that is several times as busy is no failure."""
 
 Days = dict[int, Future[dict[str, Any]]]
 
@@ -42,7 +42,7 @@ def lived(seed: int, hours: float = HOURS) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def days() -> Iterator[Days]:
-    """Part of an hour of each seed, two at a time. A test that asks for this waits for all of them, so that they disturb no other."""
+    """An hour of each seed, two at a time. A test that asks for this waits for all of them, so that they disturb no other."""
     pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
     others = active_children()
     try:
