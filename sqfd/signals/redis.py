@@ -93,6 +93,9 @@ class RedisPublisher:
         self._arrived = asyncio.Event()
         self._published = asyncio.Event()
         self._unknown: set[str] = set()
+        """Signals of which an answer was lost: they may be in the stream."""
+        self._process = f"{random.getrandbits(64):016x}"
+        """Tells this process' entries in the stream from those of one before it."""
         self._unmarked: dict[str, str] = {}
         self._failures = 0
         self._down: str | None = None
@@ -190,30 +193,30 @@ class RedisPublisher:
         if self._clock.now_ms() > signal.valid_until_s * 1e3:
             return "expired"
         line = with_envelope(signal, self._clock.wall_ms(), self._clock.now_ms())
-        first_try = signal.signal_id not in self._unknown
         try:
-            added = await self._add(signal, line)
+            ours = await self._add(signal, line)
         except ResponseError:
             raise  # an answer: it is certainly not in the stream
         except (RedisError, OSError):
             self._unknown.add(signal.signal_id)
             raise
         self._unknown.discard(signal.signal_id)
-        if not added and first_try:
+        if not ours:
             return "already_there"  # an earlier process delivered it
         return await self._announce(signal, line)
 
     async def _add(self, signal: JournaledSignal, line: bytes) -> bool:
-        """Add to the stream; False where it is there already."""
-        entry = {"signal": line, "signal_id": signal.signal_id, "instance": self._instance}
+        """Add to the stream; False where an earlier process had added it."""
+        entry = {"signal": line, "signal_id": signal.signal_id, "instance": self._instance, "process": self._process}
         own_id = f"{signal.tick * 1000}-{signal.seq}"
         try:
             await self._xadd(entry, own_id)
         except ResponseError as error:
             if _NOT_NEWER not in str(error):
                 raise
-            if await self._holds(signal, own_id):
-                return False
+            process = await self._process_that_added(signal, own_id)
+            if process is not None:
+                return process == self._process
             await self._xadd(entry, "*")
             self.counters["behind_another_instance"] += 1
         return True
@@ -222,15 +225,21 @@ class RedisPublisher:
         length = self._settings.stream_length
         await self._redis.xadd(STREAM, entry, id=entry_id, maxlen=length, approximate=True)  # type: ignore[arg-type]  # redis-py's dict is invariant
 
-    async def _holds(self, signal: JournaledSignal, own_id: str) -> bool:
-        """Whether the stream has this signal at its id or behind; without the right to look, its id must do."""
+    async def _process_that_added(self, signal: JournaledSignal, own_id: str) -> str | None:
+        """Whose the stream's entry of this signal is, at its id or behind; None: it has none.
+
+        Ours: an earlier attempt, whose answer was lost. Another's: it was killed before its journal noted the signal, and has
+        announced it, or was just about to. Without the right to look, its id must do, and whether an answer was lost here.
+        """
         try:
             entries = await self._redis.xrange(STREAM, min=own_id)
         except NoPermissionError:
             self.counters["assumed_there"] += 1
-            return True
+            return self._process if signal.signal_id in self._unknown else ""
         wanted = signal.signal_id.encode()
-        return any((fields or {}).get(b"signal_id") == wanted for _entry_id, fields in entries or ())
+        found: list[dict[Any, Any]] = [fields for _entry_id, fields in entries or () if fields]
+        processes = [fields.get(b"process", b"") for fields in found if fields.get(b"signal_id") == wanted]
+        return str(processes[0], "ascii") if processes else None
 
     async def _announce(self, signal: JournaledSignal, line: bytes) -> str:
         """Channels and keys, in one pipeline, sent once."""

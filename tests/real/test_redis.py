@@ -110,6 +110,7 @@ async def test_a_subscriber_gets_the_line_and_all_keys_are_there(bench):
     assert await bench.redis.lrange("squeezeflow:history:BTCUSDT", 0, -1) == [raw]
     assert await bench.redis.get("signal_cvd:id-1") == b'{"spot_cvd":1}'
     ((_id, entry),) = await bench.redis.xrange(STREAM)
+    assert len(entry.pop(b"process")) == 16
     assert entry == {b"signal": raw, b"signal_id": b"id-1", b"instance": b"sqfd"}
     for key, most in (
         ("squeezeflow:signal:BTCUSDT", 600),
@@ -259,6 +260,27 @@ async def test_a_restart_publishes_what_was_left_and_nothing_twice(bench):
     assert await bench.stream() == ids(1, 2, 3)
     assert bench.publisher.counters["already_there"] == 1
     assert len(await bench.redis.lrange("squeezeflow:history:BTCUSDT", 0, -1)) == 2
+
+
+async def test_what_an_earlier_process_announced_is_not_announced_after_a_lost_answer(bench):
+    """Killed before its journal noted the signal; then Redis hangs while the next process asks: the entry is not its own."""
+    bench.give(1)
+    await bench.counted("published")(1)
+    await bench.stop()
+    await bench.journal.flush()
+    (told,) = await bench.redis.lrange("squeezeflow:history:BTCUSDT", 0, -1)
+    settings = RedisSettings(port=bench.server.port, timeout_s=0.2, backoff_max_s=0.2)
+    bench.publisher = RedisPublisher(settings, bench.journal, SystemClock())
+    bench.server.send(signals.SIGSTOP)
+    try:
+        bench.publisher.offer([signal(1, tick=bench.tick - 1)])
+        bench.start()
+        await bench.counted("failures")(2)
+    finally:
+        bench.server.send(signals.SIGCONT)
+    await bench.counted("already_there")(1)
+    assert await bench.stream() == ids(1)
+    assert await bench.redis.lrange("squeezeflow:history:BTCUSDT", 0, -1) == [told]
 
 
 async def test_another_instance_that_is_ahead_swallows_nothing(bench):

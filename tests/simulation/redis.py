@@ -47,6 +47,7 @@ class Entry(NamedTuple):
     signal_id: str
     line: dict[str, Any]
     at_ms: float
+    process: str
 
 
 class FakeRedis:
@@ -83,7 +84,7 @@ class FakeRedis:
         made = _id(id) if id != "*" else max((int(at_ms), 0), (self._last[0], self._last[1] + 1))
         if made <= self._last:
             raise ResponseError("The ID specified in XADD is equal or smaller than the target stream top item")
-        entry = Entry(made, fields["signal_id"], msgspec.json.decode(fields["signal"]), at_ms)
+        entry = Entry(made, fields["signal_id"], msgspec.json.decode(fields["signal"]), at_ms, fields["process"])
         self._last = made
         self.stream.append(entry)
         self.every.append(entry)
@@ -91,7 +92,10 @@ class FakeRedis:
 
     def _xrange(self, name: str, min: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
         found = [entry for entry in self.stream if entry.id >= _id(min)]
-        return [(f"{e.id[0]}-{e.id[1]}".encode(), {b"signal_id": e.signal_id.encode()}) for e in found]
+        return [
+            (f"{e.id[0]}-{e.id[1]}".encode(), {b"signal_id": e.signal_id.encode(), b"process": e.process.encode()})
+            for e in found
+        ]
 
     def _publish(self, channel: str, line: bytes) -> int:
         if channel != "sqfd:heartbeat":
