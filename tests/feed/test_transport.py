@@ -274,7 +274,7 @@ async def held_and_looked_at(context: ssl.SSLContext | None) -> None:
         await reader.read()
 
     got: list[bytes] = []
-    three, twenty = asyncio.Event(), asyncio.Event()
+    three, twenty, much = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def take(frames: Sequence[bytes], text: bool) -> None:
         got.extend(frames)
@@ -282,6 +282,8 @@ async def held_and_looked_at(context: ssl.SSLContext | None) -> None:
             three.set()
         if len(got) >= 20:
             twenty.set()
+        if len(got) > 20:
+            much.set()
 
     async with server(behave, context=context) as url:
         connection = await connect(url, take, lambda: None, max_bytes=MAX_BYTES, timeout_s=PATIENCE_S)
@@ -297,6 +299,9 @@ async def held_and_looked_at(context: ssl.SSLContext | None) -> None:
             await twenty.wait()
         connection.hold()
         connection.send("mo")
+        async with asyncio.timeout(PATIENCE_S):
+            await much.wait()
+        connection.look()  # as a link does then: the end may be less than what is waited for
         closed = await asyncio.wait_for(connection.closed, PATIENCE_S)
         assert (closed.code, closed.by_us) == (1001, False)
         assert got == sent
