@@ -132,6 +132,7 @@ class Wire:
 
     def end(self, how: Closed) -> None:
         self.look()  # what came before the end is read before it
+        self.venue.keeps(self._held)
         if not self.closed.done():
             self.closed.set_result(how)
         self.venue.wires.pop(self, None)
@@ -139,6 +140,7 @@ class Wire:
     def freeze(self) -> None:
         """Half open: nothing comes or goes any more but what was there."""
         self.look()
+        self.venue.keeps(self._held)
         self.dead = True
 
     def trades(self, trades: Sequence[Trade]) -> None:
@@ -228,7 +230,8 @@ class Venue:
         """(when REST refused, until when it wants to be left alone)."""
         self.rest_hangs = False
         self.unnoticed: set[tuple[str, int]] = set()
-        """(market, second) in which trades were withheld that no id can tell of: a short silence has no sign."""
+        """(market, second) in which trades were withheld, or kept back for seconds until the connection ended, that no id can tell of:
+        a short silence has no sign."""
         self.skew_ms = random.choice([0, 0, 1270, -900])
         """Its clock is ahead of ours by this."""
         self.delivered: Callable[[Sequence[Trade]], None] = lambda trades: None
@@ -274,9 +277,14 @@ class Venue:
             self.struck["dropped"] += 1
         else:
             return False
-        if not self.exchange.endpoint(trade.instrument.endpoint).gapless:
-            self.unnoticed.add((trade.instrument.market, trade.ts_ms // 1000))
+        self.keeps([trade])
         return True
+
+    def keeps(self, trades: Sequence[Trade]) -> None:
+        """These never come, though the exchange says other things after they happened: only ids that count can tell."""
+        for trade in trades:
+            if not self.exchange.endpoint(trade.instrument.endpoint).gapless:
+                self.unnoticed.add((trade.instrument.market, trade.ts_ms // 1000))
 
     def publish(self, trades: Sequence[Trade]) -> None:
         """Trades that happened."""
