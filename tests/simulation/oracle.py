@@ -81,7 +81,9 @@ class Seen:
         self.first = 0
         """The first second that is this process' to close; an earlier one closed those before."""
         self.touched: set[Key] = set()
-        """Seconds of trades that reached it and are in no tick yet: with a crash they are gone."""
+        """Seconds of trades that reached it and are in no tick yet: the next must have their bars."""
+        self.untold: set[Key] = set()
+        """The same, with those that a recovery told of as well (and may have dropped): with a crash they are gone."""
 
     def deliver(self, trades: Sequence[Trade], now_s: float, late_s: float) -> None:
         """These reach the process now, in frames, so long after the newest of them happened."""
@@ -93,6 +95,7 @@ class Seen:
             key = (trade.instrument.market, trade.ts_ms // 1000)
             if trade.id not in self.reached[key]:
                 self.reached[key][trade.id] = trade
+                self.untold.add(key)
                 if trade.id not in self.maybe.get(key, ()):  # else it may have been filled in before
                     self.touched.add(key)
 
@@ -121,6 +124,7 @@ class Seen:
         missing = [key for key in late if key not in rows and key[1] >= self.first]
         assert not missing, f"tick {tick}: trades reached it, but there is no bar: {missing[:3]}"
         self.touched -= late
+        self.untold = {key for key in self.untold if key[1] >= tick}
         for signal in signals:
             assert (signal.second, signal.tick) == (tick - 1, tick), f"{signal.signal_id} is of another second"
         covered = [name for name, yes in zip(names, whole, strict=True) if yes]
@@ -190,7 +194,7 @@ class Oracle:
         if not life.appended:
             return
         end_s = life.appended[-1].tick
-        self.lost |= life.touched if life.killed else set()
+        self.lost |= life.untold if life.killed else set()
         newest: dict[str, int] = {}
         for market, second in life.reached:
             newest[market] = max(newest.get(market, 0), second)
