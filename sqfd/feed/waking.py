@@ -20,8 +20,5 @@ def wake_at(transport: asyncio.BaseTransport, size: int) -> None:
         return
     try:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
-    except (
-        OSError,
-        ValueError,
-    ):  # the loop closed its socket already, and tells so in its next turn: there is nothing to read
-        return
+    except (OSError, ValueError):
+        return  # the loop closed its socket already, and tells so in its next turn: there is nothing to read
