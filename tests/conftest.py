@@ -33,9 +33,13 @@ def _end(number: int, frame: FrameType | None) -> None:
     os.kill(os.getpid(), number)
 
 
-# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and stops by it.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGTERM, _end)
+def _listen() -> None:
+    # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and stops by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _end)
+
+
+_listen()
 
 
 def pytest_runtest_logfinish() -> None:
@@ -67,8 +71,5 @@ def log_of_its_own() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def signals_that_end_it() -> Iterator[None]:
     """A command that ran in the test's process keeps SIGTERM and Ctrl-C for a loop that may never run: they would be lost for good."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    for number, handler in before.items():
-        if signal.getsignal(number) is not handler:
-            signal.signal(number, handler)
+    _listen()
