@@ -66,7 +66,9 @@ class Wire:
         self._held: list[Trade] = []
         self._quiet = False
         """The client does not read: what comes waits."""
-        self._waiting: list[tuple[Sequence[Frame], Sequence[Trade]]] = []
+        self._waiting: list[tuple[Sequence[Frame], Sequence[Trade], float]] = []
+        self._asked_s: dict[Instrument, float] = {}
+        """When each was subscribed to last."""
         self._later(self.peer.greet(int(self.opened_ms)))
 
     # --- the client's side
@@ -82,7 +84,10 @@ class Wire:
         before = set(self.peer.topics)
         now_ms = int(self.venue.clock.now_ms())
         self._later(self._answers(self.peer.receive(frame, now_ms)))
-        if self.peer.topics - before:
+        if new := self.peer.topics - before:
+            streams = {i: self.venue.exchange.streams(i, False) for i in self.venue.past if i.endpoint == self.endpoint}
+            asked = [i for i, own in streams.items() if new & {stream.topic for stream in own}]
+            self._asked_s |= dict.fromkeys(asked, asyncio.get_running_loop().time())
             self.venue.offered(list(self.venue.simulated.last.values()))
             if self.venue.replay_s:
                 self._replay(now_ms)
@@ -120,8 +125,8 @@ class Wire:
     def look(self) -> None:
         self._quiet = False
         waiting, self._waiting = self._waiting, []
-        for frames, trades in waiting:
-            self._arrive(frames, trades)
+        for frames, trades, sent_s in waiting:
+            self._arrive(frames, trades, sent_s)
 
     async def close(self, timeout_s: float) -> None:
         if self.dead:
@@ -181,19 +186,22 @@ class Wire:
         loop = asyncio.get_running_loop()
         self._last_s = max(self._last_s + 1e-6, loop.time() + self.venue.random.uniform(0.005, 0.08) + extra_s)
         # Timers of one instant have no order among themselves.
-        loop.call_at(self._last_s, self._deliver, frames, trades)
+        loop.call_at(self._last_s, self._deliver, frames, trades, loop.time())
 
-    def _deliver(self, frames: Sequence[Frame], trades: Sequence[Trade]) -> None:
+    def _deliver(self, frames: Sequence[Frame], trades: Sequence[Trade], sent_s: float) -> None:
         if not self._quiet:
-            self._arrive(frames, trades)
+            self._arrive(frames, trades, sent_s)
             return
-        self._waiting.append((frames, trades))
-        if sum(len(frame) for frames, _ in self._waiting for frame in frames) >= HELD_BYTES:
+        self._waiting.append((frames, trades, sent_s))
+        if sum(len(frame) for frames, *_ in self._waiting for frame in frames) >= HELD_BYTES:
             self.look()
 
-    def _arrive(self, frames: Sequence[Frame], trades: Sequence[Trade]) -> None:
+    def _arrive(self, frames: Sequence[Frame], trades: Sequence[Trade], sent_s: float) -> None:
         if not self.dead and not self.closed.done():
-            self.venue.delivered(trades)
+            # What was under way when the market was asked for again looks like the image that may begin a subscription.
+            image = [trade for trade in trades if self._asked_s.get(trade.instrument, 0.0) > sent_s]
+            self.venue.offered(image)
+            self.venue.delivered([trade for trade in trades if trade not in image] if image else trades)
         elif self._client is not None and not self._client.alive:
             self.venue.unnoticed |= {(trade.instrument.market, trade.ts_ms // 1000) for trade in trades}
         for frame in frames:
