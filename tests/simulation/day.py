@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random as random_module
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -41,8 +42,8 @@ from sqfd.strategy.settings import StrategySettings
 from tests.real.blinker import Blinker
 from tests.simulation.disk import Disk
 from tests.simulation.influx import FakeInflux, InfluxClient
-from tests.simulation.loop import PROCESS, Process, VirtualClock, VirtualLoop
-from tests.simulation.oracle import EXCUSED_LONGEST_S, EXCUSED_S, PUNCTUAL_S, Oracle, Seen, conserved
+from tests.simulation.loop import PROCESS, START_MS, Process, VirtualClock, VirtualLoop
+from tests.simulation.oracle import EXCUSED_LONGEST_S, EXCUSED_S, LEARNT, PUNCTUAL_S, Oracle, Seen, conserved
 from tests.simulation.orders import Orders
 from tests.simulation.redis import FakeRedis, RedisClient
 from tests.simulation.venue import MemoryRest, Venue
@@ -424,7 +425,16 @@ class Day:
                 excused_s = EXCUSED_S.get(name, EXCUSED_S.get(name.partition(":")[0]))
                 if excused_s is not None and until >= at_s - excused_s:
                     return True
-        return False
+        return any(
+            name in LEARNT and begin <= at_s and not self._prompt_between(until, at_s)
+            for name, begin, until in self.spans
+        )
+
+    def _prompt_between(self, from_s: float, until_s: float) -> bool:
+        """Whether a trade came in time, to any process, between two moments."""
+        first, end = START_MS / 1e3 + from_s, START_MS / 1e3 + until_s
+        lives = (life.prompts_s for life in self.oracle.lives)
+        return any(bisect_right(times, first) < bisect_left(times, end) for times in lives)
 
     def _disk_refused(self, from_s: float, until_s: float) -> bool:
         """Whether the disk refused all the time but for less than WRITTEN_S in a row."""
