@@ -57,7 +57,7 @@ def run(folder: Path, live: Flow, progress) -> None:
 
 
 def started(folder: Path, live: Flow):
-    progress = FORK.Value("q", 0)
+    progress = FORK.Value("q", 0, lock=False)
     process = FORK.Process(target=run, args=(folder, live, progress))
     process.start()
     return process, progress

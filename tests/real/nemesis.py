@@ -65,13 +65,14 @@ class Writer:
 
     def __init__(self, folder: Path, seed: int, port: int, database: str) -> None:
         self.folder, self.seed, self.port, self.database = folder, seed, port, database
-        self.written = FORK.Value("q", 0)
+        # Without locks: a writer that is killed while it has one would leave the next writer waiting for it.
+        self.written = FORK.Value("q", 0, lock=False)
         """Newest tick that the journal has: what a crash must not lose."""
-        self.held = FORK.Value("q", 0)
+        self.held = FORK.Value("q", 0, lock=False)
         """Writes that were answered so that they are held."""
         self.creates = seed % 2 == 0
         """It makes again what is missing; otherwise it waits until somebody has."""
-        self.finish = FORK.Value("b", 0)
+        self.finish = FORK.Value("b", 0, lock=False)
         self.segments: list[tuple[int, int]] = []
         """(first tick, newest tick known to be written) of each life."""
         self.process: Any = None
@@ -147,12 +148,12 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.target, self.port = target, free_port()
-        self.mode = FORK.Value("i", PASS)
-        self.hits = FORK.Value("i", 0)
+        self.mode = FORK.Value("i", PASS, lock=False)
+        self.hits = FORK.Value("i", 0, lock=False)
         """Connections or requests that met a fault."""
         self.process: Any = None
         self._clients: set[asyncio.StreamWriter] = set()
-        self._refusing = FORK.Value("b", 0)
+        self._refusing = FORK.Value("b", 0, lock=False)
 
     def start(self) -> None:
         self.process = FORK.Process(target=lambda: asyncio.run(self._serve()), daemon=True)
