@@ -431,10 +431,15 @@ class Day:
         )
 
     def _prompt_between(self, from_s: float, until_s: float) -> bool:
-        """Whether a trade came in time, to any process, between two moments."""
+        """Whether a trade of each exchange came in time, to any process, between two moments."""
         first, end = START_MS / 1e3 + from_s, START_MS / 1e3 + until_s
-        lives = (life.prompts_s for life in self.oracle.lives)
-        return any(bisect_right(times, first) < bisect_left(times, end) for times in lives)
+        return all(
+            any(bisect_right(times, first) < bisect_left(times, end) for times in self._prompts(id))
+            for id in self.venues
+        )
+
+    def _prompts(self, exchange: str) -> Iterator[Sequence[float]]:
+        return (life.prompts_s.get(exchange, ()) for life in self.oracle.lives)
 
     def _disk_refused(self, from_s: float, until_s: float) -> bool:
         """Whether the disk refused all the time but for less than WRITTEN_S in a row."""

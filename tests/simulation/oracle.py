@@ -44,7 +44,8 @@ EXCUSED_S: Mapping[str, float] = {
 """Faults that excuse a late signal, by name or by part, until so long after they ended. No other does: neither InfluxDB,
 nor a wall clock that steps, nor any other fault of an exchange."""
 LEARNT = ("exchange: late", "exchange: shuffles")
-"""Their delay is learnt, and unlearnt by the first trade that comes in time: they excuse until then, however long none comes."""
+"""Their delay is learnt, and unlearnt by the first trade that comes in time: they excuse until each exchange
+has had one, however long none comes."""
 EXCUSED_LONGEST_S = max(EXCUSED_S.values())
 WRITTEN_S = 1.0
 """A tick that was appended this long before a crash is in the journal, if the disk took anything in that time."""
@@ -77,8 +78,8 @@ class Seen:
         """Trades that REST or an image told of: those that were missing are taken."""
         self.heard_s: float | None = None
         """When its first trade reached it. What happened before it catches up with then: nothing closes without any trade."""
-        self.prompts_s: list[float] = []
-        """When trades reached it that were in time. A process that has only seen late ones takes that for a host's clock that is
+        self.prompts_s: defaultdict[str, list[float]] = defaultdict(list)
+        """When trades of each exchange reached it that were in time. A process that has only seen late ones takes that for a host's clock that is
         ahead: nothing tells the two apart."""
         self.first = 0
         """The first second that is this process' to close; an earlier one closed those before."""
@@ -92,7 +93,7 @@ class Seen:
         if trades and self.heard_s is None:
             self.heard_s = now_s
         if trades and late_s <= PUNCTUAL_S:
-            self.prompts_s.append(now_s)
+            self.prompts_s[trades[0].instrument.exchange].append(now_s)
         for trade in trades:
             key = (trade.instrument.market, trade.ts_ms // 1000)
             if trade.id not in self.reached[key]:
@@ -273,7 +274,7 @@ class Oracle:
             signal, one, life = given[entry.signal_id]
             at_s = entry.at_ms / 1e3
             late_s = at_s - signal.tick
-            if life.prompts_s and at_s >= life.prompts_s[0]:
+            if any(at_s >= times[0] for times in life.prompts_s.values()):
                 late = f"{entry.signal_id} came {late_s:.1f} s after its tick"
                 assert at_s <= signal.valid_until_s + self._behind_s + PUNCTUAL_S, late
             if not self._excused(one.at_s) and life.heard_s is not None and signal.tick > life.heard_s:
