@@ -89,6 +89,8 @@ class RedisPublisher:
         """What is delivered next, in order."""
         self._waiting: deque[JournaledSignal] = deque()
         """What was offered while older signals were still to be read from the journal."""
+        self._left: JournaledSignal | None = None
+        """The newest of those that left memory to be read from the journal."""
         self._reread = True
         self._arrived = asyncio.Event()
         self._published = asyncio.Event()
@@ -112,7 +114,7 @@ class RedisPublisher:
             self._waiting, self._pending, self._reread = self._pending, deque(), True
         (self._waiting if self._reread else self._pending).extend(signals)
         while len(self._waiting) > MAX_PENDING:
-            self._waiting.popleft()
+            self._left = self._waiting.popleft()
         if signals:
             self._arrived.set()
 
@@ -151,19 +153,30 @@ class RedisPublisher:
 
     async def _read_journal(self) -> None:
         """Take what the journal still has for us, and behind the last of it what waits in memory: in order, each once."""
+        left = self._left
         try:
             await self._keep_marks()
+            if left is not None:
+                await self._source.kept(left.tick)  # not before: what only its queue has would be passed over
             missed = await self._source.unpublished(SINK, MAX_PENDING)
         except sqlite3.Error as error:
             await self._back_off(f"journal: {error}")
             return
         fresh = [signal for signal in missed if signal.seq > self.last_seq]
         self._pending.extend(fresh)
-        if len(missed) < MAX_PENDING:
+        if len(missed) < MAX_PENDING and self._left is left:
             last = fresh[-1].seq if fresh else self.last_seq
+            if left is not None and left.seq > last:
+                self._pass_over(left.seq - last)
+            self._left = None
             self._pending.extend(signal for signal in self._waiting if signal.seq > last)
             self._waiting.clear()
             self._reread = False
+
+    def _pass_over(self, count: int) -> None:
+        """The disk refuses too: these are neither here nor in the file; the newer ones must not wait for it."""
+        self.counters["passed_over"] += count
+        log.error("the journal has not kept signals that Redis missed: the next start delivers them", signals=count)
 
     async def _deliver_first(self) -> None:
         signal = self._pending[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal as signals
+import sqlite3
 import time
 from typing import Any
 
@@ -20,7 +21,7 @@ from sqfd.wiring import journaled
 from tests.backtest.paper import signal as made
 from tests.journal.rows import bars, flow, signal
 from tests.real.servers import RedisServer, binary
-from tests.waiting import PATIENCE_S, eventually
+from tests.waiting import PATIENCE_S, eventually, until
 
 
 class Bench:
@@ -300,6 +301,30 @@ async def test_more_than_memory_holds_comes_from_the_journal(bench):
     await asyncio.to_thread(bench.server.start)
     await eventually(lambda: bench.publisher.counters["published"] >= 2300)
     assert await bench.stream() == ids(*range(1, 2301))
+
+
+async def test_what_the_journal_has_only_in_its_queue_is_waited_for(bench):
+    """More signals at once than memory holds, when the journal's writer has just gone idle: none is passed over."""
+    bench.give(1)
+    until(lambda: bench.journal.written == bench.tick - 1)  # no turn of the loop: it would start the writer again
+    bench.give(*range(2, 2301))
+    await eventually(lambda: bench.publisher.counters["published"] >= 2300)
+    assert await bench.stream() == ids(*range(1, 2301))
+
+
+async def test_a_disk_that_refuses_too_holds_up_only_what_left_memory(bench, monkeypatch):
+    """Redis and the disk are away together: what memory holds is told, the rest counted, and told by the next start."""
+    full = sqlite3.OperationalError("database or disk is full")
+    with monkeypatch.context() as broken:
+        broken.setattr(bench.journal._store, "write_all", lambda batches: (_ for _ in ()).throw(full))
+        bench.give(*range(1, 2301))
+        await eventually(lambda: bench.publisher.counters["published"] >= 1000)
+        assert await bench.stream() == ids(*range(1301, 2301))
+        assert bench.publisher.counters["passed_over"] == 1300
+    await eventually(lambda: bench.journal.fault is None)
+    await bench.journal.flush()
+    left = await bench.journal.unpublished("redis", 5000)
+    assert [signal.signal_id for signal in left][:1300] == ids(*range(1, 1301))
 
 
 async def test_the_documented_acl_is_enough(bench):
