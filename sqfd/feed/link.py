@@ -29,6 +29,8 @@ FRAMES_PAUSES = 3.0
 FRAMES_MIN_S = 30.0
 """…and no shorter than this, means that nothing comes any more: heartbeats prove no market, but their absence is a sign."""
 
+Feeds = list[tuple[Topic, MarketFeed]]
+
 
 class Link:
     """Carries streams from `start` until it has `ended`. Knows nothing of other connections."""
@@ -60,6 +62,10 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._woken = asyncio.Event()
+        self._silent: str | None = None
+        """Why it must be given up."""
+        self._failed: Exception | None = None
+        """What went wrong in a tick that was not its task's."""
         self._paced_ms = 0.0
         self._frames = 0
         """Taken of those that were read together."""
@@ -135,8 +141,14 @@ class Link:
             self._connection.look()
 
     def tick(self) -> None:
-        """Look at the time; while it is calm, once a second."""
-        self._woken.set()
+        """Look at the time; while it is calm, once a second. Its task is woken where it has something to do."""
+        if self.ended is None and self._connection is not None:
+            try:
+                self._tick(self._clock.now_ms())
+            except Exception as error:  # noqa: BLE001  # nobody else's: its own task raises it
+                self._failed = error
+        if self._failed is not None or self._silent or self.session.replace is not None:
+            self._woken.set()
 
     def _calm_down(self, calm: bool) -> None:
         self._calm = calm
@@ -145,7 +157,7 @@ class Link:
         else:
             self._looks.calm.pop(self, None)
             self.look()
-            self.tick()
+            self._woken.set()
 
     def _is_calm(self, now_ms: float) -> bool:
         """Whether nothing is lost by a look now and then: it carries data, little, stays, and nobody keeps its times of arrival."""
@@ -173,7 +185,7 @@ class Link:
         self.session.opened(self._clock.now_ms())
         name = f"link-{self._exchange.id}-{self.session.endpoint.name}"
         self._task = asyncio.create_task(self._run(connection), name=name)
-        connection.closed.add_done_callback(lambda _: self.tick())
+        connection.closed.add_done_callback(lambda _: self._woken.set())
         self._task.add_done_callback(lambda _: self._changed.set())
 
     async def until_ended_or_replace(self) -> None:
@@ -209,7 +221,7 @@ class Link:
                 await self._looks.read()  # what has come is not lost with the connection
             self.ended = Closed(reason, by_us=True)
             await self._connection.close(self._settings.close_timeout_s)
-        self.tick()
+        self._woken.set()
         if self._task is not None:
             await asyncio.wait({self._task})
         if self._record is not None:
@@ -236,7 +248,12 @@ class Link:
                 self.on_end()  # what came last may have been cut short
                 self.ended = connection.closed.result()
                 break
-            await self._tick(self._clock.now_ms())
+            if self._failed is not None:
+                raise self._failed
+            self._tick(self._clock.now_ms())
+            if self._silent and self.ended is None:
+                self.ended = Closed(self._silent, by_us=True)
+                await connection.close(self._settings.close_timeout_s)
             if not self._calm or self.session.replace is not None:
                 self._changed.set()
             if self._calm:
@@ -246,10 +263,10 @@ class Link:
             self._woken.clear()
         self._changed.set()
 
-    async def _tick(self, now_ms: float) -> None:
-        session = self.session
+    def _tick(self, now_ms: float) -> None:
+        session, feeds = self.session, self.feeds()
         session.tick(now_ms)
-        self._prove(now_ms)
+        self._prove(feeds, now_ms)
         self._flush(now_ms)
         for notice in session.take_notices():
             self._tell(notice)
@@ -258,16 +275,13 @@ class Link:
             if calm is not self._calm:
                 self._calm_down(calm)
             self._paced_ms = now_ms
-            self._pace(now_ms)
-            self._doubt(now_ms)
-        reason = self._silence(now_ms)
-        if reason is not None and self._connection is not None and self.ended is None:
-            self.ended = Closed(reason, by_us=True)
-            await self._connection.close(self._settings.close_timeout_s)
+            self._pace(feeds, now_ms)
+            self._doubt(feeds, now_ms)
+        self._silent = self._silence(now_ms)
 
     # --- what it proves -----------------------------------------------------------------------------------------------
 
-    def feeds(self) -> list[tuple[Topic, MarketFeed]]:
+    def feeds(self) -> Feeds:
         """The markets whose trades it carries."""
         feeds = self.source.feeds
         return [(topic, feeds[symbol]) for symbol, topic in self.session.trade_topics.items() if symbol in feeds]
@@ -276,7 +290,7 @@ class Link:
         """Local time → the exchange's, as the last trade had it."""
         return now_ms - (self.source.delay_ms or 0.0)
 
-    def _prove(self, now_ms: float) -> None:
+    def _prove(self, feeds: Feeds, now_ms: float) -> None:
         """Close the gap of markets that became live.
 
         A market that traded by this endpoint before, whose subscription is acknowledged, on a connection that carries
@@ -284,7 +298,7 @@ class Link:
         silent here, must trade.
         """
         session = self.session
-        for topic, feed in self.feeds():
+        for topic, feed in feeds:
             acked = topic.state == "acked" and not topic.doubts and not feed.refused
             if not topic.live and acked and feed.aggregated and session.data_ms:
                 session.prove(feed.instrument.symbol, now_ms)
@@ -292,18 +306,18 @@ class Link:
                 # The latest moment that it can have been: what is called whole must be.
                 feed.regain(topic.live_ms - (self.source.least_delay_ms or 0.0))
 
-    def _pace(self, now_ms: float) -> None:
-        for topic, feed in self.feeds():
+    def _pace(self, feeds: Feeds, now_ms: float) -> None:
+        for topic, feed in feeds:
             if topic.live:
                 feed.pace.update(feed.received, now_ms)
 
-    def _doubt(self, now_ms: float) -> None:
+    def _doubt(self, feeds: Feeds, now_ms: float) -> None:
         """Ask again for markets that are silent while the connection as a whole is not.
 
         One whose silence proves that it is broken is in a gap from its last trade on. One that is so quiet that nothing
         is proven is asked for again all the same, now and then, and goes on being believed.
         """
-        for topic, feed in self.feeds():
+        for topic, feed in feeds:
             if topic.state != "acked" or feed.refused:
                 continue
             since_ms = self._silent_since_ms(topic, feed)

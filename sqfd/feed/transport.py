@@ -36,7 +36,7 @@ from websockets.protocol import State
 
 from exchanges.api import Frame
 from sqfd.feed.frames import Assembler, Refused
-from sqfd.feed.waking import HELD_BYTES, wake_at
+from sqfd.feed.waking import HELD_BYTES, as_it_comes, waker
 
 
 class OnFrames(Protocol):
@@ -197,6 +197,7 @@ class _Picows(WSListener):
         "_read",
         "_text",
         "_transport",
+        "_wake",
         "_watch",
         "closed",
     )
@@ -209,6 +210,7 @@ class _Picows(WSListener):
         self._end: Closed | None = None
         """Why it ends, as soon as that is known: what arrives afterwards is dropped."""
         self._transport: WSTransport | None = None
+        self._wake: Callable[[int], None] = as_it_comes
         self._read: list[bytes] = []
         """Messages that were read together and wait for being handed up."""
         self._text = True
@@ -218,6 +220,7 @@ class _Picows(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        self._wake = waker(transport.underlying_transport)
         self._watch = asyncio.create_task(self._wait(transport), name="socket")
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -333,12 +336,12 @@ class _Picows(WSListener):
             self._transport.send_ping(b"")
 
     def hold(self) -> None:
-        if self._end is None and self._transport is not None and not self.closed.done():
-            wake_at(self._transport.underlying_transport, HELD_BYTES)
+        if self._end is None and not self.closed.done():
+            self._wake(HELD_BYTES)
 
     def look(self) -> None:
-        if self._transport is not None and not self.closed.done():
-            wake_at(self._transport.underlying_transport, 1)
+        if not self.closed.done():
+            self._wake(1)
 
     async def close(self, timeout_s: float) -> None:
         self.look()  # for its answer
@@ -455,6 +458,7 @@ class _Websockets:
 
     def __init__(self, client: _Client) -> None:
         self._client = client
+        self._wake = waker(client.transport)
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self._watch = asyncio.create_task(self._wait(), name="socket")
 
@@ -498,11 +502,11 @@ class _Websockets:
 
     def hold(self) -> None:
         if self._client.end is None and not self.closed.done():
-            wake_at(self._client.transport, HELD_BYTES)
+            self._wake(HELD_BYTES)
 
     def look(self) -> None:
         if not self.closed.done():
-            wake_at(self._client.transport, 1)
+            self._wake(1)
 
     async def close(self, timeout_s: float) -> None:
         if self.closed.done():

@@ -218,6 +218,34 @@ async def test_what_came_in_time_is_read_before_its_second_closes() -> None:
     await link.close("the test ends")
 
 
+async def test_what_fails_at_a_look_ends_its_own_connection_and_not_the_looks() -> None:
+    """A held connection looks at the time in the looks' turn: what goes wrong there is raised where its line hears of it."""
+    link, clock, _ = await calm()
+    link._prove = None  # type: ignore[method-assign, assignment]
+    clock.set(clock.now_ms() + 500)
+    await link._looks.look()
+    with pytest.raises(TypeError):
+        await link.until_ended_or_replace()
+    await link._looks.look()
+    assert not link._looks.calm
+
+
+async def test_a_held_connection_that_falls_silent_is_given_up() -> None:
+    """As soon as the looks find that no data came for as long as its pace allows."""
+    link, clock, _ = await calm()
+    for _, feed in link.feeds():
+        feed.pace.assume(3500, 3600)
+    clock.set(clock.now_ms() + 500)
+    for _ in range(15):
+        clock.set(clock.now_ms() + 1000)
+        link._looks.closed()
+        await link._looks.look()
+        await turn()
+    assert link.ended is not None
+    assert link.ended.reason.startswith("no data for")
+    assert not link._looks.calm
+
+
 @pytest.mark.parametrize("frames_hz", [4, 20])
 async def test_delays_are_learnt_as_they_are_whatever_the_cadence(frames_hz: int) -> None:
     """An exchange that sends in step with our looks seems no slower than it is, and one that becomes slower is noticed."""
