@@ -37,7 +37,8 @@ from sqfd.heap import give_back
 from sqfd.http.api import Server
 from sqfd.http.health import Health
 from sqfd.http.view import View
-from sqfd.journal import GapRecord, Journal
+from sqfd.journal import GapRecord
+from sqfd.journal.journal import Journal
 from sqfd.model import Market
 from sqfd.notify import Notifier
 from sqfd.outside import Outside

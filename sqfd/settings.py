@@ -14,7 +14,6 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,8 +54,9 @@ def read_toml(path: Path, shape: type[msgspec.Struct], into: Layered) -> None:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}: name a file, as `-c sqfd.toml`") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}{_at(error, text)}: not valid TOML: {error}") from error
+    lines = _lines_of(text)
     for key, value in _leaves(table, shape, ""):
-        line = _line_of(text, key)
+        line = lines.get(key)
         where = f"{path.name}:{line}" if line else path.name
         if _field_type(shape, key) is None:
             raise SettingsError(f"{where}: {key}: unknown setting{nearest(key, all_keys(shape))}")
@@ -98,19 +98,20 @@ def _leaves(table: Mapping[str, Any], shape: type[msgspec.Struct] | None, prefix
             yield key, value
 
 
-@lru_cache(maxsize=1_024)  # a sweep reads the same file for each of its trials
-def _line_of(text: str, key: str) -> int | None:
-    """The line of a key in TOML text: good enough for messages, not a parser."""
-    section, _, name = key.rpartition(".")
-    current = ""
+_HEADER = re.compile(r"\s*\[([^\[\]]+)\]")
+_NAME = re.compile(r"\s*(?:\"([^\"]*)\"|([^\s\"=#]+))\s*=")
+
+
+def _lines_of(text: str) -> dict[str, int]:
+    """The line of each section and key in TOML text: good enough for messages, not a parser."""
+    found, section = dict[str, int](), ""
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-            current = header[1].strip()
-            if current == key:
-                return number
-        elif current == section and re.match(rf"\s*\"?{re.escape(name)}\"?\s*=", line):
-            return number
-    return None
+        if header := _HEADER.match(line):
+            section = header[1].strip()
+            found.setdefault(section, number)
+        elif name := _NAME.match(line):
+            found.setdefault(f"{section}.{name[1] or name[2]}".lstrip("."), number)
+    return found
 
 
 @functools.cache

@@ -20,6 +20,11 @@ TICK_S = 0.25
 PACE_S = 1.0
 SETTLED_S = 10.0
 """A connection that is younger is read as its frames come."""
+STALLED_S = 3.0
+"""Looks at the time that are further apart: this process was stopped, and what came meanwhile is not read yet."""
+PROBE_S = 10.0
+"""A connection that brings nothing for so long is asked by a ping. One that answered an earlier ping, and brings nothing for as long
+again, is half open."""
 EARLY_MS = 100.0
 """Looks come a little early or late."""
 FRAMES = 20
@@ -79,6 +84,11 @@ class Link:
         self._frames_before = 0
         """At the last of its ticks that judged its pace."""
         self._frame_ms = session.frame_ms
+        self._ticked_ms = session.created_ms
+        self._pongs = 0
+        self._ponged_ms = float("-inf")
+        self._unanswered_s: float | None = None
+        """How long a ping has waited for its answer; None while none is under way."""
         self._frame_looks = 0
         self._frame_pause_ms = 0.0
 
@@ -250,7 +260,8 @@ class Link:
                 break
             if self._failed is not None:
                 raise self._failed
-            self._tick(self._clock.now_ms())
+            if not self._calm:  # else the looks do it
+                self._tick(self._clock.now_ms())
             if self._silent and self.ended is None:
                 self.ended = Closed(self._silent, by_us=True)
                 await connection.close(self._settings.close_timeout_s)
@@ -265,6 +276,8 @@ class Link:
 
     def _tick(self, now_ms: float) -> None:
         session, feeds = self.session, self.feeds()
+        elapsed_s, self._ticked_ms = (now_ms - self._ticked_ms) / 1e3, now_ms
+        awake = elapsed_s < STALLED_S
         session.tick(now_ms)
         self._prove(feeds, now_ms)
         self._flush(now_ms)
@@ -276,8 +289,9 @@ class Link:
                 self._calm_down(calm)
             self._paced_ms = now_ms
             self._pace(feeds, now_ms)
-            self._doubt(feeds, now_ms)
-        self._silent = self._silence(now_ms)
+            if awake:
+                self._doubt(feeds, now_ms)
+        self._silent = (self._silence(now_ms) or self._half_open(now_ms, elapsed_s)) if awake else None
 
     # --- what it proves -----------------------------------------------------------------------------------------------
 
@@ -393,6 +407,25 @@ class Link:
         silent_s = (now_ms - frame_ms) / 1e3
         limit_s = max(FRAMES_MIN_S, FRAMES_PAUSES * self._frame_pause_ms / 1e3)
         return f"no frame for {silent_s:.1f} s" if self._frame_looks >= FRAMES and silent_s > limit_s else None
+
+    def _half_open(self, now_ms: float, elapsed_s: float) -> str | None:
+        """A ping that is not answered, by a peer that answered one before: even of the quietest market that is proof."""
+        connection = self._connection
+        if connection is None:
+            return None
+        if connection.pongs > self._pongs:
+            self._pongs, self._ponged_ms = connection.pongs, now_ms
+        silent_s = (now_ms - max(self.session.frame_ms, self._ponged_ms)) / 1e3
+        if silent_s < PROBE_S:
+            self._unanswered_s = None
+        elif self._unanswered_s is None:
+            self._unanswered_s = 0.0
+            self.session.probe()
+        elif self._pongs and self._unanswered_s >= PROBE_S:
+            return f"no answer to a ping for {self._unanswered_s:.1f} s"
+        else:
+            self._unanswered_s += elapsed_s
+        return None
 
     def _tell(self, notice: Notice) -> None:
         if notice.kind == "rejected":

@@ -99,6 +99,10 @@ class Connection(Protocol):
     closed: asyncio.Future[Closed]
     """Done when the connection has ended, for whatever reason. Never raises."""
 
+    @property
+    def pongs(self) -> int:
+        """Answers to pings so far."""
+
     def send(self, frame: Frame) -> None:
         """Send a text (str) or binary (bytes) message. Without effect once the connection ended."""
 
@@ -200,10 +204,12 @@ class _Picows(WSListener):
         "_wake",
         "_watch",
         "closed",
+        "pongs",
     )
 
     def __init__(self, on_frames: OnFrames, on_end: OnEnd, max_bytes: int) -> None:
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+        self.pongs = 0
         self._on_frames = on_frames
         self._on_end = on_end
         self._assembler = Assembler(max_bytes)
@@ -271,6 +277,8 @@ class _Picows(WSListener):
                 self._put(*message)
         elif kind is _PING:
             transport.send_pong(data)
+        elif kind is _PONG:
+            self.pongs += 1
         elif kind is _CLOSE:
             code = int.from_bytes(data[:2], "big") if data else None
             text = data[2:].decode(errors="replace")[:120]
@@ -410,12 +418,15 @@ class _Client(ClientConnection):
     on_end: OnEnd
     assembler: Assembler
     end: Closed | None = None
+    pongs = 0
 
     def process_event(self, event: object) -> None:
         if isinstance(event, WebsocketFrame) and event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             if self.end is None:
                 self._data(event)
             return
+        if isinstance(event, WebsocketFrame) and event.opcode is Opcode.PONG:
+            self.pongs += 1
         super().process_event(event)  # type: ignore[arg-type]  # its Event is Request | Response | Frame
 
     def _data(self, frame: WebsocketFrame) -> None:
@@ -481,6 +492,10 @@ class _Websockets:
             text = received.reason[:120]
             return Closed(f"closed by the exchange{': ' + text if text else ''}", received.code)
         return Closed("the connection ended without a close frame")
+
+    @property
+    def pongs(self) -> int:
+        return self._client.pongs
 
     def send(self, frame: Frame) -> None:
         self._write(
