@@ -119,6 +119,12 @@ def _hints(shape: type[msgspec.Struct]) -> dict[str, Any]:
     return typing.get_type_hints(shape, include_extras=True)
 
 
+@functools.cache  # a sweep builds settings for each of its trials
+def _sections(shape: type[msgspec.Struct]) -> Mapping[str, type[msgspec.Struct] | None]:
+    """By field: see `section_of`."""
+    return {name: section_of(hint) for name, hint in _hints(shape).items()}
+
+
 @functools.cache
 def _fields(shape: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
     return msgspec.structs.fields(shape)
@@ -162,7 +168,7 @@ def all_keys(shape: type[msgspec.Struct]) -> list[str]:
     return list(_leaf_types(shape))
 
 
-@functools.cache  # a sweep builds settings for each of its trials
+@functools.cache
 def _leaf_types(shape: type[msgspec.Struct]) -> Mapping[str, Any]:
     return {key: hint for key, hint, _ in walk(shape)}
 
@@ -202,10 +208,10 @@ def build(shape: type[S], layered: Layered) -> S:
 
 def _assembled(shape: type[S], defaults: S | None, tree: Mapping[str, Any], section: str) -> S:
     """The defaults of a section (None: those of its type) with the values that were given."""
-    hints = _hints(shape)
+    sections = _sections(shape)
     values = {}
     for name, value in tree.items():
-        inner = section_of(hints[name])
+        inner = sections[name]
         if inner is not None:
             value = _assembled(inner, getattr(defaults, name, None), value, f"{section}{name}.")
         values[name] = value
