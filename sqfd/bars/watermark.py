@@ -74,6 +74,8 @@ class Watermark:
     def __init__(self, grace_s: float = 0.25) -> None:
         self.grace_s = grace_s
         self._offsets: dict[str, _Offset] = {}
+        self._slowest_ms: float | None = None
+        """What `offset_ms` says, until an offset changes."""
         self._window_end_ms: float | None = None
         self._windows = 0
 
@@ -82,6 +84,7 @@ class Watermark:
         offset = self._offsets.get(exchange)
         if offset is None:
             self._offsets[exchange] = _Offset(delay_ms)
+            self._slowest_ms = None
             return
         offset.mean_ms += (delay_ms - offset.mean_ms) * MEAN_WEIGHT
         if delay_ms >= offset.current_ms:
@@ -89,10 +92,12 @@ class Watermark:
         elif delay_ms > min(0.0, offset.least_ms) - self.STRANGE_MS:
             offset.current_ms = delay_ms
             offset.strange = 0
+            self._slowest_ms = None
         else:
             offset.strange += 1
             if offset.strange >= self.STRANGE_COUNT:
                 offset.step(delay_ms)
+                self._slowest_ms = None
 
     def observe_waited(self, exchange: str, delay_ms: float) -> None:
         """Learn from a trade that may have lain unread: its delay is at most so long, which is news where it is less than known."""
@@ -118,7 +123,9 @@ class Watermark:
 
     def offset_ms(self) -> float:
         """The offset that closing waits for: the slowest exchange's, save for outliers; 0 before any trade."""
-        return self._slowest([offset.ms for offset in self._known()])
+        if self._slowest_ms is None:
+            self._slowest_ms = self._slowest([offset.ms for offset in self._known()])
+        return self._slowest_ms
 
     def clock_ms(self) -> float:
         """By how much the exchanges' clocks are behind steady time: the same of their least delays, without what is late now.
@@ -158,5 +165,6 @@ class Watermark:
             return
         self._window_end_ms = now_ms + self.WINDOW_MS
         self._windows += 1
+        self._slowest_ms = None
         for offset in self._offsets.values():
             offset.roll(self._windows % self.LONG_WINDOWS == 0)

@@ -25,6 +25,10 @@ STALLED_S = 3.0
 PROBE_S = 10.0
 """A connection that brings nothing for so long is asked by a ping. One that answered an earlier ping, and brings nothing for as long
 again, is half open."""
+SPARSE_HZ = 12.0
+"""A connection with fewer frames a second is sparse,"""
+SPARSE_S = 3.0
+"""…unless one of its markets was silent for so long: silence is judged by what has been read."""
 EARLY_MS = 100.0
 """Looks come a little early or late."""
 FRAMES = 20
@@ -54,6 +58,8 @@ class Link:
     ) -> None:
         self.session = session
         self.source = source
+        self.sparse = False
+        """So little comes that it is read just before a second closes, and not in the middle of it."""
         self.ended: Closed | None = None
         """How it ended."""
         self._exchange = exchange
@@ -169,13 +175,14 @@ class Link:
             self.look()
             self._woken.set()
 
-    def _is_calm(self, now_ms: float) -> bool:
+    def _is_calm(self, feeds: Feeds, now_ms: float) -> bool:
         """Whether nothing is lost by a look now and then: it carries data, little, stays, and nobody keeps its times of arrival."""
         session = self.session
         rate_hz = (session.frames - self._frames_before) / ((now_ms - self._paced_ms) / 1e3)
         self._frames_before = session.frames
         settled = session.opened_ms is not None and now_ms - session.opened_ms > SETTLED_S * 1e3
         stays = session.data_ms is not None and session.replace is None and self.ended is None
+        self.sparse = rate_hz < SPARSE_HZ and all(feed.recv_ms > now_ms - SPARSE_S * 1e3 for _, feed in feeds)
         return settled and stays and rate_hz < self._settings.calm_hz and self._record is None
 
     def _flush(self, now_ms: float) -> None:
@@ -284,7 +291,7 @@ class Link:
         for notice in session.take_notices():
             self._tell(notice)
         if now_ms >= self._paced_ms + PACE_S * 1e3 - EARLY_MS:
-            calm = self._is_calm(now_ms)
+            calm = self._is_calm(feeds, now_ms)
             if calm is not self._calm:
                 self._calm_down(calm)
             self._paced_ms = now_ms
@@ -313,6 +320,8 @@ class Link:
         """
         session = self.session
         for topic, feed in feeds:
+            if topic.live_ms is not None and topic.data_ms is not None and feed.ledger.open is None:
+                continue  # nearly always
             acked = topic.state == "acked" and not topic.doubts and not feed.refused
             if not topic.live and acked and feed.aggregated and session.data_ms:
                 session.prove(feed.instrument.symbol, now_ms)
@@ -331,7 +340,10 @@ class Link:
         One whose silence proves that it is broken is in a gap from its last trade on. One that is so quiet that nothing
         is proven is asked for again all the same, now and then, and goes on being believed.
         """
+        heard_ms = now_ms - self._settings.silence_min_s * 1e3
         for topic, feed in feeds:
+            if topic.live_ms is not None and feed.recv_ms >= heard_ms:
+                continue  # nearly always
             if topic.state != "acked" or feed.refused:
                 continue
             since_ms = self._silent_since_ms(topic, feed)

@@ -72,7 +72,7 @@ class Wire:
     def __init__(self, link: Link) -> None:
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self.held = self.deaf = False
-        self.pongs = 0
+        self.pongs = self.looks = 0
         self.waiting: list[bytes] = []
         self._link = link
         ((topic, self._feed),) = link.feeds()
@@ -91,6 +91,7 @@ class Wire:
 
     def look(self) -> None:
         self.held = False
+        self.looks += 1
         self.read()
 
     def read(self) -> None:
@@ -183,6 +184,27 @@ async def calm() -> tuple[Link, ManualClock, Wire]:
     link.hold()
     assert wire.held
     return link, clock, wire
+
+
+@pytest.mark.parametrize(("frames_hz", "looks_hz"), [(4, 1), (20, 2)])
+async def test_a_sparse_connection_is_read_once_a_second_until_a_market_is_silent(
+    frames_hz: int, looks_hz: int
+) -> None:
+    """Just before a second closes; silence is judged by what was read half a second ago at the most, on every connection."""
+    link, _, clock = trades("BTCUSDT")
+    wire = Wire(link)
+    link.start(wire)
+    await read_for(link, clock, wire, frames_hz, 13)
+    began = wire.looks
+    await read_for(link, clock, wire, frames_hz, 8)
+    assert wire.looks - began == pytest.approx(8 * looks_hz, abs=2)  # after one closing of four it is not held
+    link._looks.closed()
+    link.hold()
+    for _ in range(4):
+        clock.set(clock.now_ms() + 1000)
+        link.tick()
+    assert not link.sparse
+    await link.close("the test ends")
 
 
 async def test_a_burst_is_read_as_it_comes() -> None:
