@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import report
+from benchmarks.harness import installed, report
 from sqfd.backtest.run import Backtest, planned
 from sqfd.backtest.settings import BacktestSettings
 from sqfd.config import Config
@@ -136,39 +135,55 @@ def slow_twin(folder: Path) -> dict[str, Any]:
     return {"ticks": TWIN_TICKS, "cpu_s": round(cpu, 3), "ticks_per_cpu_s": round(TWIN_TICKS / cpu, 1)}
 
 
+AND_TELL = """
+import json, resource, sys
+from sqfd.cli import main
+def told(who):
+    used = resource.getrusage(who)
+    return round(used.ru_utime + used.ru_stime, 3)
+try:
+    main()
+finally:
+    print(json.dumps([told(resource.RUSAGE_SELF), told(resource.RUSAGE_CHILDREN)]), file=sys.stderr)
+"""
+"""`sqfd`, and at its end the CPU seconds of itself and of its workers."""
+
+
 def sweeps(folder: Path, workers: int, days: float, windows: int = 0) -> dict[str, Any]:
-    """A sweep of 32 (8 least scores × 4 least gaps) over some days of one symbol: wall time and CPU time of all processes, their start
-    included."""
+    """A sweep of 32 (8 least scores × 4 least gaps) over some days of one symbol: wall time, the start included, and CPU time of
+    the command itself, which nobody shares, and of its workers."""
     arguments = ["sweep", "--state", str(folder), "--symbol", SYMBOLS[0], "--workers", str(workers)]
     arguments += ["--windows", str(windows)]
     arguments += ["--to", str(START + int(days * DAY_S)), "--vary", "strategy.min_entry_score=2,3,3.5,4,4.5,5,6,7"]
     arguments += ["--vary", "strategy.divergence_gap_min=1,1.25,1.5,2"]
     with tempfile.TemporaryDirectory(prefix="sqfd-sweep-") as out:
-        began, before = time.perf_counter(), _children_cpu_s()
-        run_sqfd = "from sqfd.cli import main; main()"
-        subprocess.run(
-            [sys.executable, "-c", run_sqfd, *arguments, "--out", out], check=True, stdout=subprocess.DEVNULL
-        )
-        return {
-            "ticks": int(32 * days * DAY_S),
-            "cpu_s": round(_children_cpu_s() - before, 3),
-            "wall_s": round(time.perf_counter() - began, 3),
-        }
+        began, environment = time.perf_counter(), installed(folder.parent / "bytecode")
+        command = [sys.executable, "-c", AND_TELL, *arguments, "--out", out]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        wall_s = time.perf_counter() - began
+    alone, shared = json.loads(done.stderr.splitlines()[-1])
+    return {
+        "ticks": int(32 * days * DAY_S),
+        "cpu_s": round(alone + shared, 3),
+        "alone_cpu_s": alone,
+        "workers_cpu_s": shared,
+        "wall_s": round(wall_s, 3),
+    }
 
 
 def swept_twice(folder: Path, days: float, windows: int, pairs: int) -> dict[str, dict[str, Any]]:
-    """The same sweep with one worker and with two, in turn; of the pair whose speed-up (wall by wall) is the median of all."""
+    """The same sweep with one worker and with two, in turn; of the pair whose speed-up (wall by wall) is the median of all.
+
+    Beside it the speed-up that the CPU times make, were both cores idle and as fast together as one alone: the command's own time
+    is not divided, that of the workers is.
+    """
     found = [[sweeps(folder, workers, days, windows) for workers in (1, 2)] for _ in range(pairs)]
     for one, two in found:
         two["speed_up"] = round(one["wall_s"] / two["wall_s"], 2)
+        two["speed_up_of_cpu"] = round(one["cpu_s"] / (two["alone_cpu_s"] + two["workers_cpu_s"] / 2), 2)
     one, two = sorted(found, key=lambda pair: float(pair[1]["speed_up"]))[pairs // 2]
     name = f"sweep of 32, {days:g} days" + (f" in {windows + 1} parts" if windows else "")
     return {f"{name}, 1 core": one, f"{name}, 2 cores": two}
-
-
-def _children_cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def told(name: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +197,9 @@ def told(name: str, found: dict[str, Any]) -> dict[str, Any]:
         "wall s": found.get("wall_s", ""),
         "ticks/CPU s": shown,
         "peak RSS MB": found.get("rss_mb", ""),
+        "alone CPU s": found.get("alone_cpu_s", ""),
         "speed-up": found.get("speed_up", ""),
+        "by CPU": found.get("speed_up_of_cpu", ""),
     }
 
 
@@ -208,8 +225,9 @@ def main() -> None:
             f"3 symbols, {chosen.days:g} days": in_process(folder / "long", SYMBOLS),
             f"1 symbol, {REVISED_SHARE:.0%} of ticks revise": in_process(folder / "late", SYMBOLS[:1]),
             "slow twin of the phases": slow_twin(folder / "long"),
-            **swept_twice(folder / "long", min(SWEPT_DAYS, chosen.days), 0, 3),
         }
+        sweeps(folder / "long", 1, min(0.5, chosen.days))  # leaves the bytecode
+        cases |= swept_twice(folder / "long", min(SWEPT_DAYS, chosen.days), 0, 3)
         if chosen.long_sweeps:
             cases |= swept_twice(folder / "long", chosen.days, 0, 3)
             cases |= swept_twice(folder / "long", chosen.days, SWEPT_WINDOWS, 3)

@@ -25,7 +25,8 @@ from sqfd.bars.seconds import Seconds
 from sqfd.clock import SystemClock
 from sqfd.config import Config, SymbolsSettings
 from sqfd.engine import Engine
-from sqfd.journal import Journal, JournaledSignal
+from sqfd.journal import JournaledSignal
+from sqfd.journal.journal import Journal
 from sqfd.model import Market, market_of
 from sqfd.signals.redis import RedisPublisher
 from sqfd.signals.settings import RedisSettings

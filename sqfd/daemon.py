@@ -37,7 +37,8 @@ from sqfd.heap import give_back
 from sqfd.http.api import Server
 from sqfd.http.health import Health
 from sqfd.http.view import View
-from sqfd.journal import GapRecord, Journal
+from sqfd.journal import GapRecord
+from sqfd.journal.journal import Journal
 from sqfd.model import Market
 from sqfd.notify import Notifier
 from sqfd.outside import Outside
@@ -54,8 +55,8 @@ REGISTER_S = 1.0
 """The names of new markets are offered to a journal that refuses them this often."""
 TIDY_S = 0.3
 """Memory is tidied so long after a minute's tick: its signals have left by then, and the next tick is not yet due."""
-LOOK_S, REST_S = 0.02, 0.25
-"""Seconds are closed at most LOOK_S later than they are over. Until then half of what is left is slept, REST_S at most: an
+LOOK_S, REST_S, NAP_SHARE = 0.02, 0.5, 0.75
+"""Seconds are closed at most LOOK_S later than they are over. Until then NAP_SHARE of what is left is slept, REST_S at most: an
 exchange's offset may fall meanwhile."""
 
 
@@ -79,7 +80,7 @@ class Status(NamedTuple):
 
 def nap_s(wait_s: float) -> float:
     """How long to sleep before looking again, where the next second is over in `wait_s`."""
-    return min(max(wait_s, 0.001), max(LOOK_S, wait_s / 2), REST_S)
+    return min(max(wait_s, 0.001), max(LOOK_S, wait_s * NAP_SHARE), REST_S)
 
 
 class Daemon:

@@ -14,7 +14,6 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,8 +54,9 @@ def read_toml(path: Path, shape: type[msgspec.Struct], into: Layered) -> None:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}: name a file, as `-c sqfd.toml`") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}{_at(error, text)}: not valid TOML: {error}") from error
+    lines = _lines_of(text)
     for key, value in _leaves(table, shape, ""):
-        line = _line_of(text, key)
+        line = lines.get(key)
         where = f"{path.name}:{line}" if line else path.name
         if _field_type(shape, key) is None:
             raise SettingsError(f"{where}: {key}: unknown setting{nearest(key, all_keys(shape))}")
@@ -98,24 +98,31 @@ def _leaves(table: Mapping[str, Any], shape: type[msgspec.Struct] | None, prefix
             yield key, value
 
 
-@lru_cache(maxsize=1_024)  # a sweep reads the same file for each of its trials
-def _line_of(text: str, key: str) -> int | None:
-    """The line of a key in TOML text: good enough for messages, not a parser."""
-    section, _, name = key.rpartition(".")
-    current = ""
+_HEADER = re.compile(r"\s*\[([^\[\]]+)\]")
+_NAME = re.compile(r"\s*(?:\"([^\"]*)\"|([^\s\"=#]+))\s*=")
+
+
+def _lines_of(text: str) -> dict[str, int]:
+    """The line of each section and key in TOML text: good enough for messages, not a parser."""
+    found, section = dict[str, int](), ""
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-            current = header[1].strip()
-            if current == key:
-                return number
-        elif current == section and re.match(rf"\s*\"?{re.escape(name)}\"?\s*=", line):
-            return number
-    return None
+        if header := _HEADER.match(line):
+            section = header[1].strip()
+            found.setdefault(section, number)
+        elif name := _NAME.match(line):
+            found.setdefault(f"{section}.{name[1] or name[2]}".lstrip("."), number)
+    return found
 
 
 @functools.cache
 def _hints(shape: type[msgspec.Struct]) -> dict[str, Any]:
     return typing.get_type_hints(shape, include_extras=True)
+
+
+@functools.cache  # a sweep builds settings for each of its trials
+def _sections(shape: type[msgspec.Struct]) -> Mapping[str, type[msgspec.Struct] | None]:
+    """By field: see `section_of`."""
+    return {name: section_of(hint) for name, hint in _hints(shape).items()}
 
 
 @functools.cache
@@ -161,7 +168,7 @@ def all_keys(shape: type[msgspec.Struct]) -> list[str]:
     return list(_leaf_types(shape))
 
 
-@functools.cache  # a sweep builds settings for each of its trials
+@functools.cache
 def _leaf_types(shape: type[msgspec.Struct]) -> Mapping[str, Any]:
     return {key: hint for key, hint, _ in walk(shape)}
 
@@ -201,10 +208,10 @@ def build(shape: type[S], layered: Layered) -> S:
 
 def _assembled(shape: type[S], defaults: S | None, tree: Mapping[str, Any], section: str) -> S:
     """The defaults of a section (None: those of its type) with the values that were given."""
-    hints = _hints(shape)
+    sections = _sections(shape)
     values = {}
     for name, value in tree.items():
-        inner = section_of(hints[name])
+        inner = sections[name]
         if inner is not None:
             value = _assembled(inner, getattr(defaults, name, None), value, f"{section}{name}.")
         values[name] = value

@@ -20,7 +20,8 @@ from sqfd.influx.lines import open_interest_line, signal_line, strategy_line
 from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import SINK, Shipper
 from sqfd.influx.watchdog import Watchdog
-from sqfd.journal import GapRecord, Journal, JournaledSignal
+from sqfd.journal import GapRecord, JournaledSignal
+from sqfd.journal.journal import Journal
 from sqfd.outside import Outside
 from sqfd.signals.signal import Signal
 from sqfd.wiring import journaled

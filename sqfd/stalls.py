@@ -16,7 +16,9 @@ from types import FrameType
 from typing import Any
 
 LIMIT_S = 0.25
-MARK_S = 0.1
+MARK_S = 0.2
+LEAST_S = 0.01
+"""The thread sleeps no shorter."""
 LOG_S = 60.0
 """One stall is logged with its stack at most this often; all are counted."""
 DEPTH = 6
@@ -30,7 +32,8 @@ class Stalls:
         self._log, self._limit_s, self._now_s = log, limit_s, now_s
         self._marked = 0.0
         self._thread_id = 0
-        self._stopped = threading.Event()
+        self._running = threading.Lock()
+        """Held until the end: to wait for it costs less than to wait for a `threading.Event`."""
         self._thread: threading.Thread | None = None
         self._logged = -math.inf
         self._last = -math.inf
@@ -47,13 +50,15 @@ class Stalls:
     def start(self) -> None:
         """Begin to watch the running loop."""
         self._thread_id = threading.get_ident()
+        self._running.acquire(blocking=False)
         self._mark(asyncio.get_running_loop())
         self._thread = threading.Thread(target=self._watch, name="stalls", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the watching thread."""
-        self._stopped.set()
+        if self._running.locked():
+            self._running.release()
         if self._next is not None:
             self._next.cancel()
         if self._thread is not None:
@@ -64,12 +69,15 @@ class Stalls:
         self._next = loop.call_later(MARK_S, self._mark, loop)
 
     def _watch(self) -> None:
-        counted = 0.0
-        while not self._stopped.wait(MARK_S):
+        """Sleep until the mark would be too old. Then it is, or it was renewed meanwhile."""
+        counted, wait_s = 0.0, MARK_S + self._limit_s
+        while not self._running.acquire(timeout=max(LEAST_S, wait_s)):
             marked = self._marked
             late_s = self._now_s() - marked - MARK_S
-            if late_s <= self._limit_s:
+            wait_s = self._limit_s - late_s
+            if late_s < self._limit_s:
                 continue
+            wait_s = MARK_S
             self.longest_s = max(self.longest_s, late_s)
             if marked != counted:  # each stall counts once, however long it lasts
                 counted = marked

@@ -15,7 +15,8 @@ from sqfd.config import Config
 from sqfd.engine import Engine
 from sqfd.influx.client import Client, QueryError
 from sqfd.influx.warm import Earlier, FlowReader
-from sqfd.journal import Journal, LastTraded, Missed, Ticked
+from sqfd.journal import LastTraded, Missed, Ticked
+from sqfd.journal.journal import Journal
 from sqfd.model import FLOW, Flow
 
 HOUR_S = 3600

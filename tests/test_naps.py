@@ -6,13 +6,13 @@ from sqfd.daemon import LOOK_S, REST_S, nap_s
 
 
 def test_the_next_second_is_met_with_few_looks() -> None:
-    """A second that is due in 1 s is met within LOOK_S after at most ten looks; none of them sleeps beyond it."""
+    """A second that is due in 1 s is met within LOOK_S after at most seven looks; none of them sleeps beyond it."""
     left_s, looks = 1.0, 0
     while left_s > 0:
         nap = nap_s(left_s)
         assert nap <= max(left_s, 0.001)
         left_s, looks = left_s - nap, looks + 1
-    assert looks <= 10
+    assert looks <= 7
     assert -left_s <= LOOK_S
 
 

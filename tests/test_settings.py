@@ -47,6 +47,11 @@ def read(tmp_path: Path, text: str) -> Whole:
         ("[part]\nmode = 'c'", "some.toml:2: part.mode: expected a | b, not 'c'"),
         ("[part]\nnames = [1]", "some.toml:2: part.names: expected str at [0], not [1]"),
         ("[part]\npassword = 'secret'", "some.toml:2: part.password: expected str of length <= 3, not (not shown)"),
+        ('[part] # first\n# grace_s = 1\n  "grace_s"= 9', "some.toml:3: part.grace_s: expected float <= 5.0, not 9"),
+        (
+            "grace_s.x = 1\n[part]\nmode = 'a'\n[extra]\ngrace_s = 'x'",
+            "some.toml: grace_s: unknown setting; did you mean extra.grace_s?",
+        ),
         ("part = 3", "some.toml:1: part: expected a table of settings, not 3"),
     ],
 )

@@ -63,7 +63,8 @@ def distribution(trades: Sequence[Trade]) -> Figure:
         for name, values, colour in (("won", net[net > 0], "good"), ("lost", net[net <= 0], "bad"))
     ]
     line = {"type": "line", "x0": mean, "x1": mean, "yref": "paper", "y0": 0, "y1": 1}
-    told = {"x": mean, "yref": "paper", "y": 1, "yanchor": "bottom", "text": f"mean {mean:.1f}", "showarrow": False}
+    told = {"x": mean, "yref": "paper", "y": 1, "yanchor": "top", "text": f"mean {mean:.1f}", "showarrow": False}
+    told |= {"xanchor": "left" if 2 * mean < bins["start"] + bins["end"] else "right", "bgcolor": "@paper"}
     return figure(
         traces,
         300,

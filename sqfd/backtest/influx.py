@@ -88,33 +88,46 @@ async def fetch(
     before_s: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Copy the flow of `span` (seconds, None: all there is) and of `before_s` before it into an empty journal.
+    """Copy the flow of `span` (seconds, None: all there is) and of `before_s` before it into an empty journal: of each symbol from its
+    first bar to its last, of those that have none nothing.
 
     Raises NoData, naming what there is, and QueryError.
     """
     known = await stored.markets(symbols)
     extents = {symbol: await stored.extent(markets) if markets else None for symbol, markets in known.items()}
-    there = [extent for extent in extents.values() if extent is not None]
+    there = {symbol: extent for symbol, extent in extents.items() if extent is not None}
     if not there:
         raise NoData(f"InfluxDB has no bars of {', '.join(symbols)} in {stored.measurement}")
-    first = max(min(e[0] for e in there), -(1 << 62) if span[0] is None else span[0] - before_s)
-    last = min(max(e[1] for e in there) + 1, 1 << 62 if span[1] is None else span[1])
-    if first >= last:
-        told = ", ".join(f"{s} {moment(e[0])} to {moment(e[1] + 1)}" for s, e in extents.items() if e is not None)
-        raise NoData(f"InfluxDB has nothing in that range; there is {told}")
-    store.register([], symbols)
-    makers = [FlowBlocks(known[symbol]) for symbol in symbols]
+    there, first, last = _within(there, span, before_s)
+    store.register([], tuple(there))
+    makers = [FlowBlocks(known[symbol]) for symbol in there]
     bar_s, chunk_s = stored.bar_s, stored.chunk_s
     for start in range(first // chunk_s * chunk_s, last, chunk_s):
         end = min(start + chunk_s, -(-last // 60) * 60)
-        for index, (symbol, maker) in enumerate(zip(symbols, makers, strict=True)):
+        for index, ((symbol, extent), maker) in enumerate(zip(there.items(), makers, strict=True)):
             bars = await stored.bars(known[symbol], start, end)
             rows = maker.close(start, bars, _whole(bars, len(known[symbol]), start, end, bar_s))
             rows["symbol"] = index
-            kept = (rows["second"] >= first) & (rows["second"] < last) & ((rows["second"] + 1) % bar_s == 0)
+            kept = (rows["second"] >= max(first, extent[0])) & (rows["second"] < min(last, extent[1] + 1))
+            kept &= (rows["second"] + 1) % bar_s == 0
             rows["coverage_ppm"] *= bar_s  # one row stands for a bar, whose mean is taken over all its seconds
             store.load_flow(rows[kept])
         progress(end - first, last - first)
+
+
+Extents = dict[str, tuple[int, int]]
+"""By symbol: the first and the last second with a bar."""
+
+
+def _within(extents: Extents, span: tuple[int | None, int | None], before_s: int) -> tuple[Extents, int, int]:
+    """Symbols that have bars in the span or `before_s` before it, and the seconds `[first, last)` to copy. Raises NoData."""
+    first = max(min(e[0] for e in extents.values()), -(1 << 62) if span[0] is None else span[0] - before_s)
+    last = min(max(e[1] for e in extents.values()) + 1, 1 << 62 if span[1] is None else span[1])
+    there = {symbol: extent for symbol, extent in extents.items() if extent[0] < last and extent[1] >= first}
+    if first >= last or not there:
+        told = ", ".join(f"{symbol} {moment(e[0])} to {moment(e[1] + 1)}" for symbol, e in extents.items())
+        raise NoData(f"InfluxDB has nothing in that range; there is {told}")
+    return there, first, last
 
 
 def _whole(bars: Bars, markets: int, start: int, end: int, bar_s: int) -> NDArray[np.bool_]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -115,6 +114,8 @@ def deflated_sharpe(best: Moments, sharpes: Sequence[float]) -> float | None:
     """
     if len(sharpes) < 2 or best.periods < 3:
         return None
+    from statistics import NormalDist  # here: who starts workers does not wait for it
+
     normal, trials = NormalDist(), len(sharpes)
     expected = (1 - EULER) * normal.inv_cdf(1 - 1 / trials) + EULER * normal.inv_cdf(1 - 1 / (trials * math.e))
     by_luck = float(np.std(sharpes, ddof=1)) * expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -84,6 +85,9 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 ok, 1 error, 2 usage, 78 configuration."""
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # numpy starts a thread for each core, which nothing here gives work
     try:
         cli(prog_name="sqfd")
     except ValueError as error:

@@ -14,6 +14,9 @@ from sqfd.cli.backtest import configured, set_option, shown_progress
 from sqfd.cli.config import file_option
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from sqfd.sim.evaluate import Run
     from sqfd.sim.verdict import Verdict
     from sqfd.strategy.settings import StrategySettings
@@ -104,6 +107,8 @@ def _chosen(names: Sequence[str]) -> list[str]:
     return list(names) or list(SCENARIOS)
 
 
+FEW, WIDEST = 7, 1_000
+"""So many columns of figures fit 80 characters, the first as well as the others; characters that a whole table may want."""
 Task = tuple[str, int, float, "StrategySettings"]
 
 
@@ -143,18 +148,12 @@ def _draw(folder: Path, names: Sequence[str], seed: int, days: float, settings: 
 
 def _print(found: Sequence[Verdict]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    from sqfd.sim.verdict import HEADS, cells, missed_targets
+    from sqfd.sim.verdict import missed_targets
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("scenario", no_wrap=True)
-    for name in HEADS:
-        table.add_column(name, justify="right", no_wrap=True)
-    for verdict in found:
-        table.add_row(verdict.scenario, *cells(verdict))
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+    for table in fitting(found, console):
+        console.print(table, "")
     console.print(
         "± is the deviation over seeds. lead: median seconds from the entry to half of the run; place: of the entry in the "
         "run, 0 its start; wrong: entries against it; early: left before the run; captured: median share of the run; "
@@ -163,3 +162,28 @@ def _print(found: Sequence[Verdict]) -> None:
     )
     for line in missed_targets(found):
         console.print(f"missed: {line}", style="red", markup=False)
+
+
+def fitting(found: Sequence[Verdict], console: Console) -> list[Table]:
+    """One table where it is not too wide for the console, else two."""
+    from sqfd.sim.verdict import HEADS
+
+    whole = _table(found, HEADS)
+    wanted = console.measure(whole, options=console.options.update(max_width=WIDEST)).maximum
+    return [whole] if wanted <= console.width else [_table(found, HEADS[:FEW]), _table(found, HEADS[FEW:])]
+
+
+def _table(found: Sequence[Verdict], heads: Sequence[str]) -> Table:
+    """The scenarios under some of HEADS."""
+    from rich.table import Table
+
+    from sqfd.sim.verdict import HEADS, cells
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("scenario", no_wrap=True)
+    for name in heads:
+        table.add_column(name, justify="right", no_wrap=True)
+    for verdict in found:
+        chosen = dict(zip(HEADS, cells(verdict), strict=True))
+        table.add_row(verdict.scenario, *(chosen[name] for name in heads))
+    return table

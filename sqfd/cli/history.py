@@ -135,8 +135,8 @@ def _writable(state: Path | None, path: Path | None) -> Iterator[JournalStore]:
     import os
 
     from sqfd.config import load, state_folder
-    from sqfd.journal import JournalBusy, JournalStore, JournalTooNew
-    from sqfd.journal.journal import claim
+    from sqfd.journal import JournalStore, JournalTooNew
+    from sqfd.journal.journal import JournalBusy, claim
 
     folder = state or state_folder(load(path).config)
     try:

@@ -20,7 +20,8 @@ from sqfd.daemon import Daemon
 from sqfd.ending import Leaving, StopOverdue
 from sqfd.feed.catalog import UnknownMarket
 from sqfd.heap import settle, share_one
-from sqfd.journal import JournalBusy, JournalTooNew
+from sqfd.journal import JournalTooNew
+from sqfd.journal.journal import JournalBusy
 
 Beside = Callable[[Daemon], Awaitable[None]]
 

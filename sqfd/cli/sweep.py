@@ -96,7 +96,6 @@ def sweep(
     """
     from sqfd.backtest import sweep as sweeps
     from sqfd.backtest.coarse import TIMEFRAMES
-    from sqfd.backtest.picture import write_picture
     from sqfd.backtest.run import planned
     from sqfd.backtest.trials import axis_of, key_of, parts_of, trials_of
     from sqfd.config import state_folder, with_flags
@@ -126,7 +125,9 @@ def sweep(
         ):
             waiting = sweeps.units(folder, plan, parts, configs, results.done, cores)
             started = sweeps.start(executor, list(waiting))
-            _parquet()  # imported now, while there is nothing to do but wait
+            from sqfd.backtest.picture import write_picture  # imported now, while there is nothing to do but wait
+
+            _parquet()
             with shown_progress("sweep") as progress:
                 sweeps.collect(started, results, progress, share)
     rows = [row for row in results.rows if key_of(row.trial) in configs]

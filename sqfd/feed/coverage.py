@@ -46,14 +46,10 @@ class Ledger:
     def __init__(self, limit: int = INTERVALS) -> None:
         self.changed: deque[Interval] = deque(maxlen=limit)
         """Intervals that began, ended or were resolved, for whoever keeps the story. Taken from the left."""
-        self.intervals: deque[Interval] = deque([Interval(float("-inf"), None, "gap", "not live yet")], maxlen=limit)
+        self.open: Interval | None = Interval(float("-inf"), None, "gap", "not live yet")
+        """The gap that is going on, if any: the last interval. Asked of each market each second."""
+        self.intervals: deque[Interval] = deque([self.open], maxlen=limit)
         """Oldest first, without overlap."""
-
-    @property
-    def open(self) -> Interval | None:
-        """The gap that is going on, if any."""
-        last = self.intervals[-1]
-        return last if last.until_ms is None else None
 
     def open_gap(self, from_ms: float, reason: str) -> None:
         """The feed is not trusted from `from_ms` on. Within an open gap nothing changes."""
@@ -64,13 +60,16 @@ class Ledger:
         begun = last.from_ms > float("-inf")  # what came before the first trade is nobody's story, and stays closed
         if begun and from_ms <= last.until_ms and last.state == "gap":
             last.until_ms, last.reason = None, reason  # it never really came back
+            self.open = last
             self.changed.append(last)
             return
-        self._append(Interval(max(from_ms, last.until_ms), None, "gap", reason))
+        self.open = Interval(max(from_ms, last.until_ms), None, "gap", reason)
+        self.intervals.append(self.open)
+        self.changed.append(self.open)
 
     def resume(self, from_ms: float, reason: str) -> Interval:
         """An earlier run knew everything before `from_ms`. Only before the first trade."""
-        gap = self.intervals[-1] = Interval(from_ms, None, "gap", reason)
+        self.open = gap = self.intervals[-1] = Interval(from_ms, None, "gap", reason)
         self.changed.append(gap)
         return gap
 
@@ -88,6 +87,7 @@ class Ledger:
             return
         gap.until_ms = max(until_ms, gap.from_ms)
         gap.state, gap.missed = state, missed
+        self.open = None
         self.changed.append(gap)
 
     def add(self, from_ms: float, until_ms: float, reason: str, missed: int | None = None) -> Interval:
@@ -135,10 +135,6 @@ class Ledger:
         self.intervals.popleft()
         return 1
 
-    def _append(self, interval: Interval) -> None:
-        self.intervals.append(interval)
-        self.changed.append(interval)
-
     def state_at(self, second: int) -> State:
         """The worst that is known of that second."""
         start_ms, end_ms = second * 1e3, second * 1e3 + 1e3
@@ -155,6 +151,9 @@ class Ledger:
 
     def whole(self, second: int) -> bool:
         """Whether every trade of that second is believed to be here."""
+        last = self.intervals[-1]
+        if last.until_ms is not None and last.until_ms <= second * 1e3:
+            return True  # nearly every question is about a second after all of them
         return _RANK[self.state_at(second)] <= _RANK["recovered"]
 
     def since_ms(self, now_ms: float) -> float:

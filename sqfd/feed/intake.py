@@ -31,7 +31,7 @@ from exchanges.api import (
     sorted_runs,
 )
 from sqfd.feed.coverage import Ledger, State
-from sqfd.feed.dedup import Content, Dedup, Gapless, dedup_for
+from sqfd.feed.dedup import Content, Dedup, Found, Gapless, dedup_for
 from sqfd.feed.holes import Hole, Verdict, Watch
 from sqfd.feed.liveness import Pace
 from sqfd.feed.session import Heard, prove
@@ -113,6 +113,7 @@ class MarketFeed:
     """One collected market: its place in the bars, its memory of trades, its counters."""
 
     __slots__ = (
+        "_found",
         "_way",
         "add",
         "aggregated",
@@ -148,6 +149,8 @@ class MarketFeed:
         self.dedup: Dedup = dedup_for(endpoint)
         self.seen, self.follow = self.dedup.seen, self.dedup.follow
         self.seen_liquidation = Content().seen  # they have no ids worth the name
+        self._found: Sequence[Found] = self.dedup.found if isinstance(self.dedup, Gapless) else ()
+        """Holes that ids showed and that nobody looked at yet."""
         self.watch = Watch(self.dedup)
         self.ledger = Ledger()
         self.pace = Pace()
@@ -254,7 +257,7 @@ class MarketFeed:
     @property
     def lacking(self) -> bool:
         """Whether trades are missing, or seem to be."""
-        return bool(self.watch.holes) or (isinstance(self.dedup, Gapless) and bool(self.dedup.found))
+        return bool(self.watch.holes or self._found)
 
     def look_for_holes(self, before_ms: float) -> None:
         """Watch holes that ids show, that no outage explains and that did not fill by themselves until `before_ms`."""

@@ -9,7 +9,7 @@ from typing import Any
 from exchanges.api import Call, Endpoint, Exchange, Instrument, Stream
 from sqfd.clock import Clock
 from sqfd.feed.backoff import Backoff, RateLimit
-from sqfd.feed.intake import Intake
+from sqfd.feed.intake import Intake, MarketFeed
 from sqfd.feed.link import Link
 from sqfd.feed.looks import Looks
 from sqfd.feed.record import Recorder
@@ -161,7 +161,14 @@ class Line:
             await self._clock.sleep(self._backoff.next_s())
             return old
         await self._drop(old, "replaced")
+        self._lose_unheard(old, fresh)
         return fresh
+
+    def _lose_unheard(self, old: Link, fresh: Link) -> None:
+        """What the new connection has not even acknowledged, nobody carries since the old one ended."""
+        for topic, feed in fresh.feeds():
+            if not topic.live and topic.state != "acked":
+                feed.lose(_known_until_ms(old, feed), "replaced by a connection that does not carry it yet")
 
     # --- opening and closing ------------------------------------------------------------------------------------------
 
@@ -278,8 +285,13 @@ class Line:
         self.reason, self.since_ms = reason, self._clock.now_ms()
         if link is None:
             return
-        session = link.session
-        silent = link.ended is not None and link.ended.reason.startswith("no data")
-        last_ms = session.data_ms if silent and session.data_ms is not None else session.frame_ms
         for _, feed in link.feeds():
-            feed.lose(max(float(feed.newest_ms), link.exchange_ms(last_ms) - IN_FLIGHT_MS), reason)
+            feed.lose(_known_until_ms(link, feed), reason)
+
+
+def _known_until_ms(link: Link, feed: MarketFeed) -> float:
+    """Exchange time until which a connection that has ended is known to have brought this market's trades."""
+    session = link.session
+    silent = link.ended is not None and link.ended.reason.startswith("no data")
+    last_ms = session.data_ms if silent and session.data_ms is not None else session.frame_ms
+    return max(float(feed.newest_ms), link.exchange_ms(last_ms) - IN_FLIGHT_MS)

@@ -20,6 +20,15 @@ TICK_S = 0.25
 PACE_S = 1.0
 SETTLED_S = 10.0
 """A connection that is younger is read as its frames come."""
+STALLED_S = 3.0
+"""Looks at the time that are further apart: this process was stopped, and what came meanwhile is not read yet."""
+PROBE_S = 10.0
+"""A connection that brings nothing for so long is asked by a ping. One that answered an earlier ping, and brings nothing for as long
+again, is half open."""
+SPARSE_HZ = 12.0
+"""A connection with fewer frames a second is sparse,"""
+SPARSE_S = 3.0
+"""…unless one of its markets was silent for so long: silence is judged by what has been read."""
 EARLY_MS = 100.0
 """Looks come a little early or late."""
 FRAMES = 20
@@ -28,6 +37,8 @@ FRAMES_PAUSES = 3.0
 """…and a pause this many times as long,"""
 FRAMES_MIN_S = 30.0
 """…and no shorter than this, means that nothing comes any more: heartbeats prove no market, but their absence is a sign."""
+
+Feeds = list[tuple[Topic, MarketFeed]]
 
 
 class Link:
@@ -47,6 +58,8 @@ class Link:
     ) -> None:
         self.session = session
         self.source = source
+        self.sparse = False
+        """So little comes that it is read just before a second closes, and not in the middle of it."""
         self.ended: Closed | None = None
         """How it ended."""
         self._exchange = exchange
@@ -60,6 +73,10 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._woken = asyncio.Event()
+        self._silent: str | None = None
+        """Why it must be given up."""
+        self._failed: Exception | None = None
+        """What went wrong in a tick that was not its task's."""
         self._paced_ms = 0.0
         self._frames = 0
         """Taken of those that were read together."""
@@ -73,6 +90,11 @@ class Link:
         self._frames_before = 0
         """At the last of its ticks that judged its pace."""
         self._frame_ms = session.frame_ms
+        self._ticked_ms = session.created_ms
+        self._pongs = 0
+        self._ponged_ms = float("-inf")
+        self._unanswered_s: float | None = None
+        """How long a ping has waited for its answer; None while none is under way."""
         self._frame_looks = 0
         self._frame_pause_ms = 0.0
 
@@ -135,8 +157,14 @@ class Link:
             self._connection.look()
 
     def tick(self) -> None:
-        """Look at the time; while it is calm, once a second."""
-        self._woken.set()
+        """Look at the time; while it is calm, once a second. Its task is woken where it has something to do."""
+        if self.ended is None and self._connection is not None:
+            try:
+                self._tick(self._clock.now_ms())
+            except Exception as error:  # noqa: BLE001  # nobody else's: its own task raises it
+                self._failed = error
+        if self._failed is not None or self._silent or self.session.replace is not None:
+            self._woken.set()
 
     def _calm_down(self, calm: bool) -> None:
         self._calm = calm
@@ -145,15 +173,16 @@ class Link:
         else:
             self._looks.calm.pop(self, None)
             self.look()
-            self.tick()
+            self._woken.set()
 
-    def _is_calm(self, now_ms: float) -> bool:
+    def _is_calm(self, feeds: Feeds, now_ms: float) -> bool:
         """Whether nothing is lost by a look now and then: it carries data, little, stays, and nobody keeps its times of arrival."""
         session = self.session
         rate_hz = (session.frames - self._frames_before) / ((now_ms - self._paced_ms) / 1e3)
         self._frames_before = session.frames
         settled = session.opened_ms is not None and now_ms - session.opened_ms > SETTLED_S * 1e3
         stays = session.data_ms is not None and session.replace is None and self.ended is None
+        self.sparse = rate_hz < SPARSE_HZ and all(feed.recv_ms > now_ms - SPARSE_S * 1e3 for _, feed in feeds)
         return settled and stays and rate_hz < self._settings.calm_hz and self._record is None
 
     def _flush(self, now_ms: float) -> None:
@@ -173,7 +202,7 @@ class Link:
         self.session.opened(self._clock.now_ms())
         name = f"link-{self._exchange.id}-{self.session.endpoint.name}"
         self._task = asyncio.create_task(self._run(connection), name=name)
-        connection.closed.add_done_callback(lambda _: self.tick())
+        connection.closed.add_done_callback(lambda _: self._woken.set())
         self._task.add_done_callback(lambda _: self._changed.set())
 
     async def until_ended_or_replace(self) -> None:
@@ -209,7 +238,7 @@ class Link:
                 await self._looks.read()  # what has come is not lost with the connection
             self.ended = Closed(reason, by_us=True)
             await self._connection.close(self._settings.close_timeout_s)
-        self.tick()
+        self._woken.set()
         if self._task is not None:
             await asyncio.wait({self._task})
         if self._record is not None:
@@ -236,7 +265,13 @@ class Link:
                 self.on_end()  # what came last may have been cut short
                 self.ended = connection.closed.result()
                 break
-            await self._tick(self._clock.now_ms())
+            if self._failed is not None:
+                raise self._failed
+            if not self._calm:  # else the looks do it
+                self._tick(self._clock.now_ms())
+            if self._silent and self.ended is None:
+                self.ended = Closed(self._silent, by_us=True)
+                await connection.close(self._settings.close_timeout_s)
             if not self._calm or self.session.replace is not None:
                 self._changed.set()
             if self._calm:
@@ -246,28 +281,28 @@ class Link:
             self._woken.clear()
         self._changed.set()
 
-    async def _tick(self, now_ms: float) -> None:
-        session = self.session
+    def _tick(self, now_ms: float) -> None:
+        session, feeds = self.session, self.feeds()
+        elapsed_s, self._ticked_ms = (now_ms - self._ticked_ms) / 1e3, now_ms
+        awake = elapsed_s < STALLED_S
         session.tick(now_ms)
-        self._prove(now_ms)
+        self._prove(feeds, now_ms)
         self._flush(now_ms)
         for notice in session.take_notices():
             self._tell(notice)
         if now_ms >= self._paced_ms + PACE_S * 1e3 - EARLY_MS:
-            calm = self._is_calm(now_ms)
+            calm = self._is_calm(feeds, now_ms)
             if calm is not self._calm:
                 self._calm_down(calm)
             self._paced_ms = now_ms
-            self._pace(now_ms)
-            self._doubt(now_ms)
-        reason = self._silence(now_ms)
-        if reason is not None and self._connection is not None and self.ended is None:
-            self.ended = Closed(reason, by_us=True)
-            await self._connection.close(self._settings.close_timeout_s)
+            self._pace(feeds, now_ms)
+            if awake:
+                self._doubt(feeds, now_ms)
+        self._silent = (self._silence(now_ms) or self._half_open(now_ms, elapsed_s)) if awake else None
 
     # --- what it proves -----------------------------------------------------------------------------------------------
 
-    def feeds(self) -> list[tuple[Topic, MarketFeed]]:
+    def feeds(self) -> Feeds:
         """The markets whose trades it carries."""
         feeds = self.source.feeds
         return [(topic, feeds[symbol]) for symbol, topic in self.session.trade_topics.items() if symbol in feeds]
@@ -276,7 +311,7 @@ class Link:
         """Local time → the exchange's, as the last trade had it."""
         return now_ms - (self.source.delay_ms or 0.0)
 
-    def _prove(self, now_ms: float) -> None:
+    def _prove(self, feeds: Feeds, now_ms: float) -> None:
         """Close the gap of markets that became live.
 
         A market that traded by this endpoint before, whose subscription is acknowledged, on a connection that carries
@@ -284,7 +319,9 @@ class Link:
         silent here, must trade.
         """
         session = self.session
-        for topic, feed in self.feeds():
+        for topic, feed in feeds:
+            if topic.live_ms is not None and topic.data_ms is not None and feed.ledger.open is None:
+                continue  # nearly always
             acked = topic.state == "acked" and not topic.doubts and not feed.refused
             if not topic.live and acked and feed.aggregated and session.data_ms:
                 session.prove(feed.instrument.symbol, now_ms)
@@ -292,18 +329,21 @@ class Link:
                 # The latest moment that it can have been: what is called whole must be.
                 feed.regain(topic.live_ms - (self.source.least_delay_ms or 0.0))
 
-    def _pace(self, now_ms: float) -> None:
-        for topic, feed in self.feeds():
+    def _pace(self, feeds: Feeds, now_ms: float) -> None:
+        for topic, feed in feeds:
             if topic.live:
                 feed.pace.update(feed.received, now_ms)
 
-    def _doubt(self, now_ms: float) -> None:
+    def _doubt(self, feeds: Feeds, now_ms: float) -> None:
         """Ask again for markets that are silent while the connection as a whole is not.
 
         One whose silence proves that it is broken is in a gap from its last trade on. One that is so quiet that nothing
         is proven is asked for again all the same, now and then, and goes on being believed.
         """
-        for topic, feed in self.feeds():
+        heard_ms = now_ms - self._settings.silence_min_s * 1e3
+        for topic, feed in feeds:
+            if topic.live_ms is not None and feed.recv_ms >= heard_ms:
+                continue  # nearly always
             if topic.state != "acked" or feed.refused:
                 continue
             since_ms = self._silent_since_ms(topic, feed)
@@ -379,6 +419,25 @@ class Link:
         silent_s = (now_ms - frame_ms) / 1e3
         limit_s = max(FRAMES_MIN_S, FRAMES_PAUSES * self._frame_pause_ms / 1e3)
         return f"no frame for {silent_s:.1f} s" if self._frame_looks >= FRAMES and silent_s > limit_s else None
+
+    def _half_open(self, now_ms: float, elapsed_s: float) -> str | None:
+        """A ping that is not answered, by a peer that answered one before: even of the quietest market that is proof."""
+        connection = self._connection
+        if connection is None:
+            return None
+        if connection.pongs > self._pongs:
+            self._pongs, self._ponged_ms = connection.pongs, now_ms
+        silent_s = (now_ms - max(self.session.frame_ms, self._ponged_ms)) / 1e3
+        if silent_s < PROBE_S:
+            self._unanswered_s = None
+        elif self._unanswered_s is None:
+            self._unanswered_s = 0.0
+            self.session.probe()
+        elif self._pongs and self._unanswered_s >= PROBE_S:
+            return f"no answer to a ping for {self._unanswered_s:.1f} s"
+        else:
+            self._unanswered_s += elapsed_s
+        return None
 
     def _tell(self, notice: Notice) -> None:
         if notice.kind == "rejected":

@@ -1,4 +1,4 @@
-"""Calm connections are read twice a second, all at once: waking up for a frame costs more than the frame.
+"""Calm connections are read twice a second, all at once: waking up for a frame costs more than the frame. Sparse ones, once.
 
 One look falls just before a second closes. From then until it is closed, frames are read as they come. After one closing of
 LEARN_EVERY so is the next frame of each connection, in turns: what waited for a look tells nothing exact of the exchange's delay.
@@ -22,6 +22,9 @@ TIMER_S = 0.005
 
 class Held(Protocol):
     """A connection that is read at the looks."""
+
+    sparse: bool
+    """So little comes that it is read just before a second closes, and not in the middle of it."""
 
     def look(self) -> None:
         """Read what has come, in this turn of the loop."""
@@ -57,7 +60,7 @@ class Looks:
         """Read, and let connections be held afterwards unless a second is about to close."""
         self.may_hold = self._over_in_s(self._clock.now_ms()) > 2 * AHEAD_S
         if self.calm:
-            await self.read()
+            await self.read(every=not self.may_hold)
         if self.may_hold:  # half a second before the other look: when a second closes, there is enough to do
             for one in tuple(self.calm):
                 one.tick()
@@ -76,11 +79,13 @@ class Looks:
             if number % LEARN_EVERY != self._turn:
                 one.hold()
 
-    async def read(self) -> None:
+    async def read(self, every: bool = True) -> None:
+        """Read what has come on every connection that is held, or on those that are not sparse."""
         self.catching_up = True
         try:
             for one in tuple(self.calm):
-                one.look()
+                if every or not one.sparse:
+                    one.look()
             await self._clock.sleep(0.0)  # uvloop polls its sockets at the end of this turn, asyncio in the next one
             await self._clock.sleep(0.0)
         finally:

@@ -78,7 +78,7 @@ def prove(heard: Heard, now_ms: float) -> None:
 class Topic(Heard):
     """One subscription on this connection."""
 
-    __slots__ = ("asked_ms", "doubts", "group", "retry_ms", "state", "stream", "tries")
+    __slots__ = ("asked_ms", "doubts", "ending", "group", "retry_ms", "state", "stream", "tries")
 
     def __init__(self, stream: Stream) -> None:
         super().__init__()
@@ -87,6 +87,8 @@ class Topic(Heard):
         self.asked_ms = 0.0
         self.doubts = 0
         """How often it was asked for again since it fell silent: then only its own data proves it again."""
+        self.ending = False
+        """Its end is requested, and it is not asked for again yet: what still comes of it proves nothing."""
         self.retry_ms = float("-inf")
         self.tries = 0
         self.group: int | None = None
@@ -145,7 +147,7 @@ class Session:
         self._notices: deque[Notice] = deque(maxlen=NOTICES)
         self._ack_timeout_ms = ack_timeout_s * 1e3
         self._ping_ms: float | None = None
-        self._ping_due = False
+        self._ping_due = self._probe_due = False
         self._end_ms: float | None = None
         if endpoint.max_age_s is not None:
             self._end_ms = now_ms + endpoint.max_age_s * 1e3 * (AGE_SHARE - 0.1 * spread)
@@ -211,6 +213,8 @@ class Session:
             self._works(topic, now_ms)
 
     def _works(self, topic: Heard, now_ms: float) -> None:
+        if isinstance(topic, Topic) and topic.ending:
+            return
         topic.data_ms = now_ms
         if topic.live_ms is None:
             topic.live_ms = now_ms
@@ -239,7 +243,8 @@ class Session:
     def _acked(self, event: Acked) -> None:
         known = [topic for name in event.topics if (topic := self.topics.get(name)) is not None]
         for topic in known:
-            topic.state = "acked"
+            if not topic.ending:
+                topic.state = "acked"
         if known:
             self._notices.append(Notice("acked", tuple(topic.stream.topic for topic in known)))
 
@@ -280,12 +285,15 @@ class Session:
         if self._ping_due and self._rate.take(now_ms):
             self._ping_due = False
             frames.append(self._decoder.ping(int(now_ms)))
+        if self._probe_due and self._rate.take(now_ms):
+            self._probe_due = False
+            frames.append(None)
         while self._requests and self._may_request(now_ms) and self._rate.take(now_ms):
             frame, topics = self._requests.popleft()
             if self._request_rate is not None:
                 self._request_rate.take(now_ms)
             for topic in topics:
-                topic.asked_ms = now_ms
+                topic.asked_ms, topic.ending = now_ms, False
             frames.append(frame)
         return frames
 
@@ -301,13 +309,17 @@ class Session:
         """End a subscription that is very quiet and ask for it again; it is live once that is acknowledged."""
         name = topic.stream.topic
         self._requests.extend((frame, ()) for frame in self._decoder.unsubscribe((name,), int(now_ms)))
-        topic.state, topic.data_ms, topic.retry_ms = "waiting", None, now_ms
+        topic.state, topic.ending, topic.data_ms, topic.retry_ms = "waiting", True, None, now_ms
         topic.tries, topic.group = 0, 1
 
     def resubscribe(self, topic: Topic, now_ms: float) -> None:
         """The same for one that fell silent: only its own data proves it again."""
         self.renew(topic, now_ms)
         topic.live_ms, topic.doubts = None, topic.doubts + 1
+
+    def probe(self) -> None:
+        """Send a websocket ping, beside the keep-alive that the exchange asks for."""
+        self._probe_due = True
 
     def take_notices(self) -> list[Notice]:
         """What happened since the last call."""

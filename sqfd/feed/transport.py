@@ -36,7 +36,7 @@ from websockets.protocol import State
 
 from exchanges.api import Frame
 from sqfd.feed.frames import Assembler, Refused
-from sqfd.feed.waking import HELD_BYTES, wake_at
+from sqfd.feed.waking import HELD_BYTES, as_it_comes, waker
 
 
 class OnFrames(Protocol):
@@ -98,6 +98,10 @@ class Connection(Protocol):
 
     closed: asyncio.Future[Closed]
     """Done when the connection has ended, for whatever reason. Never raises."""
+
+    @property
+    def pongs(self) -> int:
+        """Answers to pings so far."""
 
     def send(self, frame: Frame) -> None:
         """Send a text (str) or binary (bytes) message. Without effect once the connection ended."""
@@ -197,18 +201,22 @@ class _Picows(WSListener):
         "_read",
         "_text",
         "_transport",
+        "_wake",
         "_watch",
         "closed",
+        "pongs",
     )
 
     def __init__(self, on_frames: OnFrames, on_end: OnEnd, max_bytes: int) -> None:
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+        self.pongs = 0
         self._on_frames = on_frames
         self._on_end = on_end
         self._assembler = Assembler(max_bytes)
         self._end: Closed | None = None
         """Why it ends, as soon as that is known: what arrives afterwards is dropped."""
         self._transport: WSTransport | None = None
+        self._wake: Callable[[int], None] = as_it_comes
         self._read: list[bytes] = []
         """Messages that were read together and wait for being handed up."""
         self._text = True
@@ -218,6 +226,7 @@ class _Picows(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        self._wake = waker(transport.underlying_transport)
         self._watch = asyncio.create_task(self._wait(transport), name="socket")
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -271,6 +280,8 @@ class _Picows(WSListener):
                 self._put(*message)
         elif kind is _PING:
             transport.send_pong(data)
+        elif kind is _PONG:
+            self.pongs += 1
         elif kind is _CLOSE:
             code = int.from_bytes(data[:2], "big") if data else None
             text = data[2:].decode(errors="replace")[:120]
@@ -336,12 +347,12 @@ class _Picows(WSListener):
             self._transport.send_ping(b"")
 
     def hold(self) -> None:
-        if self._end is None and self._transport is not None and not self.closed.done():
-            wake_at(self._transport.underlying_transport, HELD_BYTES)
+        if self._end is None and not self.closed.done():
+            self._wake(HELD_BYTES)
 
     def look(self) -> None:
-        if self._transport is not None and not self.closed.done():
-            wake_at(self._transport.underlying_transport, 1)
+        if not self.closed.done():
+            self._wake(1)
 
     async def close(self, timeout_s: float) -> None:
         self.look()  # for its answer
@@ -410,12 +421,15 @@ class _Client(ClientConnection):
     on_end: OnEnd
     assembler: Assembler
     end: Closed | None = None
+    pongs = 0
 
     def process_event(self, event: object) -> None:
         if isinstance(event, WebsocketFrame) and event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             if self.end is None:
                 self._data(event)
             return
+        if isinstance(event, WebsocketFrame) and event.opcode is Opcode.PONG:
+            self.pongs += 1
         super().process_event(event)  # type: ignore[arg-type]  # its Event is Request | Response | Frame
 
     def _data(self, frame: WebsocketFrame) -> None:
@@ -458,6 +472,7 @@ class _Websockets:
 
     def __init__(self, client: _Client) -> None:
         self._client = client
+        self._wake = waker(client.transport)
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self._watch = asyncio.create_task(self._wait(), name="socket")
 
@@ -481,6 +496,10 @@ class _Websockets:
             return Closed(f"closed by the exchange{': ' + text if text else ''}", received.code)
         return Closed("the connection ended without a close frame")
 
+    @property
+    def pongs(self) -> int:
+        return self._client.pongs
+
     def send(self, frame: Frame) -> None:
         self._write(
             lambda: (
@@ -501,11 +520,11 @@ class _Websockets:
 
     def hold(self) -> None:
         if self._client.end is None and not self.closed.done():
-            wake_at(self._client.transport, HELD_BYTES)
+            self._wake(HELD_BYTES)
 
     def look(self) -> None:
         if not self.closed.done():
-            wake_at(self._client.transport, 1)
+            self._wake(1)
 
     async def close(self, timeout_s: float) -> None:
         if self.closed.done():

@@ -22,7 +22,8 @@ from sqfd.feed.supervisor import Supervisor
 from sqfd.http import health as parts_of
 from sqfd.http.chart import newest
 from sqfd.influx.shipper import Shipper
-from sqfd.journal import Journal, JournaledSignal
+from sqfd.journal import JournaledSignal
+from sqfd.journal.journal import Journal
 from sqfd.model import Market
 from sqfd.stalls import Stalls
 

@@ -1,9 +1,9 @@
 """The bitemporal journal: what traded, what was made of it, and how far each sink has come, in one SQLite file.
 
-`JournalStore` is synchronous (commands, backtests, the journal's own thread), `Journal` is for the event loop.
+`JournalStore` is synchronous (commands, backtests, the journal's own thread). `Journal`, for the event loop, is imported from
+`sqfd.journal.journal`, so that commands which have no loop start without one.
 """
 
-from sqfd.journal.journal import Journal, JournalBusy
 from sqfd.journal.records import Batch, Extent, GapRecord, JournaledSignal, JournalSettings, LastTraded, Missed, Ticked
 from sqfd.journal.schema import FILE_NAME, JournalTooNew
 from sqfd.journal.store import JournalStore
@@ -13,8 +13,6 @@ __all__ = [
     "Batch",
     "Extent",
     "GapRecord",
-    "Journal",
-    "JournalBusy",
     "JournalSettings",
     "JournalStore",
     "JournalTooNew",

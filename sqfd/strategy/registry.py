@@ -5,16 +5,26 @@ An entry point names a callable that takes `StrategySettings` and the symbols, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from sqfd.strategy.api import Strategy
 from sqfd.strategy.settings import StrategySettings
 from sqfd.strategy.squeezeflow import SqueezeFlow
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 GROUP = "sqfd.strategies"
 
 Factory = Callable[[StrategySettings, tuple[str, ...]], Strategy]
+
+
+def entry_points(group: str) -> Iterable[EntryPoint]:
+    """What installed packages offer. The library is imported here: it takes a twentieth of a second, and few ask."""
+    from importlib import metadata
+
+    return metadata.entry_points(group=group)
 
 
 class UnknownStrategy(LookupError):

@@ -6,6 +6,7 @@ A thing is shared by the settings that it was made from and by what was remember
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import cache
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
@@ -57,8 +58,13 @@ class Keys:
 
 
 def _all_but(settings: StrategySettings, parts: tuple[str, ...]) -> Hashable:
-    names = [name for name in settings.__struct_fields__ if name not in BOOK]
-    return tuple((n, getattr(settings, n)) for n in names if not any(part in n for part in parts))
+    return tuple((name, getattr(settings, name)) for name in _names_but(parts))
+
+
+@cache  # one entry for each phase
+def _names_but(parts: tuple[str, ...]) -> tuple[str, ...]:
+    names = [name for name in StrategySettings.__struct_fields__ if name not in BOOK]
+    return tuple(name for name in names if not any(part in name for part in parts))
 
 
 class Shared:

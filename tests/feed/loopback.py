@@ -14,6 +14,7 @@ from exchanges.api import Exchange, Frame, Instrument, Trade
 from exchanges.binance import Binance
 from exchanges.simulated.api import SimulatedConnection
 from exchanges.simulated.binance import Simulated
+from tests.waiting import eventually
 
 
 def now_ms() -> int:
@@ -31,6 +32,8 @@ class Loopback:
         self.accepted = 0
         self.mute = False
         """Accept and acknowledge, but send no trades."""
+        self.deaf = False
+        """Accept, but take no request until it hears again."""
         self.hang_up = False
         """Accept, and close at once."""
         self._ids = dict.fromkeys(symbols, 100)
@@ -81,6 +84,7 @@ class Loopback:
         peer = self.clients[client] = self.simulated.connection("spot")
         try:
             async for frame in client:
+                await eventually(lambda: not self.deaf)
                 await send_all(client, peer.receive(frame, now_ms()))
         except ConnectionClosed:
             pass

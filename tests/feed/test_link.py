@@ -71,7 +71,8 @@ class Wire:
 
     def __init__(self, link: Link) -> None:
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
-        self.held = False
+        self.held = self.deaf = False
+        self.pongs = self.looks = 0
         self.waiting: list[bytes] = []
         self._link = link
         ((topic, self._feed),) = link.feeds()
@@ -82,13 +83,15 @@ class Wire:
 
     def send(self, frame: Frame) -> None: ...
 
-    def ping(self) -> None: ...
+    def ping(self) -> None:
+        self.pongs += not self.deaf
 
     def hold(self) -> None:
         self.held = True
 
     def look(self) -> None:
         self.held = False
+        self.looks += 1
         self.read()
 
     def read(self) -> None:
@@ -183,6 +186,27 @@ async def calm() -> tuple[Link, ManualClock, Wire]:
     return link, clock, wire
 
 
+@pytest.mark.parametrize(("frames_hz", "looks_hz"), [(4, 1), (20, 2)])
+async def test_a_sparse_connection_is_read_once_a_second_until_a_market_is_silent(
+    frames_hz: int, looks_hz: int
+) -> None:
+    """Just before a second closes; silence is judged by what was read half a second ago at the most, on every connection."""
+    link, _, clock = trades("BTCUSDT")
+    wire = Wire(link)
+    link.start(wire)
+    await read_for(link, clock, wire, frames_hz, 13)
+    began = wire.looks
+    await read_for(link, clock, wire, frames_hz, 8)
+    assert wire.looks - began == pytest.approx(8 * looks_hz, abs=2)  # after one closing of four it is not held
+    link._looks.closed()
+    link.hold()
+    for _ in range(4):
+        clock.set(clock.now_ms() + 1000)
+        link.tick()
+    assert not link.sparse
+    await link.close("the test ends")
+
+
 async def test_a_burst_is_read_as_it_comes() -> None:
     """More than a calm connection brings does not wait for the look, and what follows does not either."""
     link, clock, wire = await calm()
@@ -216,6 +240,34 @@ async def test_what_came_in_time_is_read_before_its_second_closes() -> None:
     wire.bring(int(clock.now_ms()))
     assert not wire.waiting
     await link.close("the test ends")
+
+
+async def test_what_fails_at_a_look_ends_its_own_connection_and_not_the_looks() -> None:
+    """A held connection looks at the time in the looks' turn: what goes wrong there is raised where its line hears of it."""
+    link, clock, _ = await calm()
+    link._prove = None  # type: ignore[method-assign, assignment]
+    clock.set(clock.now_ms() + 500)
+    await link._looks.look()
+    with pytest.raises(TypeError):
+        await link.until_ended_or_replace()
+    await link._looks.look()
+    assert not link._looks.calm
+
+
+async def test_a_held_connection_that_falls_silent_is_given_up() -> None:
+    """As soon as the looks find that no data came for as long as its pace allows."""
+    link, clock, _ = await calm()
+    for _, feed in link.feeds():
+        feed.pace.assume(3500, 3600)
+    clock.set(clock.now_ms() + 500)
+    for _ in range(15):
+        clock.set(clock.now_ms() + 1000)
+        link._looks.closed()
+        await link._looks.look()
+        await turn()
+    assert link.ended is not None
+    assert link.ended.reason.startswith("no data for")
+    assert not link._looks.calm
 
 
 @pytest.mark.parametrize("frames_hz", [4, 20])
@@ -290,3 +342,49 @@ def test_a_socket_of_liquidations_alone_lives_by_its_heartbeats() -> None:
         assert link._silence(clock.now_ms()) is None
     clock.set(clock.now_ms() + settings.silence_max_s * 1e3 + 1)
     assert link._silence(clock.now_ms()) == f"no frame for {settings.silence_max_s:.1f} s"
+
+
+async def quiet_for(link: Link, clock: ManualClock, seconds: float) -> None:
+    """Time passes, and nothing comes."""
+    until_ms = clock.now_ms() + seconds * 1e3
+    while clock.now_ms() < until_ms:
+        clock.set(clock.now_ms() + 250)
+        link.tick()
+        await turn()
+
+
+@pytest.mark.parametrize(("answered", "ended"), [(True, True), (False, False)])
+async def test_a_peer_that_answers_no_ping_any_more_is_left(answered: bool, ended: bool) -> None:
+    """Of a market too quiet to tell, within 21 s; one that never answered a ping proves nothing by its silence."""
+    link, _, clock = trades("BTCUSDT")
+    wire = Wire(link)
+    link.start(wire)
+    await turn()
+    wire.bring(int(clock.now_ms()))
+    wire.deaf = not answered
+    await quiet_for(link, clock, 35)
+    assert link.ended is None
+    assert wire.pongs == (3 if answered else 0)
+    wire.deaf = True
+    await quiet_for(link, clock, 21)
+    assert (link.ended is not None) is ended
+    if link.ended is not None:
+        assert link.ended.reason == "no answer to a ping for 10.0 s"
+    await link.close("the test ends")
+
+
+async def test_what_was_not_read_while_nothing_ran_is_no_silence() -> None:
+    """After minutes of suspension nothing is judged before what came meanwhile was read."""
+    link, session, clock = trades("BTCUSDT")
+    wire = Wire(link)
+    link.start(wire)
+    await read_for(link, clock, wire, 4, 60)
+    clock.set(clock.now_ms() + 400_000)
+    link.tick()
+    assert (link.ended, session.replace) == (None, None)
+    assert session.trade_topics["BTCUSDT"].doubts == 0
+    wire.bring(int(clock.now_ms()))
+    link.tick()
+    await turn()
+    assert (link.ended, session.replace) == (None, None)
+    await link.close("the test ends")

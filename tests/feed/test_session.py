@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -249,6 +250,22 @@ def test_asking_again_for_a_silent_topic() -> None:
     assert made.topics["BTCUSDT"].doubts
     say(made, T0 + 400, "trade", "BTCUSDT")
     assert not made.topics["BTCUSDT"].doubts
+
+
+@pytest.mark.parametrize("what", ["trade", "ack"])
+def test_what_is_still_under_way_does_not_stand_for_asking_again(what: str) -> None:
+    """A trade or an answer between the end of a subscription and its renewal: it is asked for all the same."""
+    made = session(["BTCUSDT"])
+    asked(made, T0)
+    say(made, T0, "trade", "BTCUSDT")
+    made.resubscribe(made.topics["BTCUSDT"], T0 + 5)
+    say(made, T0 + 6, what, "BTCUSDT")
+    assert asked(made, T0 + 10) == ["-BTCUSDT"]
+    say(made, T0 + 20, what, "BTCUSDT")
+    assert asked(made, T0 + 260) == ["+BTCUSDT"]
+    say(made, T0 + 300, what, "BTCUSDT")
+    assert made.topics["BTCUSDT"].state == "acked"
+    assert asked(made, T0 + 900) == []
 
 
 def test_against_the_simulated_exchange() -> None:

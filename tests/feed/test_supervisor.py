@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import structlog
 
-from exchanges.api import Call, Instrument, Page, Request
+from exchanges.api import Call, Instrument, Page, Request, Trade
 from exchanges.binance import Binance
 from sqfd.clock import SystemClock
 from sqfd.feed.intake import Intake
@@ -121,6 +121,37 @@ async def test_a_replacement_overlaps_without_doubling(transport: Literal["picow
         assert "lost" not in it.told
         assert len(it.intake.markets[0].ledger.intervals) == 1
     assert server.accepted == 2
+
+
+async def test_a_replacement_that_does_not_carry_yet_leaves_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old connection ends before the new one is subscribed: what happens in between is in a gap, not called whole."""
+    monkeypatch.setattr("sqfd.feed.line.OVERLAP_S", 0.3)
+    made: list[Trade] = []
+    async with Loopback(["BTCUSDT"]) as server:
+        trade = server.trade
+
+        async def noted(instrument: Instrument, price: float = 100.0, size: float = 1.0) -> Trade:
+            made.append(await trade(instrument, price, size))
+            return made[-1]
+
+        monkeypatch.setattr(server, "trade", noted)
+        async with running(server, quick("picows", recover=False), server.instruments) as it:
+            await eventually(lambda: it.supervisor.status().live == 1)
+            line = it.supervisor.lines[0]
+            first = line.link
+            assert first is not None
+            server.deaf, first.session.replace = True, "a test"
+            await eventually(lambda: first.ended)
+            await asyncio.sleep(0.5)
+            server.deaf = False
+            await eventually(lambda: it.intake.markets[0].ledger.open is None)
+            known = {int(trade.id or 0) for _, trade in it.sink.trades}
+            times = {int(trade.id or 0): trade.ts_ms for trade in made}
+            missing = [times[id] for id in range(min(known), max(known)) if id not in known]
+            _, gap = it.intake.markets[0].ledger.intervals
+            assert missing
+            assert gap.from_ms <= missing[0] <= missing[-1] <= (gap.until_ms or 0.0)
+            assert gap.reason == "replaced by a connection that does not carry it yet"
 
 
 async def test_markets_can_be_added_while_it_runs() -> None:

@@ -21,7 +21,8 @@ from sqfd.feed.supervisor import Supervisor
 from sqfd.http.api import Server
 from sqfd.http.settings import HttpSettings
 from sqfd.http.view import View
-from sqfd.journal import Journal, JournaledSignal
+from sqfd.journal import JournaledSignal
+from sqfd.journal.journal import Journal
 from sqfd.model import market_of
 from sqfd.stalls import Stalls
 from sqfd.wiring import engine_for

@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from sqfd.journal import FILE_NAME, Journal, JournalBusy, JournalStore
+from sqfd.journal import FILE_NAME, JournalStore
+from sqfd.journal.journal import Journal, JournalBusy
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, T0, bars, flow, signal
 from tests.waiting import eventually
 
@@ -133,7 +134,7 @@ async def test_damage_while_running_begins_a_new_file(journal, tmp_path):
 FULL_DISK = """
 import asyncio, resource, sys
 from pathlib import Path
-from sqfd.journal import Journal
+from sqfd.journal.journal import Journal
 from tests.journal.rows import MARKETS, SYMBOLS, T0, bars, flow, signal
 
 async def main():

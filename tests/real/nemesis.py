@@ -26,7 +26,8 @@ from sqfd.influx.client import Client
 from sqfd.influx.schema import BARS_RP, Schema, compare, wanted
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
-from sqfd.journal import Journal, JournalStore
+from sqfd.journal import JournalStore
+from sqfd.journal.journal import Journal
 from sqfd.model import BAR, BAR_FIELDS, Bars
 from tests.journal.rows import MARKETS, SYMBOLS, flow
 from tests.ports import free_port

@@ -80,6 +80,20 @@ async def test_what_is_not_there_is_named(influxd: Influx, database: str, toml: 
         assert words in result.output
 
 
+async def test_symbols_without_bars_are_left_out(influxd: Influx, database: str, toml: Path, bars_there: Path) -> None:
+    """Configured and not stored: not in the result, as with a journal. Asked for by name: refused, with what there is."""
+    known = ("--set", "symbols.symbols=SOL,BTC,ETH", "--json", "-")
+    result = await asyncio.to_thread(run, influxd, database, toml, *known)
+    assert result.exit_code == 0, result.output
+    assert set(orjson.loads(result.output)["coverage"]) == {"BTC", "ETH"}, result.output
+    result = await asyncio.to_thread(run, influxd, database, toml, "--symbol", "BTC,SOL")
+    assert (result.exit_code, len(result.output.splitlines())) == (1, 1), result.output
+    assert (
+        "no flow of SOL in 2023-11-14 22:14:00 to 2023-11-14 22:29:00; there is BTC 2023-11-14 22:14:00 to"
+        in result.output
+    )
+
+
 async def test_rollups_are_what_bars_of_seconds_make(
     influxd: Influx, database: str, toml: Path, bars_there: Path
 ) -> None:

@@ -20,7 +20,7 @@ from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
 from sqfd.influx.verdict import Failure, Verdict, judge
 from sqfd.influx.watchdog import Watchdog
-from sqfd.journal import Journal
+from sqfd.journal.journal import Journal
 from sqfd.model import BAR_FIELDS
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, as_tuples, bars, flow
 from tests.real.servers import Influx

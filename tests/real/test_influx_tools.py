@@ -22,7 +22,8 @@ from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
 from sqfd.influx.warm import DETAIL_S, FlowReader
 from sqfd.influx.watchdog import Watchdog
-from sqfd.journal import Journal, JournalStore
+from sqfd.journal import JournalStore
+from sqfd.journal.journal import Journal
 from sqfd.model import BAR, FLOW_VALUES, PPM, PRICE_SCALE, Market
 from sqfd.warm import warm_up
 from sqfd.wiring import engine_for

@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from sqfd.clock import SystemClock
-from sqfd.journal import Journal
+from sqfd.journal.journal import Journal
 from sqfd.signals.redis import STREAM, RedisPublisher
 from sqfd.signals.settings import RedisSettings
 from sqfd.wiring import journaled

@@ -18,7 +18,8 @@ from sqfd.clock import SystemClock
 from sqfd.influx.client import Client
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
-from sqfd.journal import Journal, JournalStore
+from sqfd.journal import JournalStore
+from sqfd.journal.journal import Journal
 from sqfd.model import BAR, FLOW, Bars
 from sqfd.sim.process import SimulatedExchanges
 from tests.journal.rows import MARKETS

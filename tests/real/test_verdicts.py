@@ -18,7 +18,7 @@ from sqfd.influx.client import Client
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
 from sqfd.influx.verdict import Verdict, judge
-from sqfd.journal import Journal
+from sqfd.journal.journal import Journal
 from sqfd.model import BAR_FIELDS
 from tests.journal.rows import MARKETS, NAMES, SYMBOLS, bars, flow
 from tests.real.servers import Influx, VictoriaMetrics

@@ -9,8 +9,10 @@ import numpy as np
 import orjson
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from sqfd.cli import cli
+from sqfd.cli.evaluate import fitting
 from sqfd.model import FLOW, Flow
 from sqfd.sim.evaluate import SCENARIOS, Grade, Observed, Run, Taken, evaluate, grade, market_of
 from sqfd.sim.plan import decoy, squeeze
@@ -130,6 +132,20 @@ def test_the_command_prints_a_table_or_json() -> None:
     assert told["about"]["seeds"] == [1000]
     assert shown.exit_code == (1 if told["missed_targets"] else 0)
     assert msgspec.convert(told["about"]["settings"], StrategySettings) == StrategySettings()
+
+
+def test_a_narrow_terminal_gets_two_tables_with_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    """80 characters: no column is cut; a wide terminal gets one table."""
+    settings = StrategySettings()
+    run = evaluate(SCENARIOS["null"], 1_000, 0.25, SqueezeFlow(settings), settings)
+    found = verdicts([run])
+    wide, narrow = Console(width=140), Console(width=80)
+    assert len(fitting(found, wide)) == 1
+    for table in fitting(found, narrow):
+        narrow.print(table)
+    shown = capsys.readouterr().out
+    assert all(head in shown for head in HEADS)
+    assert "…" not in shown
 
 
 def test_a_table_says_which_seeds_it_is_of() -> None:

@@ -32,8 +32,8 @@ from sqfd.feed.transport import Closed, Connection
 from sqfd.heap import give_back
 from sqfd.http.settings import HttpSettings
 from sqfd.influx.settings import InfluxSettings
-from sqfd.journal import Journal, JournalStore
-from sqfd.journal.journal import JournalBusy
+from sqfd.journal import JournalStore
+from sqfd.journal.journal import Journal, JournalBusy
 from sqfd.outside import Outside
 from sqfd.signals.settings import RedisSettings
 from sqfd.stalls import Stalls

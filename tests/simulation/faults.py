@@ -387,17 +387,23 @@ def killed_while_it_stops(day: Day, random: Random) -> End | None:
     return None
 
 
+def _stops(day: Day, seconds: float) -> None:
+    """The exchanges do not stop: what they sent, they sent before anything else happens here."""
+    day.loop.stall(seconds)
+    day.orders.until(day.clock.now_ms())
+
+
 @fault("host")
 def stalls(day: Day, random: Random) -> End | None:
     """Nothing runs for some seconds: SIGSTOP, or a host that swaps."""
-    day.loop.stall(random.choice([0.3, 1.0, 3.0, 12.0, 45.0]))
+    _stops(day, random.choice([0.3, 1.0, 3.0, 12.0, 45.0]))
     return None
 
 
 @fault("host")
 def is_suspended(day: Day, random: Random) -> End | None:
     """Nothing runs for minutes, and what the exchanges sent meanwhile comes at once."""
-    day.loop.stall(random.choice([70.0, 150.0, 400.0]))
+    _stops(day, random.choice([70.0, 150.0, 400.0]))
     return None
 
 

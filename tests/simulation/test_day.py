@@ -18,7 +18,7 @@ from sqfd.bars.builder import Builder, Newest
 from sqfd.feed.coverage import Ledger
 from sqfd.feed.supervisor import Supervisor
 from sqfd.influx.shipper import Shipper
-from sqfd.journal import Journal
+from sqfd.journal.journal import Journal
 from sqfd.signals.redis import RedisPublisher
 from tests.simulation.day import Day
 from tests.simulation.faults import FAULTS

@@ -46,6 +46,7 @@ late: by up to two minutes · dropped: some trades never come · unanswered: the
 symbol refused: one market's subscription is, until the end · one missing: N − 1 of N subscriptions are served · rest refused:
 with 429 or 418 and Retry-After, while trades are missing · announced: the host's wall clock steps while the exchange closes · flapping: connections end moments after they opened."""
 CUTS: tuple[Cut, ...] = Cut.__args__  # type: ignore[attr-defined]  # a Literal's members
+PONG_S = 0.05
 CODES = (1000, 1001, 1006, 1008, 1011, 1012, 1013, 4000)
 
 
@@ -60,6 +61,7 @@ class Wire:
         self.sent_ms: list[float] = []
         self._on_frames, self._on_end = on_frames, on_end
         self.dead = False
+        self.pongs = 0
         self._client = PROCESS.get(None)
         """Whose connection it is: what was on its way when its process ended, nobody can miss."""
         self._last_s = 0.0
@@ -118,6 +120,10 @@ class Wire:
 
     def ping(self) -> None:
         self.sent_ms.append(self.venue.clock.now_ms())
+        asyncio.get_running_loop().call_later(PONG_S, self._pong)
+
+    def _pong(self) -> None:
+        self.pongs += not self.dead
 
     def hold(self) -> None:
         self._quiet = True
