@@ -17,6 +17,8 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 
+from exchanges.specialised import copy_for
+
 Frame = str | bytes
 """A frame to send: `str` goes out as text, `bytes` as binary."""
 
@@ -420,6 +422,10 @@ class QuickDecoder(Hurried):
     counted: bool = False
     """Whether rows say for how many matches they stand, as `count`."""
 
+    def __init__(self, instruments: Mapping[str, Instrument], endpoint: str) -> None:
+        super().__init__(instruments, endpoint)
+        self._loop = copy_for((type(self), endpoint), QuickDecoder._read_quickly)
+
     @abstractmethod
     def quick(self, frame: Buffer) -> Quick | None:
         """The rows of such a frame; None, or one of `UNREADABLE`, for any other.
@@ -428,7 +434,10 @@ class QuickDecoder(Hurried):
         """
 
     def quickly(self, frames: Sequence[Buffer]) -> tuple[int, Iterable[Run]]:
-        """What stands here as one loop were three calls for each trade."""
+        return self._loop(self, frames)
+
+    def _read_quickly(self, frames: Sequence[Buffer]) -> tuple[int, Iterable[Run]]:
+        """What stands here as one loop were three calls for each trade. Each endpoint has its own copy (`copy_for`)."""
         runs: dict[str, Run] = {}
         quick, instruments, symbol, at = self.quick, self.instruments, None, 0
         buy, ms, per_ms, counted = self.buy, self.ms, self.per_ms, self.counted

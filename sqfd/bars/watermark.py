@@ -22,7 +22,7 @@ MEAN_WEIGHT = 0.01
 class _Offset:
     """The lowest delay of the last one to two windows, and of the last one to two long ones."""
 
-    __slots__ = ("_long_ms", "_previous_long_ms", "current_ms", "mean_ms", "previous_ms", "strange")
+    __slots__ = ("_long_ms", "_previous_long_ms", "current_ms", "mean_ms", "new", "previous_ms", "strange")
 
     def __init__(self, delay_ms: float) -> None:
         self.current_ms = delay_ms
@@ -31,6 +31,8 @@ class _Offset:
         """Of the long window's windows that are over; `_SILENT`: there was no trade in it."""
         self._previous_long_ms = delay_ms
         self.mean_ms = delay_ms
+        self.new = True
+        """No window in which it traded is over."""
         self.strange = 0
 
     @property
@@ -50,7 +52,7 @@ class _Offset:
         """A window is over, and with `long` a long one too. An exchange that was silent keeps what it had."""
         if self.current_ms != _SILENT:
             self._long_ms = min(self._long_ms, self.current_ms)
-            self.previous_ms, self.current_ms = self.current_ms, _SILENT
+            self.previous_ms, self.current_ms, self.new = self.current_ms, _SILENT, False
         if long and self._long_ms != _SILENT:
             self._previous_long_ms, self._long_ms = self._long_ms, _SILENT
 
@@ -116,13 +118,13 @@ class Watermark:
 
         The network's least delay is in it, some tens to hundreds of milliseconds; what is late now is not.
         """
-        values = [offset.least_ms for offset in self._offsets.values()]
+        values = [offset.least_ms for offset in self._known()]
         return median(values) if values else None
 
     def offset_ms(self) -> float:
         """The offset that closing waits for: the slowest exchange's, save for outliers; 0 before any trade."""
         if self._slowest_ms is None:
-            self._slowest_ms = self._slowest([offset.ms for offset in self._offsets.values()])
+            self._slowest_ms = self._slowest([offset.ms for offset in self._known()])
         return self._slowest_ms
 
     def clock_ms(self) -> float:
@@ -130,7 +132,12 @@ class Watermark:
 
         An exchange that has been late ever since this began cannot be told from a host's clock that is ahead.
         """
-        return self._slowest([offset.least_ms for offset in self._offsets.values()])
+        return self._slowest([offset.least_ms for offset in self._known()])
+
+    def _known(self) -> list[_Offset]:
+        """Those that closing goes by. One that joins others may begin by repeating what is past: at first they do not wait for it."""
+        offsets = list(self._offsets.values())
+        return [offset for offset in offsets if not offset.new] or offsets
 
     def _slowest(self, values: list[float]) -> float:
         if not values:

@@ -220,9 +220,9 @@ class _Picows(WSListener):
         self._read: list[bytes] = []
         """Messages that were read together and wait for being handed up."""
         self._text = True
-        """Whether they are text."""
+        """Whether they are text; as the last of them were where there are none."""
         self._plain = True
-        """Whether a frame can be put to them just so: they are text, no message has begun, and the connection is not over."""
+        """Whether a frame of their kind can be put to them just so: no message has begun, and the connection is not over."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
@@ -239,9 +239,12 @@ class _Picows(WSListener):
             frame.fin
             and size <= SHORT_BYTES
             and self._plain
-            and data.isascii()
             and not frame.last_in_buffer
-            and (size > CONTROL_BYTES or frame.msg_type is _TEXT)
+            and (
+                data.isascii() and (size > CONTROL_BYTES or frame.msg_type is _TEXT)
+                if self._text
+                else frame.msg_type is _BINARY
+            )
         ):
             read = self._read
             read.append(data)
@@ -260,7 +263,7 @@ class _Picows(WSListener):
         if last or self._end is not None:
             self._hand_up()
             self._on_end()
-        self._plain = self._text and self._end is None and not self._assembler.busy
+        self._plain = self._end is None and not self._assembler.busy
 
     def _frame(self, transport: WSTransport, frame: WSFrame, data: bytes) -> None:
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
@@ -289,14 +292,14 @@ class _Picows(WSListener):
         """Add a message to those that are handed up together: few, of one kind, and no large one among them."""
         if text is not self._text or len(message) > SHORT_BYTES or len(self._read) >= TOGETHER:
             self._hand_up()
-            self._text = text
+        self._text = text
         self._read.append(message)
 
     def _hand_up(self) -> None:
         read = self._read
         if read:
-            text, self._read, self._text = self._text, [], True
-            self._on_frames(read, text)
+            self._read = []
+            self._on_frames(read, self._text)
 
     def _cut(self, transport: WSTransport, code: int, reason: str) -> None:
         self._end = Closed(f"refused: {reason}", code, by_us=True)

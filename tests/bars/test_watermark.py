@@ -97,6 +97,21 @@ def test_slowest_exchange_is_waited_for_but_not_an_outlier() -> None:
     assert two.offset_ms() == 30.0 + Watermark.SPREAD_MS
 
 
+def test_an_exchange_that_joins_is_waited_for_once_it_is_known() -> None:
+    """It may begin by repeating what is past as new: that holds up nobody's seconds. Alone, there is nothing better."""
+    mark = Watermark()
+    mark.observe("old", 80.0)
+    assert mark.offset_ms() == 80.0
+    mark.newest_over(T)
+    mark.newest_over(T + Watermark.WINDOW_MS)
+    mark.observe("old", 80.0)
+    mark.observe("joins", 1370.0)
+    assert (mark.offset_ms(), mark.clock_ms()) == (80.0, 80.0)
+    mark.observe("joins", 900.0)
+    mark.newest_over(T + 2 * Watermark.WINDOW_MS)
+    assert mark.offset_ms() == 900.0
+
+
 def test_offsets_grow_again_within_two_windows() -> None:
     """The lowest delay is forgotten when it is no longer reached; a silent exchange keeps its own."""
     mark = Watermark()
