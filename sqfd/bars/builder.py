@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sqfd.bars.recent import Recent, Times
+from sqfd.bars.recent import Recent, Times, by_second
 from sqfd.model import BAR, BAR_FIELDS, Bars, ClosedSecond
 
 if TYPE_CHECKING:
@@ -345,8 +345,8 @@ class Builder:
         rows.sort(key=itemgetter(1, 0))
         made = np.array([row[:12] for row in rows], BAR)
         times = np.array([row[12:] for row in rows], np.int64).reshape(-1, 2)
-        for at in range(len(revised)):
-            self.closed.amend(made[at], times[at : at + 1])
+        for one in by_second(made[: len(revised)]):
+            self.closed.amend(made[one], times[one])
         new = made[len(revised) :]
         self.closed.put(second, new.copy() if revised else new, times[len(revised) :])  # a view keeps the revisions too
         return ClosedSecond(second + 1, made, whole)

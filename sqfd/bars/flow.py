@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqfd.bars.index import SILENT_S, Index, share
-from sqfd.bars.recent import Recent
+from sqfd.bars.recent import Recent, by_second, places
 from sqfd.model import FLOW, PPB, PPM, USD_LIKE, Bars, ClosedSecond, Flow, Market
 
 WEIGHT_MINUTES = 60
@@ -196,27 +196,39 @@ class FlowBuilder:
         if not len(bars) and not self._recovered:
             return np.zeros(0, FLOW)
         touched: set[tuple[int, int]] = set()
-        cents = _cents(bars)
-        for index, bar in enumerate(bars):
-            market, bar_second = int(bar["market"]), int(bar["second"])
-            symbol = int(self._symbol[market])
-            slot = bar_second % self.revisable_s
-            if symbol < 0 or second - bar_second >= self.revisable_s or self._rows[slot, 0]["second"] != bar_second:
-                continue
-            difference = cents[index] - _cents(self.recent.find(bar_second, market)[0]).sum(axis=0)
-            self.recent.amend(bar)
-            self._minutes[(bar_second // 60) % WEIGHT_MINUTES, market] += (difference[0] + difference[1]) / CENTS
-            self._fill_amounts(self._rows[slot], np.array([market], np.int32), difference[None, :])
-            self._index.amend(bar)
-            touched.add((bar_second, symbol))
+        for one in by_second(bars):
+            touched |= self._revise_second(bars[one], second)
         touched |= self._price_again(touched, second)
+        recovered: dict[int, list[int]] = {}
         for at, symbol in self._recovered:
-            if second - at < self.revisable_s and self._rows[at % self.revisable_s, 0]["second"] == at:
-                self._rows[at % self.revisable_s, symbol]["coverage_ppm"] = self._coverage(at)[symbol]
-                touched.add((at, symbol))
+            recovered.setdefault(at, []).append(symbol)
+        for at, symbols in recovered.items():
+            slot = at % self.revisable_s
+            if second - at < self.revisable_s and self._rows[slot, 0]["second"] == at:
+                self._rows["coverage_ppm"][slot, symbols] = self._coverage(at)[symbols]
+                touched |= {(at, symbol) for symbol in symbols}
         self._recovered.clear()
-        rows = [self._rows[at % self.revisable_s, symbol] for at, symbol in sorted(touched)]
-        return np.array(rows, FLOW) if rows else np.zeros(0, FLOW)
+        if not touched:
+            return np.zeros(0, FLOW)
+        changed = np.array(sorted(touched), np.int64)
+        return self._rows[changed[:, 0] % self.revisable_s, changed[:, 1]]
+
+    def _revise_second(self, bars: Bars, second: int) -> set[tuple[int, int]]:
+        """The same for the bars of one second; (second, symbol) of the rows that changed."""
+        at, symbol = int(bars["second"][0]), self._symbol[bars["market"]]
+        slot = at % self.revisable_s
+        bars, symbol = bars[symbol >= 0], symbol[symbol >= 0]
+        if not len(bars) or second - at >= self.revisable_s or self._rows[slot, 0]["second"] != at:
+            return set()
+        market, known = bars["market"], self.recent.of(at)
+        place, there = places(known, market)
+        difference = _cents(bars)
+        difference[there] -= _cents(known[place[there]])
+        self.recent.amend(bars)
+        self._minutes[at // 60 % WEIGHT_MINUTES, market] += (difference[:, 0] + difference[:, 1]) / CENTS
+        self._fill_amounts(self._rows[slot], market, difference)
+        self._index.amend(bars)
+        return {(at, one) for one in symbol.tolist()}
 
     def _price_again(self, touched: set[tuple[int, int]], second: int) -> set[tuple[int, int]]:
         """Make index prices of revised seconds again, and of those that look back at them; gives which changed."""

@@ -79,13 +79,12 @@ class Index:
         self.price = found.price.copy()
         return found
 
-    def amend(self, bar: np.void) -> None:
-        """The bar of a closed second is another one now."""
-        if np.isnan(bar["close"]):
-            return
-        market, second = int(bar["market"]), int(bar["second"])
-        if second >= self._traded[market]:
-            self._last[market], self._traded[market] = bar["close"] / self._units[market], second
+    def amend(self, bars: Bars) -> None:
+        """These bars of one closed second are others now."""
+        second, market = int(bars["second"][0]), bars["market"]
+        newer = (self._traded[market] <= second) & ~np.isnan(bars["close"])
+        market = market[newer]
+        self._last[market], self._traded[market] = bars["close"][newer] / self._units[market], second
 
     def again(self, symbol: int, seconds: _Ints, before: int) -> Prices:
         """Prices of consecutive closed seconds of one symbol, made again. `before`: the price before the first of them.

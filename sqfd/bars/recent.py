@@ -6,7 +6,8 @@ half an hour where dense tables took 30.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,22 @@ Times = NDArray[np.int64]
 """Per bar the times of its first and last trade, in milliseconds."""
 NONE: Bars = np.zeros(0, BAR)
 NO_TIMES: Times = np.zeros((0, 2), np.int64)
+
+
+def by_second(bars: Bars) -> Iterator[slice]:
+    """Where each second of these bars lies, which are ordered by second."""
+    edges = np.flatnonzero(np.diff(bars["second"])) + 1
+    if len(bars):
+        for first, end in pairwise([0, *edges.tolist(), len(bars)]):
+            yield slice(first, end)
+
+
+def places(known: Bars, market: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Where these markets' bars stand among `known`, which are ordered by market, and whether they do."""
+    at = known["market"].searchsorted(market)
+    there = at < len(known)
+    there[there] = known["market"][at[there]] == market[there]
+    return at, there
 
 
 class Recent:
@@ -58,23 +75,25 @@ class Recent:
             return NONE, NO_TIMES
         return bars[at : at + 1], self._times[second % self.revisable_s][at : at + 1]
 
-    def amend(self, bar: np.void, times: Times = NO_TIMES) -> None:
-        """The bar of a closed second is another one now, or one more. `times`: its row, where `put` was given times.
+    def amend(self, bars: Bars, times: Times = NO_TIMES) -> None:
+        """These bars of one closed second, by market, are others now, or more. `times`: their rows, where `put` was given times.
 
         It may be a second that nobody closed. One that is longer ago than is kept is left as it is.
         """
-        second, market = int(bar["second"]), int(bar["market"])
+        second = int(bars["second"][0])
         slot = second % self.revisable_s
         if self._second[slot] > second:
             return
         if self._second[slot] < second:
             self.put(second, NONE)
-        bars, known = self._bars[slot], self._times[slot]
-        at = int(np.searchsorted(bars["market"], market))
-        after = at + int(at < len(bars) and bars["market"][at] == market)
-        row = np.array([bar], BAR)
-        self._bars[slot] = np.concatenate([bars[:at], row, bars[after:]])
-        self._times[slot] = np.concatenate([known[:at], times, known[after:]]) if len(times) else known
+        known, known_times = self._bars[slot], self._times[slot]
+        at, there = places(known, bars["market"])
+        stays = np.ones(len(known), np.bool_)
+        stays[at[there]] = False
+        order = np.concatenate([known["market"][stays], bars["market"]]).argsort()
+        self._bars[slot] = np.concatenate([known[stays], bars])[order]
+        if len(times):
+            self._times[slot] = np.concatenate([known_times[stays], times])[order]
 
     def between(self, first: int, last: int) -> Bars:
         """All bars of `first <= second <= last`, by (second, market)."""

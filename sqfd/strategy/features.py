@@ -313,6 +313,8 @@ class Held(NamedTuple):
     def within(self, first: int, span: int) -> Bools:
         """[tick] in a block that begins at `first`: it held in the last `span` seconds, this one included."""
         place = self.place
+        if len(place) == 1:  # live
+            return np.array([bool(place[0]) or int(self.ticks[0]) + span >= first])
         recent = np.empty(len(place), np.bool_)
         recent[: span + 1] = place[: span + 1] > 0
         np.not_equal(place[span + 1 :], place[: -span - 1], out=recent[span + 1 :])
@@ -322,6 +324,8 @@ class Held(NamedTuple):
 
 def held(events: Ints, length: int, first: int, remembered: int) -> Held:
     """`events`: places in a block of `length` ticks from `first` on, ascending; `remembered`: the tick of the last before it."""
+    if length == 1:  # live
+        return Held(np.array([len(events)]), np.array([remembered, first][: 1 + len(events)]))
     mask = np.zeros(length, np.int64)
     mask[events] = 1
     return Held(np.cumsum(mask, out=mask), np.concatenate([[remembered], first + events]))

@@ -24,6 +24,23 @@ with Workers(1, 1) as pool:
 """
 
 
+def test_what_workers_do_not_need_is_not_imported_before_they_start() -> None:
+    """The command's own time is nobody's to share: no event loop, no logging, no package metadata, no Parquet before the fork."""
+    code = "import sys, sqfd.cli.sweep, sqfd.backtest.sweep, sqfd.backtest.workers; print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    for late in (
+        "asyncio",
+        "structlog",
+        "importlib.metadata",
+        "statistics",
+        "pyarrow",
+        "rich",
+        "sqfd.backtest.picture",
+    ):
+        assert f"'{late}'" not in loaded, late
+    assert "'sqfd.engine'" in loaded
+
+
 def test_each_unit_tells_its_own_share() -> None:
     """What a worker tells is seen where the bar is drawn; nobody listens in this process."""
     tell(0, 0.7)

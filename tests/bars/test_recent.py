@@ -21,10 +21,10 @@ def bar(second: int, market: int, close: float) -> np.ndarray:
 
 @given(
     closed=st.lists(st.sets(MARKETS), min_size=1, max_size=12),
-    late=st.lists(st.tuples(st.integers(0, 11), MARKETS, st.floats(1, 9)), max_size=12),
+    late=st.lists(st.tuples(st.integers(0, 11), st.sets(MARKETS, min_size=1), st.floats(1, 9)), max_size=12),
 )
 def test_it_knows_the_newest_bar_of_each_second_that_is_kept(
-    closed: list[set[int]], late: list[tuple[int, int, float]]
+    closed: list[set[int]], late: list[tuple[int, set[int], float]]
 ) -> None:
     """Seconds are closed one after the other; amendments of those that are kept are found again with their times."""
     recent, twin = Recent(KEPT), dict[tuple[int, int], tuple[float, int]]()
@@ -32,10 +32,11 @@ def test_it_knows_the_newest_bar_of_each_second_that_is_kept(
         rows = [bar(second, market, 1.0) for market in sorted(markets)]
         recent.put(second, np.concatenate(rows) if rows else NONE, np.full((len(rows), 2), second * 1000))
         twin |= {(second, market): (1.0, second * 1000) for market in markets}
-        for at, market, close in late:
+        for at, changed, close in late:
             if second - KEPT < at <= second:
-                recent.amend(bar(at, market, close)[0], np.full((1, 2), at * 1000 + 7))
-                twin[at, market] = (close, at * 1000 + 7)
+                amended = np.concatenate([bar(at, market, close) for market in sorted(changed)])
+                recent.amend(amended, np.full((len(changed), 2), at * 1000 + 7))
+                twin |= {(at, market): (close, at * 1000 + 7) for market in changed}
     newest = len(closed) - 1
     kept = {key: value for key, value in twin.items() if key[0] > newest - KEPT}
     found = recent.between(newest - KEPT + 1, newest)
