@@ -30,7 +30,7 @@ ARGUMENTS = {
     "tick": (),
     "history": (),
     "storage": (),
-    "importing": ("--rounds", "1"),
+    "importing": ("--rounds", "1", "--tardis", "1300000"),
     "idle": ("--seconds", "10"),
     "markets": ("--seconds", "10"),
     "memory": ("--minutes", "5"),
