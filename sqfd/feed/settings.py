@@ -51,7 +51,7 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calm_hz: Annotated[
         float,
         Meta(
-            description="Connections with fewer frames a second are read twice a second; 0: all as each frame comes.",
+            description="Connections with fewer frames a second are read once or twice a second; 0: all as each frame comes.",
             ge=0,
             le=1_000,
         ),
