@@ -42,10 +42,10 @@ from benchmarks.wires import BybitTrades, Combined, SlottedBar
 
 PACED_S = 1.0
 CASES = {
-    "plain": Plan(trades=300_000),
-    "batched": Plan("BYBIT", 500_000, batch=10),
-    "TLS": Plan(trades=100_000, tls=True),
-    "mixed": Plan("", trades=250_000, mixed=True),
+    "plain": Plan(trades=150_000),
+    "batched": Plan("BYBIT", 300_000, batch=10),
+    "TLS": Plan(trades=60_000, tls=True),
+    "mixed": Plan("", trades=80_000, mixed=True),
 }
 PACED = {
     "1k/s": Plan(trades=int(1_000 * PACED_S), rate_hz=1_000),

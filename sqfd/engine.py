@@ -59,9 +59,6 @@ class State(msgspec.Struct):
     memory: dict[str, msgspec.Raw] = {}
 
 
-ROOM = 4
-"""Blocks of a backtest that its rings take before they move their columns."""
-
 Observer = Callable[[int, int, Mapping[str, Judged]], None]
 """Takes the first tick, the one past the last, and what was judged by symbol."""
 
@@ -111,8 +108,8 @@ class Engine:
         """Told of every span that was judged: charts of a backtest."""
         self._history_s = strategy.history_s + strategy.memory_s
         self._detail_s = max(DETAIL_S, strategy.detail_s + strategy.memory_s)
-        room_s = headroom_s if headroom_s <= HEADROOM_S else ROOM * headroom_s
-        self.rings = rings or {s: FlowRing(self._history_s, self._detail_s, room_s, bar_s) for s in self.symbols}
+        lengths = self._history_s, self._detail_s, headroom_s, bar_s
+        self.rings = rings or {symbol: FlowRing(*lengths) for symbol in self.symbols}
         self.everyone: list[Engine] = [self]
         """This engine and those `beside` it."""
         self._employ(strategy, settings)

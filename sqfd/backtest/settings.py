@@ -21,7 +21,7 @@ class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="Seconds of flow that are read and judged at once; symbols share them, whole hours and at least 2 each. "
             "No result depends on it.",
         ),
-    ] = 43_200
+    ] = 64_800
     coarse_block_s: Annotated[
         int,
         Meta(
