@@ -164,7 +164,13 @@ class Journal(StoreCalls):
             self._start_writing()
 
     async def kept(self, tick: int) -> None:
-        """Wait until `tick`, appended before, is in the file, or the disk refused it. Does not wait for what comes after it."""
+        """Wait until `tick`, appended before, is in the file, or the disk refused it. Does not wait for what comes after it.
+
+        A disk that refused is asked at once: it may be well again.
+        """
+        if self._retry is not None and self.written < tick:
+            self._retry.cancel()
+            self._try_again()
         while self.written < tick and self._writing is not None:
             waiter = self._loop.create_future()
             self._waiting.append(waiter)  # first this, then the look: the journal's thread does it the other way round

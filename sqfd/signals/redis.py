@@ -39,6 +39,8 @@ MAX_PENDING = 1_000
 KEPT_S = 0.5
 """A signal waits this long for the journal to have it, so that the next process knows what traders were told. A disk that refuses
 or hangs holds up nothing else."""
+STOPPED_S = 0.1
+"""A wait that ends so late: nothing ran meanwhile, the journal's thread as little as the loop."""
 _NOT_NEWER = "equal or smaller"
 
 log = structlog.get_logger("redis")
@@ -195,11 +197,17 @@ class RedisPublisher:
         self._published.set()
 
     async def _until_kept(self, tick: int) -> None:
-        try:
-            async with asyncio.timeout(KEPT_S):
-                await self._source.kept(tick)
-        except TimeoutError:
-            self.counters["before_the_journal"] += 1
+        """Wait for the journal, but not for ever. A process that was stopped meanwhile has not waited: once more, then."""
+        for _ in range(2):
+            began_ms = self._clock.now_ms()
+            try:
+                async with asyncio.timeout(KEPT_S):
+                    await self._source.kept(tick)
+                return
+            except TimeoutError:
+                if self._clock.now_ms() - began_ms < 1e3 * (KEPT_S + STOPPED_S):
+                    break
+        self.counters["before_the_journal"] += 1
 
     async def _publish(self, signal: JournaledSignal) -> str:
         """What became of the signal; raises where Redis did not take it, and then it stays first in line."""

@@ -82,6 +82,21 @@ async def test_who_waits_for_a_tick_is_told_that_the_disk_refuses(journal, monke
     monkeypatch.undo()
 
 
+async def test_a_disk_that_is_well_again_is_asked_by_who_waits(journal, monkeypatch):
+    """A tick is kept when somebody waits for it, also where the disk refused it a moment ago and would be asked again later."""
+    full, later = sqlite3.OperationalError("full"), 3600.0
+    monkeypatch.setattr("sqfd.journal.journal.RETRY_S", later)
+    with monkeypatch.context() as broken:
+        broken.setattr(journal._store, "write_all", lambda batches: (_ for _ in ()).throw(full))
+        journal.append(T0 + 1, bars((0, T0)), flow())
+        await journal.flush()
+        assert (journal.written, journal.fault) == (0, "full")
+    await journal.kept(T0 + 1)
+    assert journal.written == T0 + 1
+    await journal.flush()
+    assert journal.fault is None
+
+
 async def test_two_daemons_cannot_write_one_journal(journal, tmp_path):
     """The second is told so."""
     with pytest.raises(JournalBusy):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal as signals
 import sqlite3
+import threading
 import time
 from typing import Any
 
@@ -15,7 +16,7 @@ from redis.asyncio import Redis
 
 from sqfd.clock import SystemClock
 from sqfd.journal.journal import Journal
-from sqfd.signals.redis import STREAM, RedisPublisher
+from sqfd.signals.redis import KEPT_S, STOPPED_S, STREAM, RedisPublisher
 from sqfd.signals.settings import RedisSettings
 from sqfd.wiring import journaled
 from tests.backtest.paper import signal as made
@@ -310,6 +311,24 @@ async def test_what_the_journal_has_only_in_its_queue_is_waited_for(bench):
     bench.give(*range(2, 2301))
     await eventually(lambda: bench.publisher.counters["published"] >= 2300)
     assert await bench.stream() == ids(*range(1, 2301))
+
+
+async def test_a_process_that_was_stopped_waits_for_its_journal_all_the_same(bench, monkeypatch):
+    """Stopped for longer than a signal waits for the disk, journal and all: it is not told before it is kept."""
+    goes_on, write_all = threading.Event(), bench.journal._store.write_all
+
+    def slow(batches):
+        goes_on.wait(PATIENCE_S)
+        write_all(batches)
+
+    monkeypatch.setattr(bench.journal._store, "write_all", slow)
+    bench.give(1)
+    await asyncio.sleep(0.05)  # it waits
+    stopped_at = time.monotonic()
+    until(lambda: time.monotonic() - stopped_at > KEPT_S + 2 * STOPPED_S)  # not a turn of the loop
+    asyncio.get_running_loop().call_later(0.05, goes_on.set)
+    await bench.counted("published")(1)
+    assert bench.publisher.counters["before_the_journal"] == 0
 
 
 async def test_a_disk_that_refuses_too_holds_up_only_what_left_memory(bench, monkeypatch):
