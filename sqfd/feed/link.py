@@ -435,7 +435,7 @@ class Link:
             self.session.probe()
         elif self._pongs and self._unanswered_s >= PROBE_S:
             return f"no answer to a ping for {self._unanswered_s:.1f} s"
-        else:
+        elif not self.session.probe_due:
             self._unanswered_s += elapsed_s
         return None
 

@@ -147,7 +147,9 @@ class Session:
         self._notices: deque[Notice] = deque(maxlen=NOTICES)
         self._ack_timeout_ms = ack_timeout_s * 1e3
         self._ping_ms: float | None = None
-        self._ping_due = self._probe_due = False
+        self._ping_due = False
+        self.probe_due = False
+        """A websocket ping is asked for, and not sent yet."""
         self._end_ms: float | None = None
         if endpoint.max_age_s is not None:
             self._end_ms = now_ms + endpoint.max_age_s * 1e3 * (AGE_SHARE - 0.1 * spread)
@@ -285,8 +287,8 @@ class Session:
         if self._ping_due and self._rate.take(now_ms):
             self._ping_due = False
             frames.append(self._decoder.ping(int(now_ms)))
-        if self._probe_due and self._rate.take(now_ms):
-            self._probe_due = False
+        if self.probe_due and self._rate.take(now_ms):
+            self.probe_due = False
             frames.append(None)
         while self._requests and self._may_request(now_ms) and self._rate.take(now_ms):
             frame, topics = self._requests.popleft()
@@ -319,7 +321,7 @@ class Session:
 
     def probe(self) -> None:
         """Send a websocket ping, beside the keep-alive that the exchange asks for."""
-        self._probe_due = True
+        self.probe_due = True
 
     def take_notices(self) -> list[Notice]:
         """What happened since the last call."""

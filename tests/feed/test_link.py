@@ -373,6 +373,21 @@ async def test_a_peer_that_answers_no_ping_any_more_is_left(answered: bool, ende
     await link.close("the test ends")
 
 
+async def test_a_ping_that_the_exchanges_limit_holds_back_is_not_missed() -> None:
+    """What was not asked cannot be answered."""
+    link, session, clock = trades("BTCUSDT")
+    wire = Wire(link)
+    link.start(wire)
+    await turn()
+    wire.bring(int(clock.now_ms()))
+    await quiet_for(link, clock, 12)
+    assert wire.pongs == 1
+    session._rate.close(clock.now_ms() + 3600e3)
+    await quiet_for(link, clock, 35)
+    assert (link.ended, wire.pongs) == (None, 1)
+    await link.close("the test ends")
+
+
 async def test_what_was_not_read_while_nothing_ran_is_no_silence() -> None:
     """After minutes of suspension nothing is judged before what came meanwhile was read."""
     link, session, clock = trades("BTCUSDT")
