@@ -85,9 +85,8 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 ok, 1 error, 2 usage, 78 configuration."""
-    os.environ.setdefault(
-        "OPENBLAS_NUM_THREADS", "1"
-    )  # numpy starts a thread for each core, which nothing here gives work
+    # Numpy starts a thread for each core, which nothing here gives work.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         cli(prog_name="sqfd")
     except ValueError as error:

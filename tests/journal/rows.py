@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 
 import numpy as np
@@ -44,6 +45,11 @@ def signal(number: int, *, tick: int | None = None, valid_s: int = 600, symbol: 
     tick = T0 + number if tick is None else tick
     line = b'{"signal_id":"id-%d","symbol":"%s","action":"LONG"}' % (number, symbol.encode())
     return JournaledSignal(f"id-{number}", tick, tick - 1, number, symbol, tick + valid_s, line, b'{"spot_cvd":1}')
+
+
+def refused(_batches: object) -> None:
+    """A `JournalStore.write_all` on a disk that is full."""
+    raise sqlite3.OperationalError("full")
 
 
 def as_tuples(rows: Iterable[np.void]) -> list[tuple[object, ...]]:

@@ -14,7 +14,7 @@ import pytest
 
 from sqfd.journal import FILE_NAME, JournalStore
 from sqfd.journal.journal import Journal, JournalBusy
-from tests.journal.rows import MARKETS, NAMES, SYMBOLS, T0, bars, flow, signal
+from tests.journal.rows import MARKETS, NAMES, SYMBOLS, T0, bars, flow, refused, signal
 from tests.waiting import eventually
 
 
@@ -73,9 +73,7 @@ async def test_who_waits_for_a_tick_does_not_wait_for_the_housekeeping(journal, 
 
 async def test_who_waits_for_a_tick_is_told_that_the_disk_refuses(journal, monkeypatch):
     """`kept` does not wait for a disk that is full to have room again."""
-    monkeypatch.setattr(
-        journal._store, "write_all", lambda batches: (_ for _ in ()).throw(sqlite3.OperationalError("full"))
-    )
+    monkeypatch.setattr(journal._store, "write_all", refused)
     journal.append(T0 + 1, bars((0, T0)), flow())
     await journal.kept(T0 + 1)
     assert (journal.written, journal.fault) == (0, "full")
@@ -84,10 +82,9 @@ async def test_who_waits_for_a_tick_is_told_that_the_disk_refuses(journal, monke
 
 async def test_a_disk_that_is_well_again_is_asked_by_who_waits(journal, monkeypatch):
     """A tick is kept when somebody waits for it, also where the disk refused it a moment ago and would be asked again later."""
-    full, later = sqlite3.OperationalError("full"), 3600.0
-    monkeypatch.setattr("sqfd.journal.journal.RETRY_S", later)
+    monkeypatch.setattr("sqfd.journal.journal.RETRY_S", 3600.0)
     with monkeypatch.context() as broken:
-        broken.setattr(journal._store, "write_all", lambda batches: (_ for _ in ()).throw(full))
+        broken.setattr(journal._store, "write_all", refused)
         journal.append(T0 + 1, bars((0, T0)), flow())
         await journal.flush()
         assert (journal.written, journal.fault) == (0, "full")
@@ -108,11 +105,11 @@ async def test_a_start_that_the_disk_refused_leaves_no_lock(tmp_path, monkeypatc
     await (await Journal.open(tmp_path)).close()
     for read in ("last_seq", "last_tick"):
 
-        def refused(store: JournalStore) -> int:
+        def unreadable(store: JournalStore) -> int:
             raise sqlite3.OperationalError("disk I/O error")
 
         with monkeypatch.context() as broken:
-            broken.setattr(JournalStore, read, refused)
+            broken.setattr(JournalStore, read, unreadable)
             with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
                 await Journal.open(tmp_path)
         await (await Journal.open(tmp_path)).close()

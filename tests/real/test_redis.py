@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal as signals
-import sqlite3
 import threading
 import time
 from typing import Any
@@ -20,7 +19,7 @@ from sqfd.signals.redis import KEPT_S, STOPPED_S, STREAM, RedisPublisher
 from sqfd.signals.settings import RedisSettings
 from sqfd.wiring import journaled
 from tests.backtest.paper import signal as made
-from tests.journal.rows import bars, flow, signal
+from tests.journal.rows import bars, flow, refused, signal
 from tests.real.servers import RedisServer, binary
 from tests.waiting import PATIENCE_S, eventually, until
 
@@ -333,9 +332,8 @@ async def test_a_process_that_was_stopped_waits_for_its_journal_all_the_same(ben
 
 async def test_a_disk_that_refuses_too_holds_up_only_what_left_memory(bench, monkeypatch):
     """Redis and the disk are away together: what memory holds is told, the rest counted, and told by the next start."""
-    full = sqlite3.OperationalError("database or disk is full")
     with monkeypatch.context() as broken:
-        broken.setattr(bench.journal._store, "write_all", lambda batches: (_ for _ in ()).throw(full))
+        broken.setattr(bench.journal._store, "write_all", refused)
         bench.give(*range(1, 2301))
         await eventually(lambda: bench.publisher.counters["published"] >= 1000)
         assert await bench.stream() == ids(*range(1301, 2301))
