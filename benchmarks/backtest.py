@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -38,6 +39,8 @@ SYMBOLS = ("BTC", "ETH", "SOL")
 MADE_DAYS = 6
 """Days that are made; making one takes as long as ten of them take to be judged."""
 TWIN_TICKS = 20
+RUNS = 5
+"""Of the case that is held against a target."""
 SWEPT_DAYS, SWEPT_WINDOWS = 2, 3
 REVISED_SHARE = 0.01
 """Share of seconds in which a late trade revises an earlier one, in the case that has any."""
@@ -79,13 +82,13 @@ def make_late_journal(folder: Path, days: float) -> None:
     store.close()
 
 
-def run(folder: Path, symbols: tuple[str, ...], block_s: int) -> dict[str, Any]:
-    """One backtest in this process, as `sqfd backtest` runs it."""
+def run(folder: Path, symbols: tuple[str, ...], block_s: int, explained: bool) -> dict[str, Any]:
+    """One backtest in this process, as `sqfd backtest` runs it, `explained`: as with `--json`, without writing it."""
     keep_freed()
     store, config = JournalStore(folder, read_only=True), Config(backtest=BacktestSettings(block_s=block_s))
     wanted = planned(store, config, symbols, None, None)
     before, began, cpu = peak_mb(), time.perf_counter(), time.process_time()
-    result = Backtest(store, config, wanted).run()
+    result = Backtest(store, config, wanted, brief=not explained).run()
     result.stats()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - began
     return {
@@ -106,12 +109,32 @@ def peak_mb() -> float:
     return round(int(found[1]) / 1024, 1) if found else 0.0
 
 
-def in_process(folder: Path, symbols: tuple[str, ...], block_s: int = BacktestSettings().block_s) -> dict[str, Any]:
-    """The same in a process of its own, for its peak memory."""
-    arguments = [sys.executable, "-m", "benchmarks.backtest", "--case", str(folder), ",".join(symbols), str(block_s)]
-    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+def in_process(
+    folder: Path, symbols: tuple[str, ...], explained: bool = False, block_s: int = BacktestSettings().block_s
+) -> dict[str, Any]:
+    """The same in a process of its own, for its peak memory, and with as many threads as `sqfd` has."""
+    case = [str(folder), ",".join(symbols), str(block_s), "explained" if explained else "brief"]
+    command = [sys.executable, "-m", "benchmarks.backtest", "--case", *case]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def in_turn(folder: Path, runs: int) -> dict[bool, dict[str, Any]]:
+    """One symbol without what explains its signals and with it, in turn: of each the run with the median CPU time."""
+    found = [
+        {explained: in_process(folder, SYMBOLS[:1], explained) for explained in (False, True)} for _ in range(runs)
+    ]
+    made = {}
+    for explained in (False, True):
+        by_cost = sorted((one[explained] for one in found), key=lambda one: float(one["cpu_s"]))
+        made[explained] = by_cost[runs // 2] | {
+            "least": by_cost[-1]["ticks_per_cpu_s"],
+            "most": by_cost[0]["ticks_per_cpu_s"],
+        }
+    return made
 
 
 def slow_twin(folder: Path) -> dict[str, Any]:
@@ -196,6 +219,7 @@ def told(name: str, found: dict[str, Any]) -> dict[str, Any]:
         "CPU s": found["cpu_s"],
         "wall s": found.get("wall_s", ""),
         "ticks/CPU s": shown,
+        "least … most": f"{found['least']:,} … {found['most']:,}" if "least" in found else "",
         "peak RSS MB": found.get("rss_mb", ""),
         "alone CPU s": found.get("alone_cpu_s", ""),
         "speed-up": found.get("speed_up", ""),
@@ -210,18 +234,21 @@ def main() -> None:
     parser.add_argument(
         "--long-sweeps", action="store_true", help="sweep all days too, plain and walk-forward: five minutes"
     )
-    parser.add_argument("--case", nargs=3, metavar=("FOLDER", "SYMBOLS", "BLOCK_S"), help=argparse.SUPPRESS)
+    parser.add_argument("--case", nargs=4, metavar=("FOLDER", "SYMBOLS", "BLOCK_S", "HOW"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.case:
-        print(json.dumps(run(Path(chosen.case[0]), tuple(chosen.case[1].split(",")), int(chosen.case[2]))))
+        place, symbols, block_s, how = chosen.case
+        print(json.dumps(run(Path(place), tuple(symbols.split(",")), int(block_s), how == "explained")))
         return
     with tempfile.TemporaryDirectory(prefix="sqfd-bench-") as made:
         folder = chosen.keep or Path(made)
         if not (folder / "long").exists():
             make_journal(folder / "long", SYMBOLS, chosen.days)
             make_late_journal(folder / "late", min(2.0, chosen.days))
+        alone = in_turn(folder / "long", RUNS)
         cases = {
-            f"1 symbol, {chosen.days:g} days": in_process(folder / "long", SYMBOLS[:1]),
+            f"1 symbol, {chosen.days:g} days": alone[False],
+            "the same, signals explained": alone[True],
             f"3 symbols, {chosen.days:g} days": in_process(folder / "long", SYMBOLS),
             f"1 symbol, {REVISED_SHARE:.0%} of ticks revise": in_process(folder / "late", SYMBOLS[:1]),
             "slow twin of the phases": slow_twin(folder / "long"),

@@ -25,7 +25,7 @@ from sqfd.signals.signal import (
     price_of,
     signal_id,
 )
-from sqfd.strategy.api import Gate, Judged, Report, Strategy
+from sqfd.strategy.api import DIGITS, Gate, Judged, Report, Strategy
 from sqfd.strategy.baseline import Bools, Ints
 from sqfd.strategy.position import CLOSE, LONG, SHORT, Book, Decision, Evaluation, Limits, Position, decide
 from sqfd.strategy.settings import StrategySettings
@@ -259,7 +259,7 @@ class Engine:
 
     def _report(self, decision: Decision, judged: Mapping[str, Judged]) -> Report:
         if self.brief:
-            return _unexplained(decision.position, decision.position.score, "")
+            return _unexplained(decision.position, round(decision.position.score, DIGITS), "")
         report = judged[decision.symbol].report(decision.tick, decision.position if decision.action == CLOSE else None)
         assert report is not None  # decisions are made at judged ticks only
         return report

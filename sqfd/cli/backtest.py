@@ -94,9 +94,14 @@ def backtest(
     with plain_errors(), opened as store:
         plan = planned(store, config, wanted, from_s, to_s, revised or source == "influx", bar_s)
         charts = Charts(plan) if html_file is not None else None
-        run = Backtest(store, config, plan)
-        if charts is not None:
-            run = Backtest(store, config, plan, watcher=charts.add, observer=charts.observe)
+        run = Backtest(
+            store,
+            config,
+            plan,
+            watcher=charts.add if charts is not None else None,
+            observer=charts.observe if charts is not None else None,
+            brief=json_file is None and html_file is None,  # what explains signals is shown nowhere else
+        )
         with shown_progress("backtest") as progress:
             result = run.run(progress)
     if json_file is not None:

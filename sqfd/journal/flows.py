@@ -51,9 +51,12 @@ def unpack(columns: str, rows: int, data: bytes, table: Table) -> None:
     stored = _wide(columns, rows, data) if ":" not in columns else _narrow(columns, rows, data)
     for name, cells in zip(COLUMNS, table, strict=False):
         origin, values = stored.get(name, (0, None))
-        cells[:] = origin if values is None else values
-        if values is not None and origin:
-            cells += origin
+        if values is None:
+            cells[:] = origin
+        elif origin:
+            np.add(values, origin, out=cells, dtype=np.int64, casting="unsafe")  # unsigned, and too narrow for the sum
+        else:
+            cells[:] = values
 
 
 Stored = dict[str, tuple[int, NDArray[Any] | None]]

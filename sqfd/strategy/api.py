@@ -10,6 +10,9 @@ from typing import Any, NamedTuple, Protocol
 from sqfd.bars.ring import FlowRing
 from sqfd.strategy.position import Evaluation, Position
 
+DIGITS = 6
+"""Decimals of numbers in reports."""
+
 
 class Report(NamedTuple):
     """What a strategy says about one tick of one symbol; goes into signals, `explain` and `strategy_1s`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sqfd.bars.ring import FUNDING, OPEN_INTEREST, PERP, PRICE, SPOT
-from sqfd.strategy.api import Gate, Report
+from sqfd.strategy.api import DIGITS, Gate, Report
 from sqfd.strategy.baseline import Floats, Ints
 from sqfd.strategy.context import VERDICTS, duration
 from sqfd.strategy.features import NEVER, Features, distinct
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from sqfd.strategy.settings import StrategySettings
     from sqfd.strategy.squeezeflow import Evaluated
 
-DIGITS = 6
-"""Decimals of numbers in reports."""
 SIDE_NAMES = {1: "long", 0: "none", -1: "short"}
 
 

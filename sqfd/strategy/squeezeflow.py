@@ -23,7 +23,7 @@ from sqfd.strategy.scoring import Patterns, score, total
 from sqfd.strategy.settings import StrategySettings, Tier
 from sqfd.strategy.shared import Keys, Shared
 
-EXIT_CHUNK = 3_600
+EXIT_CHUNK = 2_400
 """Ticks of an open position that are judged at once."""
 FIRST_CHUNK, ENTRY_CHUNK = 480, 2_400
 """Ticks that may be entries that are scored at once: at first, as most entries come early, and then."""

@@ -59,6 +59,17 @@ def test_trades_as_csv(live: Live, toml: Path, tmp_path: Path) -> None:
     assert len(rows) >= 4
 
 
+def test_what_explains_the_signals_is_left_out_where_nothing_shows_it(live: Live, toml: Path, tmp_path: Path) -> None:
+    """Trades and statistics are the same whether or not signals are written."""
+    alone, beside = tmp_path / "alone.csv", tmp_path / "beside.csv"
+    brief = run(live, toml, "--trades", str(alone))
+    explained = run(live, toml, "--trades", str(beside), "--json", str(tmp_path / "out.json"))
+    assert alone.read_bytes() == beside.read_bytes()
+    assert [line for line in brief.output.splitlines() if "ticks/s" not in line] == [
+        line for line in explained.output.splitlines() if "ticks/s" not in line
+    ]
+
+
 def test_the_report_needs_nothing_but_a_browser(live: Live, toml: Path, tmp_path: Path) -> None:
     """No other file is asked for; coverage, costs, each symbol's figure and why each trade was made are in it."""
     file = tmp_path / "report.html"
