@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -112,12 +111,10 @@ def peak_mb() -> float:
 def in_process(
     folder: Path, symbols: tuple[str, ...], explained: bool = False, block_s: int = BacktestSettings().block_s
 ) -> dict[str, Any]:
-    """The same in a process of its own, for its peak memory, and with as many threads as `sqfd` has."""
+    """The same in a process of its own, for its peak memory."""
     case = [str(folder), ",".join(symbols), str(block_s), "explained" if explained else "brief"]
     command = [sys.executable, "-m", "benchmarks.backtest", "--case", *case]
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    )
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -25,6 +25,7 @@ from sqfd.bars.seconds import Seconds
 from sqfd.clock import SystemClock
 from sqfd.config import Config, SymbolsSettings
 from sqfd.engine import Engine
+from sqfd.heap import settle, share_one
 from sqfd.journal import JournaledSignal
 from sqfd.journal.journal import Journal
 from sqfd.model import Market, market_of
@@ -113,6 +114,7 @@ async def measure(folder: Path, port: int) -> tuple[list[float], list[float], li
     publisher = RedisPublisher(settings, journal, SystemClock())
     running = asyncio.create_task(publisher.run())
     receiver = Receiver(port)
+    settle()
     rng = np.random.default_rng(1)
     whole = np.ones(MARKETS, np.bool_)
     to_subscriber, to_sinks, cpu = [], [], 0.0
@@ -158,6 +160,7 @@ async def _floor(port: int, receiver: Receiver) -> list[float]:
 
 def main() -> None:
     """Measure once and print."""
+    share_one()
     with tempfile.TemporaryDirectory(prefix="sqfd-tick-") as folder:
         server = RedisServer(Path(folder))
         server.start()

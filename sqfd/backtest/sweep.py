@@ -27,7 +27,7 @@ from sqfd.config import Config
 from sqfd.engine import reach_of
 from sqfd.heap import keep_freed
 from sqfd.journal import JournalStore
-from sqfd.strategy.shared import Keys
+from sqfd.strategy.shared import read_of
 from sqfd.wiring import strategy_of
 
 T = TypeVar("T")
@@ -100,8 +100,8 @@ def units(
 
 def _nearness(config: Config) -> bytes:
     """Sorts what shares more next to each other: those with equal columns, then equal phases, then equal signals."""
-    keys = Keys(config.strategy)
-    return msgspec.json.encode([keys.columns, keys.reset, keys.divergence, keys.score, config.strategy])
+    read = read_of(config.strategy)
+    return msgspec.json.encode([read.columns, read.reset, read.divergence, read.score, config.strategy])
 
 
 def balanced(group: Sequence[T], pieces: int, most: int) -> list[Sequence[T]]:

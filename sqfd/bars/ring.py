@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,6 +49,11 @@ _DETAIL = (
     "funding_ppb",
 )
 _FIELDS = FLOW.names or ()
+_SECOND = _FIELDS.index("second")
+_prices, _of_series, _of_detail = (
+    itemgetter(*map(_FIELDS.index, names)) for names in (("price", "high", "low"), _SERIES, _DETAIL)
+)
+"""Values of a row of FLOW."""
 _SUMS = frozenset({"spot_delta", "perp_delta", "spot_volume", "perp_volume", "liq_buy", "liq_sell", "coverage_ppm"})
 
 HISTORY_S = 28 * 3600
@@ -63,6 +69,7 @@ class _Table:
         summed = self.sums.nonzero()[0]
         self._summed = slice(int(summed[0]), int(summed[-1]) + 1)
         """Rows that hold sums; they stand together."""
+        self._places: tuple[int, ...] = tuple(summed.tolist())
         self.keep = keep
         self.cells: Ints = np.zeros((len(names), keep + headroom), np.int64)
         self.before: Ints = np.zeros(len(names), np.int64)
@@ -84,11 +91,13 @@ class _Table:
         self.size += count
 
     def append_one(self, values: list[int]) -> None:
-        """Add one column."""
+        """Add one column; takes `values` over."""
         if self.size == self.cells.shape[1]:
             self._compact()
-        last = self.cells[:, self.size - 1] if self.size else self.before
-        self.cells[:, self.size] = np.array(values) + np.where(self.sums, last, 0)
+        last = (self.cells[:, self.size - 1] if self.size else self.before).tolist()
+        for place in self._places:
+            values[place] += last[place]
+        self.cells[:, self.size] = values
         self.size += 1
 
     def _compact(self) -> None:
@@ -186,6 +195,10 @@ class FlowRing:
         """[9, ticks]: HIGH … FUNDING; column 0 is tick `detail_base`. A view, valid until the next append."""
         return self._detail.cells[:, : self._detail.size]
 
+    def at(self, places: Ints) -> Ints:
+        """[3, place]: `series` at these places, which are not checked."""
+        return self._series.cells.take(places, axis=1)
+
     @property
     def detail_base(self) -> int:
         return self._detail.base
@@ -220,12 +233,11 @@ class FlowRing:
 
     def _append_next(self, row: Flow) -> bool:
         """The everyday case, one complete row for the next second, without arrays; False where it is another case."""
-        values = dict(zip(_FIELDS, row[0].item(), strict=True))
-        complete = NO_PRICE not in (values["price"], values["high"], values["low"])
-        if values["second"] + 1 != self.end_tick or not complete:
+        values = row[0].item()
+        if values[_SECOND] + 1 != self.end_tick or NO_PRICE in _prices(values):
             return False
-        for table, names in ((self._series, _SERIES), (self._detail, _DETAIL)):
-            table.append_one([values[name] for name in names])
+        self._series.append_one([*_of_series(values)])
+        self._detail.append_one([*_of_detail(values)])
         return True
 
     def extend_to(self, tick: int) -> None:

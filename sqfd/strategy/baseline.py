@@ -7,13 +7,13 @@ ticks are blocked. Sums are integers, so growing them sample by sample or all at
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sqfd.bars.ring import PERP, SPOT, FlowRing
+from sqfd.lazy import lazy
 from sqfd.strategy.settings import StrategySettings
 
 Ints = NDArray[np.int64]
@@ -158,6 +158,8 @@ class Baseline:
         self._ranks: dict[tuple[int, int, float], Ints] = {}
         self._gaps: dict[tuple[int, float], Floats] = {}
         self._bounds: dict[tuple[int, int, float], Bounds] = {}
+        self._scales: tuple[Ints, int, Floats, Floats] | None = None
+        """As they were asked for last."""
 
     def minute(self, first: int, last: int) -> Ints:
         """Column of the minute of each tick of `[first, last)`."""
@@ -174,6 +176,16 @@ class Baseline:
         found = moves * times
         found /= sums
         return found if self.factor == 1.0 else found * self.factor
+
+    def scales(self, rows: Ints, minute: int) -> tuple[Floats, Floats]:
+        """[series, row of `times` and `sums`] of one minute: what a normalised move is multiplied with, and divided by.
+
+        Live all ticks of a minute ask for the same.
+        """
+        if self._scales is None or self._scales[0] is not rows or self._scales[1] != minute:
+            times, sums = (each[..., minute].T[:, rows] for each in (self.times, self.sums))
+            self._scales = rows, minute, times, sums
+        return self._scales[2:]
 
     def swing(self, window: int, series: int) -> Floats:
         """[minute]: the usual |Δ| in the series' own unit; 0 where nothing is known."""
@@ -238,7 +250,7 @@ class Baseline:
         shape = self.minutes - width + 1, int(counts[0]) + width - 1
         return np.ndarray(shape, np.int64, column[start:], 0, column.strides * 2)[self._pieces]
 
-    @cached_property
+    @lazy
     def _pieces(self) -> Ints:
         """The first minute of each piece; the last piece may overlap with the one before."""
         return np.minimum(np.arange(0, self.minutes, PIECE), max(0, self.minutes - PIECE))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
+from sqfd.lazy import lazy
 from sqfd.strategy.baseline import Bools, Bounds, Floats, Ints
 from sqfd.strategy.features import NEVER, Features, Held, distinct, held
 from sqfd.strategy.reset import Reset
@@ -42,25 +43,25 @@ class Divergence:
     def __init__(self, features: Features, setup: Setup, holds: Holds, diverged: tuple[int, int]) -> None:
         self._features, self._setup, self._holds, self._diverged = features, setup, holds, diverged
 
-    @cached_property
+    @lazy
     def held(self) -> Held:
         """When a setup last held."""
         features = self._features
         return held(self._holds.at, features.last - features.first, features.first, self._setup.tick)
 
-    @cached_property
+    @lazy
     def holds(self) -> Ints:
         """[tick]: 1 where a long setup holds, −1 where a short one does, else 0."""
         column = np.zeros(self._features.last - self._features.first, np.int64)
         column[self._holds.at] = self._holds.side
         return column
 
-    @cached_property
+    @lazy
     def strength(self) -> Floats:
         """[tick]: as when a setup last held."""
         return np.concatenate([[self._setup.strength], self._holds.strength])[self.held.place]
 
-    @cached_property
+    @lazy
     def _side(self) -> Ints:
         """[tick]: of the setup that last held and was not left since."""
         if not self._setup.side and not len(self._holds.at):
@@ -78,7 +79,7 @@ class Divergence:
                 side[left:right] = 0
         return side
 
-    @cached_property
+    @lazy
     def armed(self) -> Ints:
         """[tick]"""
         side = self._side

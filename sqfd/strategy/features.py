@@ -5,12 +5,12 @@ Columns are made when a phase first asks for them and kept for the block: phases
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from sqfd.bars.ring import COVERAGE, PERP, PRICE, SPOT, FlowRing
+from sqfd.lazy import lazy
 from sqfd.strategy.baseline import Baseline, Bools, Floats, Ints
 from sqfd.strategy.settings import StrategySettings
 
@@ -40,9 +40,10 @@ class Layout:
             self.place[asked, lagged] = slice(len(windows), len(windows) + len(asked))
             windows += asked
             lags += asked if lagged else [0] * len(asked)
-        self.right: Ints = -np.array(lags)
-        self.left: Ints = self.right - np.array(windows)
-        self.reach_s = -int(self.left.min())
+        right: Ints = -np.array(lags)
+        self.ends: Ints = np.concatenate([right, right - np.array(windows)])
+        """Where each move ends, and then where each begins, from the tick itself."""
+        self.reach_s = -int(self.ends.min())
         rows = {window: row for row, window in enumerate(settings.windows_s)}
         self.rows: Ints = np.array([rows[window] for window in windows])
 
@@ -84,11 +85,11 @@ class Features:
         first, last = self.first + left, self.first + right
         return Features(self.ring, self.baseline, self.settings, self.layout, first, last)
 
-    @cached_property
+    @lazy
     def ticks(self) -> Ints:
         return np.arange(self.first, self.last)
 
-    @cached_property
+    @lazy
     def minute(self) -> Ints:
         """Each tick's column of the baseline."""
         base = self.baseline
@@ -98,7 +99,7 @@ class Features:
 
     # --- columns of all ticks
 
-    @cached_property
+    @lazy
     def price(self) -> Ints:
         """Log price × 1e9."""
         base = self.ring.base
@@ -130,15 +131,16 @@ class Features:
         """[window, tick]: n(S) − n(P)."""
         return np.asarray(self.normals(windows, SPOT, lagged) - self.normals(windows, PERP, lagged))
 
-    @cached_property
+    @lazy
     def _table(self) -> tuple[Ints, Floats]:
         """Everyday live case, one tick: all moves of the layout at once, [series, move], and normalised."""
-        layout, base, at = self.layout, self.baseline, self.first - self.ring.base
-        series = self.ring.series
-        moves = series[:, layout.right + at] - series[:, layout.left + at]
-        minute = (self.first - base.first_minute) // self.settings.sample_s
-        times, sums = base.times[layout.rows, :, minute].T, base.sums[layout.rows, :, minute].T
-        return moves, base.factor * ((moves * times) / sums)
+        layout, base = self.layout, self.baseline
+        ends = self.ring.at(layout.ends + (self.first - self.ring.base))
+        moves = ends[:, : len(layout.rows)] - ends[:, len(layout.rows) :]
+        times, sums = base.scales(layout.rows, (self.first - base.first_minute) // self.settings.sample_s)
+        normals = moves * times
+        normals /= sums
+        return moves, normals if base.factor == 1.0 else base.factor * normals
 
     def _take(self, windows: tuple[int, ...], series: int, lagged: bool) -> Ints:
         column, base = self.ring.series[series], self.ring.base
@@ -180,7 +182,7 @@ class Features:
         known = self.baseline.known[self.baseline.row[window]]
         return known if len(known) == 1 else np.asarray(known[self.minute])
 
-    @cached_property
+    @lazy
     def coverage(self) -> Floats:
         """Mean coverage of each tick's setup window, or of the history where that is shorter; share of 1."""
         window, ring = self.settings.setup_window_s, self.ring

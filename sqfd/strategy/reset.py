@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
+from sqfd.lazy import lazy
 from sqfd.strategy.baseline import Bools, Floats, Ints
 from sqfd.strategy.features import NEVER, Features, Held, held
 
@@ -75,7 +75,7 @@ class Reset:
         self._features, self._memory, self._found, self._explosive = features, memory, found, explosive
         self._quiet = not found and not len(explosive)
 
-    @cached_property
+    @lazy
     def asleep(self) -> bool:
         """The everyday case: no reset is in force in the block, and none is confirmed."""
         settings, first = self._features.settings, self._features.first
@@ -83,7 +83,7 @@ class Reset:
         longest = first - max(self._memory.tick) > span and first - max(self._memory.confirmed) > settings.reset_hold_s
         return longest and not self._found
 
-    @cached_property
+    @lazy
     def sides(self) -> tuple[Side, ...]:
         """By SIDES."""
         return tuple(_side(self._features, self._memory, at, self._found, self._explosive) for at in range(len(SIDES)))
@@ -93,19 +93,19 @@ class Reset:
         """What later blocks need to know."""
         return self._memory if self._quiet or self.asleep else _remembered(self.sides)
 
-    @cached_property
+    @lazy
     def live(self) -> Bools:
         """[side, tick]"""
         if self.asleep:
             return np.zeros((2, self._features.last - self._features.first), np.bool_)
         return np.stack([side.live for side in self.sides])
 
-    @cached_property
+    @lazy
     def alignment(self) -> Floats:
         """[side, tick]: weighted share of the windows in reset."""
         return np.stack([self.aligned(place, slice(None))[0] for place in range(len(SIDES))])
 
-    @cached_property
+    @lazy
     def convergence(self) -> Floats:
         """[side, tick]: weighted over the windows in reset."""
         return np.stack([self.aligned(place, slice(None))[1] for place in range(len(SIDES))])

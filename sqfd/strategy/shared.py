@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import cache
-from typing import Any, TypeVar
+from itertools import count
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from sqfd.bars.ring import FlowRing
@@ -46,15 +47,48 @@ RESET = ("reset_weights", "reset_gap", "reset_remainder", "reset_stall", "reset_
 RESET_TOO = ("confirm_move", "min_coverage")
 
 
-class Keys:
-    """The settings that each phase reads, as keys. One that nobody named counts as read by all."""
+class Read(NamedTuple):
+    """The settings that each phase reads, by name. One that nobody named counts as read by all."""
 
-    def __init__(self, settings: StrategySettings) -> None:
-        self.score = _all_but(settings, ())
-        self.divergence = _all_but(settings, (*SCORED, *CONTEXT, *EVIDENCE))
-        self.reset = _all_but(settings, (*SCORED, *CONTEXT, *EVIDENCE, *SETUP))
-        self.context = _all_but(settings, (*SCORED, *EVIDENCE, *SETUP, *RESET, *RESET_TOO))
-        self.columns = _all_but(settings, (*SCORED, *CONTEXT, *EVIDENCE, *SETUP, *RESET, *RESET_TOO))
+    columns: Hashable
+    reset: Hashable
+    divergence: Hashable
+    context: Hashable
+    score: Hashable
+
+
+def read_of(settings: StrategySettings) -> Read:
+    """What each phase reads of these settings."""
+    return Read(
+        columns=_all_but(settings, (*SCORED, *CONTEXT, *EVIDENCE, *SETUP, *RESET, *RESET_TOO)),
+        reset=_all_but(settings, (*SCORED, *CONTEXT, *EVIDENCE, *SETUP)),
+        divergence=_all_but(settings, (*SCORED, *CONTEXT, *EVIDENCE)),
+        context=_all_but(settings, (*SCORED, *EVIDENCE, *SETUP, *RESET, *RESET_TOO)),
+        score=_all_but(settings, ()),
+    )
+
+
+class Keys(NamedTuple):
+    """Stands for `Read`, by numbers that are equal where settings are: dozens of them take longer to hash than a look-up may."""
+
+    columns: int
+    reset: int
+    divergence: int
+    context: int
+    score: int
+
+
+def keys_of(settings: StrategySettings) -> Keys:
+    """The numbers of what each phase reads."""
+    return Keys(*map(_number, read_of(settings)))
+
+
+_numbers = count()
+
+
+@cache  # an entry for each phase's settings that this process ever used
+def _number(read: Hashable) -> int:
+    return next(_numbers)
 
 
 def _all_but(settings: StrategySettings, parts: tuple[str, ...]) -> Hashable:

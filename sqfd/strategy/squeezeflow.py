@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from itertools import pairwise
 
 import msgspec
 import numpy as np
 
 from sqfd.bars.ring import HIGH, LOW, FlowRing
+from sqfd.lazy import lazy
 from sqfd.strategy import explain
 from sqfd.strategy.api import Report
 from sqfd.strategy.baseline import Baseline, Bools, Floats, Ints
@@ -21,7 +21,7 @@ from sqfd.strategy.position import Exit, Opening, Position
 from sqfd.strategy.reset import Reset, ResetState, reset
 from sqfd.strategy.scoring import Patterns, score, total
 from sqfd.strategy.settings import StrategySettings, Tier
-from sqfd.strategy.shared import Keys, Shared
+from sqfd.strategy.shared import Keys, Shared, keys_of
 
 EXIT_CHUNK = 2_400
 """Ticks of an open position that are judged at once."""
@@ -80,7 +80,7 @@ class Evaluated:
         self._told: list[int] = []
         """Ticks that were given as entries and exits: those of which reports will be asked."""
 
-    @cached_property
+    @lazy
     def parts(self) -> Floats:
         """[part, tick]: the score's parts, of every tick."""
         return self.parts_at(np.arange(self.features.last - self.features.first))
@@ -101,7 +101,7 @@ class Evaluated:
             parts = self.parts_at(np.array(missing) - self.features.first)
             self._scored.update(zip(missing, parts.T, strict=True))
 
-    @cached_property
+    @lazy
     def _open(self) -> Ints:
         """Places where a setup is armed, a reset of its side lives and the feeds were whole: those that are worth a score."""
         armed = self.divergence.armed
@@ -250,7 +250,7 @@ class SymbolWatch:
     def __init__(self, settings: StrategySettings, ring: FlowRing) -> None:
         self._settings, self._ring, self._layout = settings, ring, Layout(settings)
         self._memory = Memory(Setup(), ResetState.empty(len(settings.reset_windows_s)))
-        self._keys, self._shared = Keys(settings), Shared.of(ring)
+        self._keys, self._shared = keys_of(settings), Shared.of(ring)
         self._shared.watches.add(self)
         self._samples = self._shared.samples(ring, settings)
         self._baseline: Baseline | None = None
