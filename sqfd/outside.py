@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from exchanges.api import Exchange
 from sqfd.clock import Clock
@@ -25,6 +25,12 @@ def _redis(settings: RedisSettings) -> Redis:
     return connect_redis(settings)
 
 
+class Influx(Protocol):
+    """Makes a client."""
+
+    def __call__(self, settings: InfluxSettings, at_once: int = 1) -> Client: ...
+
+
 class Outside(NamedTuple):
     """How the daemon reaches what lies beyond its process; a simulation puts its own world there."""
 
@@ -32,7 +38,7 @@ class Outside(NamedTuple):
     """Opens websockets to exchanges."""
     rest: Callable[[Exchange, FeedSettings, Clock], Rest] = Rest
     """One exchange's REST side."""
-    influx: Callable[[InfluxSettings], Client] = Client
+    influx: Influx = Client
     redis: Callable[[RedisSettings], Redis] = _redis
     stalls: Callable[[Any], Stalls] = Stalls
     """Watches the event loop by the host's clock; its argument is where it logs."""

@@ -15,7 +15,7 @@ from sqfd.config import Config
 from sqfd.feed.interest import InterestSum, total
 from sqfd.http.aggr import Elsewhere
 from sqfd.influx.client import Client
-from sqfd.influx.history import History
+from sqfd.influx.history import AT_ONCE, History
 from sqfd.influx.lines import open_interest_line, signal_line, strategy_line
 from sqfd.influx.schema import BARS_RP, STRATEGY_RP
 from sqfd.influx.shipper import SINK, Shipper
@@ -70,6 +70,7 @@ class Sinks:
         self._log = log.get("sinks")
         self.publisher: RedisPublisher | None = None
         self.influx: Client | None = None
+        self._reader: Client | None = None
         self.shipper: Shipper | None = None
         self.history: History | Elsewhere | None = None
         """Where bars are that the journal does not have any more; None: nowhere."""
@@ -91,7 +92,10 @@ class Sinks:
             self.shipper = Shipper(journal, self.influx, influx, clock, state)
             self.history = Elsewhere(f"VictoriaMetrics at {influx.base_url}")
             if influx.influxql:
-                self.history = History(self.influx, influx.database)
+                self._reader = outside.influx(
+                    influx, AT_ONCE
+                )  # so that charts and the shipper do not wait for each other
+                self.history = History(self._reader, influx.database)
                 self._watchdog = Watchdog(journal, self.shipper, self.influx, influx, clock)
 
     def running(self) -> dict[str, Coroutine[Any, Any, None]]:
@@ -150,8 +154,9 @@ class Sinks:
 
     async def close(self) -> None:
         """Give back connections."""
-        if self.influx is not None:
-            await self.influx.close()
+        for client in (self.influx, self._reader):
+            if client is not None:
+                await client.close()
 
     def status(self) -> dict[str, Mapping[str, Any]]:
         """Each sink's own words, by name."""

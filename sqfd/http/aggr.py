@@ -182,7 +182,10 @@ def document(bars: Bars, markets: Sequence[str]) -> dict[str, Any]:
         if name == "market":
             columns.append([markets[index] for index in bars["market"].tolist()])
         else:
-            values = bars["second" if name == "time" else name].tolist()
-            columns.append([None if value != value else value for value in values])
-    rows = [list(row) for row in zip(*columns, strict=True)]
+            column = bars["second" if name == "time" else name]
+            values = column.tolist()
+            if np.isnan(column).any():
+                values = [None if value != value else value for value in values]
+            columns.append(values)
+    rows = [*zip(*columns, strict=True)]
     return {"format": "point", "columns": {name: index for index, name in enumerate(COLUMNS)}, "results": rows}

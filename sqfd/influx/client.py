@@ -73,14 +73,16 @@ _unpack = msgspec.msgpack.Decoder(_Reply).decode
 class Client:
     """One InfluxDB, one session; use as an async context manager, or call `close`."""
 
-    def __init__(self, settings: InfluxSettings) -> None:
+    def __init__(self, settings: InfluxSettings, at_once: int = 1) -> None:
+        """`at_once`: requests that may be under way together; further ones wait."""
         self._settings = settings
         parts = urlsplit(settings.base_url)
         self._host = parts.hostname or "127.0.0.1"
         self._gzip = settings.gzip if settings.gzip is not None else self._host not in LOCAL
         self._parts = parts
         self._influx: InfluxDBClient | None = None
-        self._turn = asyncio.Lock()
+        self._turn = asyncio.Semaphore(at_once)
+        self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Client:
         return self
@@ -125,7 +127,7 @@ class Client:
         return [result.series for result in reply.results]
 
     async def _post(self, endpoint: str, **request: Any) -> Answer:
-        """aioinflux's own `write` has no precision and hides bodies, so its session is used directly. One at a time."""
+        """aioinflux's own `write` has no precision and hides bodies, so its session is used directly."""
         try:
             async with self._turn:
                 influx = await self._client()
@@ -151,17 +153,21 @@ class Client:
         return {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
 
     async def _client(self) -> InfluxDBClient:
-        if self._influx is None:
-            influx = InfluxDBClient(
-                host=f"[{self._host}]" if ":" in self._host else self._host,
-                port=self._parts.port or (443 if self._parts.scheme == "https" else 80),
-                path=f"{self._parts.path}/",
-                ssl=self._parts.scheme == "https",
-                db=self._settings.database,
-                headers=self._login(),
-                timeout=self._settings.timeout_s,
-                loop=asyncio.get_running_loop(),
-            )
-            await influx.create_session()
-            self._influx = influx
-        return self._influx
+        async with self._opening:
+            if self._influx is None:
+                self._influx = await self._open()
+            return self._influx
+
+    async def _open(self) -> InfluxDBClient:
+        influx = InfluxDBClient(
+            host=f"[{self._host}]" if ":" in self._host else self._host,
+            port=self._parts.port or (443 if self._parts.scheme == "https" else 80),
+            path=f"{self._parts.path}/",
+            ssl=self._parts.scheme == "https",
+            db=self._settings.database,
+            headers=self._login(),
+            timeout=self._settings.timeout_s,
+            loop=asyncio.get_running_loop(),
+        )
+        await influx.create_session()
+        return influx

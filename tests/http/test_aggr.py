@@ -110,8 +110,8 @@ def test_the_document() -> None:
     assert told["format"] == "point"
     assert list(told["columns"]) == list(COLUMNS)
     assert COLUMNS[1:] == tuple(sorted(COLUMNS[1:]))
-    assert told["results"][0] == [60, 1, 10.5, 2, 11.0, 0.0, 9.0, 0.0, "KRAKEN:XBT/USD", 10.0, 1.0, 2.0]
-    assert told["results"][1][:3] == [120, 1, None]
+    assert told["results"][0] == (60, 1, 10.5, 2, 11.0, 0.0, 9.0, 0.0, "KRAKEN:XBT/USD", 10.0, 1.0, 2.0)
+    assert told["results"][1][:3] == (120, 1, None)
 
 
 class Stored:

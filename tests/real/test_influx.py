@@ -15,7 +15,8 @@ import pytest
 from sqfd.clock import SystemClock
 from sqfd.influx.client import Client, QueryError
 from sqfd.influx.history import History
-from sqfd.influx.schema import ROLLUPS, compare, create, inspect, rollup_queries, wanted
+from sqfd.influx.lines import bar_lines, blocks, series
+from sqfd.influx.schema import BARS_RP, ROLLUPS, compare, create, inspect, rollup_queries, wanted
 from sqfd.influx.settings import InfluxSettings
 from sqfd.influx.shipper import Shipper
 from sqfd.influx.verdict import Failure, Verdict, judge
@@ -240,7 +241,8 @@ async def test_bars_arrive_through_a_crash_and_are_equal_both_ways(influxd, data
             assert shipper.counters["writes_retry"] > 0
             truth = await journal.bars(None, NOW, NOW + 3600)
             for index, name in enumerate(NAMES):
-                read = await History(client, database).bars(name, NOW - 10_000, NOW + 10_000)
+                # In two pieces, cut in the midst of the bars.
+                read = await History(client, database).bars(name, NOW - 1_000, NOW + 3_000)
                 read["market"] = index
                 assert as_tuples(read) == as_tuples(truth[truth["market"] == index])
     assert shipper.status()["quarantined"] == 0
@@ -250,6 +252,22 @@ async def test_bars_arrive_through_a_crash_and_are_equal_both_ways(influxd, data
     late_minutes = [row for (name, _), row in rolled.items() if name == NAMES[2]]
     assert sum(row["cbuy"] for row in late_minutes) == 3 * len(truth[truth["market"] == 2])
     await journal.close()
+
+
+async def test_pieces_that_are_read_together(influxd, database):
+    """Two requests at once give what one gives; what InfluxDB refuses is told, though the other piece may be there."""
+    rows = bars(*((0, NOW + second) for second in range(0, 7_200, 7)), value=0.5)
+    settings = settings_for(influxd, database)
+    async with Client(settings) as alone, Client(settings, at_once=2) as both:
+        await create(alone, compare(wanted(settings), await inspect(alone, database)))
+        for block in blocks(bar_lines(rows, [series(name) for name in NAMES]), 5_000, 1_000_000):
+            assert (await both.write(block, BARS_RP)).ok
+        for span in ((NOW, NOW + 7_200), (NOW + 100, NOW + 1_100), (NOW - 50_000, NOW + 50_000), (NOW, NOW)):
+            one, two = [await History(client, database).bars(NAMES[0], *span) for client in (alone, both)]
+            assert as_tuples(one) == as_tuples(two)
+            assert len(one) == sum(span[0] <= second < span[1] for second in rows["second"].tolist())
+        with pytest.raises(QueryError, match="database not found"):
+            await History(both, "elsewhere").bars(NAMES[0], NOW, NOW + 7_200)
 
 
 async def test_continuous_queries_fill_the_minutes(influxd, database, tmp_path):

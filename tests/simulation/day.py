@@ -191,7 +191,7 @@ class Day:
         return Outside(
             connector=self._connect,
             rest=rest,
-            influx=lambda settings: InfluxClient(settings, self.influx),
+            influx=lambda settings, at_once=1: InfluxClient(settings, self.influx),
             redis=lambda settings: RedisClient(self.redis, settings.timeout_s),  # type: ignore[arg-type, return-value]  # what the publisher uses of it
             stalls=QuietStalls,
         )
