@@ -12,7 +12,7 @@ import numpy as np
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
 from sqfd.lazy import lazy
 from sqfd.strategy.baseline import Bools, Bounds, Floats, Ints
-from sqfd.strategy.features import NEVER, Features, Held, distinct, held
+from sqfd.strategy.features import NEVER, Features, Held, distinct, held, remembering
 from sqfd.strategy.reset import Reset
 
 
@@ -59,7 +59,7 @@ class Divergence:
     @lazy
     def strength(self) -> Floats:
         """[tick]: as when a setup last held."""
-        return np.concatenate([[self._setup.strength], self._holds.strength])[self.held.place]
+        return remembering(self._setup.strength, self._holds.strength)[self.held.place]
 
     @lazy
     def _side(self) -> Ints:
@@ -67,8 +67,8 @@ class Divergence:
         if not self._setup.side and not len(self._holds.at):
             return np.zeros(self._features.last - self._features.first, np.int64)
         place = self.held.place
-        side = np.concatenate([[self._setup.side], self._holds.side])[place]
-        level = np.concatenate([[self._setup.level], self._holds.level])[place]
+        side = remembering(self._setup.side, self._holds.side)[place]
+        level = remembering(self._setup.level, self._holds.level)[place]
         beyond = np.flatnonzero(side * self._features.price < side * level)
         if len(beyond):
             # Left where price was beyond at any tick since it held: from the first such tick to the next event.
@@ -177,6 +177,8 @@ def _reaches(features: Features, window: int, series: int, rank: float, moves: I
 
 def _at_least(values: Ints | Floats, minute: Ints, bounds: Bounds, exact: Callable[[Ints], Ints | Floats]) -> Bools:
     """Which values are no smaller than `exact` is for their minutes (ascending); it is asked only where bounds leave it open."""
+    if len(bounds.low) == 1:  # live: one minute, whose ranks are remembered
+        return np.asarray(values >= exact(minute[:1]))
     reaches = np.asarray(values >= bounds.low[minute])
     doubtful = (reaches & (values < bounds.high[minute])).nonzero()[0]
     if len(doubtful):

@@ -324,10 +324,17 @@ class Held(NamedTuple):
         return recent
 
 
+def remembering(remembered: float, values: Column) -> Column:
+    """[1 + events]: what is remembered from before the block, and then what the block's events brought."""
+    found = np.empty(1 + len(values), values.dtype)
+    found[0], found[1:] = remembered, values
+    return found
+
+
 def held(events: Ints, length: int, first: int, remembered: int) -> Held:
     """`events`: places in a block of `length` ticks from `first` on, ascending; `remembered`: the tick of the last before it."""
     if length == 1:  # live
         return Held(np.array([len(events)]), np.array([remembered, first][: 1 + len(events)]))
     mask = np.zeros(length, np.int64)
     mask[events] = 1
-    return Held(np.cumsum(mask, out=mask), np.concatenate([[remembered], first + events]))
+    return Held(np.cumsum(mask, out=mask), remembering(remembered, first + events))

@@ -11,7 +11,7 @@ import numpy as np
 from sqfd.bars.ring import HIGH, LOW, PERP, PRICE, SPOT
 from sqfd.lazy import lazy
 from sqfd.strategy.baseline import Bools, Floats, Ints
-from sqfd.strategy.features import NEVER, Features, Held, held
+from sqfd.strategy.features import NEVER, Features, Held, held, remembering
 
 NONE: Ints = np.zeros(0, np.int64)
 SIDES = (1, -1)
@@ -205,16 +205,15 @@ def _side(features: Features, memory: ResetState, place: int, found: dict[int, F
             mine = found[row].side == SIDES[place]
             at, convergence = found[row].at[mine], found[row].convergence[mine]
             every.append(at)
-        remembered = np.concatenate([[memory.convergence[place][row]], convergence])
-        windows.append(Exhausted(np.concatenate([[known], first + at]), remembered))
+        windows.append(
+            Exhausted(remembering(known, first + at), remembering(memory.convergence[place][row], convergence))
+        )
     at = _union(every, length)
     exhausted = held(at, length, first, memory.tick[place])
     low, high = _extremes(features, place, first + at)
     confirmed = _confirmed(features, memory, place, exhausted, explosive)
     live = exhausted.within(first, settings.reset_hold_s) | confirmed.within(first, settings.reset_hold_s)
-    low, high = (
-        np.concatenate([[known], fixed]) for known, fixed in ((memory.low[place], low), (memory.high[place], high))
-    )
+    low, high = remembering(memory.low[place], low), remembering(memory.high[place], high)
     return Side(tuple(windows), exhausted, low, high, confirmed, live)
 
 
