@@ -92,9 +92,8 @@ class Sinks:
             self.shipper = Shipper(journal, self.influx, influx, clock, state)
             self.history = Elsewhere(f"VictoriaMetrics at {influx.base_url}")
             if influx.influxql:
-                self._reader = outside.influx(
-                    influx, AT_ONCE
-                )  # so that charts and the shipper do not wait for each other
+                # Of its own, so that charts and the shipper do not wait for each other.
+                self._reader = outside.influx(influx, AT_ONCE)
                 self.history = History(self._reader, influx.database)
                 self._watchdog = Watchdog(journal, self.shipper, self.influx, influx, clock)
 
