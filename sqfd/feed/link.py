@@ -175,15 +175,17 @@ class Link:
             self.look()
             self._woken.set()
 
-    def _is_calm(self, feeds: Feeds, now_ms: float) -> bool:
-        """Whether nothing is lost by a look now and then: it carries data, little, stays, and nobody keeps its times of arrival."""
+    def _load(self, feeds: Feeds, now_ms: float) -> tuple[bool, bool]:
+        """(calm: nothing is lost by a look now and then, as it carries data, little, stays, and nobody keeps its times of arrival;
+        sparse: see SPARSE_HZ), since this was asked last."""
         session = self.session
         rate_hz = (session.frames - self._frames_before) / ((now_ms - self._paced_ms) / 1e3)
         self._frames_before = session.frames
         settled = session.opened_ms is not None and now_ms - session.opened_ms > SETTLED_S * 1e3
         stays = session.data_ms is not None and session.replace is None and self.ended is None
-        self.sparse = rate_hz < SPARSE_HZ and all(feed.recv_ms > now_ms - SPARSE_S * 1e3 for _, feed in feeds)
-        return settled and stays and rate_hz < self._settings.calm_hz and self._record is None
+        calm = settled and stays and rate_hz < self._settings.calm_hz and self._record is None
+        sparse = rate_hz < SPARSE_HZ and all(feed.recv_ms > now_ms - SPARSE_S * 1e3 for _, feed in feeds)
+        return calm, sparse
 
     def _flush(self, now_ms: float) -> None:
         if self._connection is None:
@@ -291,7 +293,7 @@ class Link:
         for notice in session.take_notices():
             self._tell(notice)
         if now_ms >= self._paced_ms + PACE_S * 1e3 - EARLY_MS:
-            calm = self._is_calm(feeds, now_ms)
+            calm, self.sparse = self._load(feeds, now_ms)
             if calm is not self._calm:
                 self._calm_down(calm)
             self._paced_ms = now_ms
