@@ -91,9 +91,10 @@ class Bar:
 def _recall(known: Bars, times: Times) -> Bar:
     """The bar as it was when its second closed; an empty one where there was none."""
     bar = Bar()
-    for row, (first_ms, last_ms) in zip(known, times.tolist(), strict=True):
-        for name in BAR_FIELDS:
-            setattr(bar, name, row[name].item())
+    for row, (first_ms, last_ms) in zip(known.tolist(), times.tolist(), strict=True):
+        _, _, *values = row
+        for name, value in zip(BAR_FIELDS, values, strict=True):
+            setattr(bar, name, value)
         bar.first_ms, bar.last_ms = first_ms, last_ms
         if bar.last_ms < 0:
             bar.high, bar.low = float("-inf"), float("inf")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqfd.bars.index import SILENT_S, Index, share
-from sqfd.bars.recent import Recent, by_second, places
+from sqfd.bars.recent import Recent, by_second, joined, places
 from sqfd.model import FLOW, PPB, PPM, USD_LIKE, Bars, ClosedSecond, Flow, Market
 
 WEIGHT_MINUTES = 60
@@ -120,7 +120,7 @@ class FlowBuilder:
         revised = self._revise(closed.bars[:late], second)
         rows = self._row(second, closed.bars[late:] if late else closed.bars, closed.whole)
         self._rows[second % self.revisable_s] = rows
-        return np.concatenate([revised, rows]) if len(revised) else rows
+        return joined((revised, rows)) if len(revised) else rows
 
     def _carry(self, first: int, end: int) -> None:
         """Rows of seconds in which sqfd was down, as rings carry them: the last price, no flow, no coverage."""

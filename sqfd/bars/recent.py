@@ -28,6 +28,15 @@ def by_second(bars: Bars) -> Iterator[slice]:
             yield slice(first, end)
 
 
+def joined(parts: Sequence[Bars]) -> Bars:
+    """These rows, at least one part, one after the other.
+
+    As np.concatenate, which compares the fields of each part with those of the next in Python: 10 ms for 360 seconds, 0.5 ms here.
+    """
+    plain = np.dtype((np.void, parts[0].dtype.itemsize))
+    return np.concatenate([part.view(plain) for part in parts]).view(parts[0].dtype)
+
+
 def places(known: Bars, market: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Where these markets' bars stand among `known`, which are ordered by market, and whether they do."""
     at = known["market"].searchsorted(market)
@@ -91,11 +100,11 @@ class Recent:
         stays = np.ones(len(known), np.bool_)
         stays[at[there]] = False
         order = np.concatenate([known["market"][stays], bars["market"]]).argsort()
-        self._bars[slot] = np.concatenate([known[stays], bars])[order]
+        self._bars[slot] = joined((known[stays], bars))[order]
         if len(times):
             self._times[slot] = np.concatenate([known_times[stays], times])[order]
 
     def between(self, first: int, last: int) -> Bars:
         """All bars of `first <= second <= last`, by (second, market)."""
         found = [bars for second in range(first, last + 1) if len(bars := self.of(second))]
-        return np.concatenate(found) if found else NONE
+        return joined(found) if found else NONE
