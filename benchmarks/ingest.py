@@ -46,6 +46,7 @@ CASES = {
     "batched": Plan("BYBIT", 300_000, batch=10),
     "TLS": Plan(trades=60_000, tls=True),
     "mixed": Plan("", trades=80_000, mixed=True),
+    "mixed, TLS": Plan("", trades=60_000, mixed=True, tls=True),
 }
 PACED = {
     "1k/s": Plan(trades=int(1_000 * PACED_S), rate_hz=1_000),
@@ -248,7 +249,7 @@ def child(role: str, addresses: dict[str, Any], plan: Plan, folder: Path) -> Non
         if plan.mixed:
             from benchmarks import mixed
 
-            uvloop.run(mixed.serve(plan))
+            uvloop.run(mixed.serve(plan, folder))
         else:
             uvloop.run(serve(plan, folder))
     elif role == "floor":

@@ -239,13 +239,17 @@ def certificate(folder: Path) -> None:
     subprocess.run([*command, *names, *files], check=True, capture_output=True)
 
 
+def shown(folder: Path) -> ssl.SSLContext:
+    """What a server shows that certificate with."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
 async def serve(plan: Plan, folder: Path) -> None:
     """Print the addresses and serve until killed. `folder` holds the certificate."""
     made, endpoint, frames = encoded(plan)
-    context = None
-    if plan.tls:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    context = shown(folder) if plan.tls else None
     server = await ws_create_server(lambda _: Load(made, endpoint, frames, plan), "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
 

@@ -1,4 +1,5 @@
-"""The load of the case `mixed`: 112 markets of 25 exchanges and more, each in its own wire form, flat out over some 40 connections.
+"""The load of the case `mixed`: 112 markets of 25 exchanges and more, each in its own wire form, flat out over some 40 connections,
+plain or over TLS with one record for each frame.
 
 All markets trade equally often, so that exchanges with an odd wire form count as much as large ones. What happens at one instant are
 1 to 20 trades of one market, two at the median, which the exchange's frames hold together or one by one as it frames them. Images
@@ -9,8 +10,10 @@ every market has a subscriber, and then all trades go out, SLICE_S of them after
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import aiohttp
 import numpy as np
@@ -21,7 +24,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_c
 import exchanges
 from benchmarks.idle import SYMBOLS as SYMBOLS
 from benchmarks.idle import chosen
-from benchmarks.load import READY, Plan, framed
+from benchmarks.load import READY, Plan, framed, shown
 from benchmarks.wires import NO_TRADES, SlottedBar, reader
 from exchanges import simulated
 from exchanges.api import Instrument, Trade
@@ -98,7 +101,7 @@ class Mixed:
             made.remember([_trade(one, 0, _now_ms() - IMAGE_AGE_MS, 100.0, 1.0) for one in mine])
         self._start_ms = _now_ms()
         self._clients: list[Client] = []
-        self._encoded: dict[object, list[list[bytes]]] = {}
+        self._encoded: dict[object, list[list[Sequence[bytes]]]] = {}
         """What connections in this state get; frames depend on it."""
         self._sending: asyncio.Task[None] | None = None
 
@@ -131,34 +134,41 @@ class Mixed:
         clients = [client for client in self._clients if not client.gone]
         return all(any(client.follows(one) for client in clients) for one in self._markets)
 
-    async def _send(self, clients: Sequence[Client], slices: Sequence[Sequence[bytes]]) -> None:
+    async def _send(self, clients: Sequence[Client], slices: Sequence[Sequence[Sequence[bytes]]]) -> None:
         """Slice by slice to all, so that no connection is ahead of another by more than what the sockets hold."""
         await self._plan.opened()
-        for blobs in slices:
-            for client, blob in zip(clients, blobs, strict=True):
-                await client.writable.wait()
-                client.write(blob)
+        for mine in slices:
+            for client, pieces in zip(clients, mine, strict=True):
+                for piece in pieces:
+                    await client.writable.wait()
+                    client.write(piece)
 
-    def _slices(self, clients: Sequence[Client]) -> list[list[bytes]]:
-        """Of each slice what each client gets. What was encoded once serves again: runs differ in nothing."""
+    def _slices(self, clients: Sequence[Client]) -> list[list[Sequence[bytes]]]:
+        """Of each slice what each client gets: as one piece, or over TLS each frame by itself, in a record of its own.
+
+        What was encoded once serves again: runs differ in nothing.
+        """
         key = tuple(client.state() for client in clients)
         if key not in self._encoded:
             self._encoded[key] = self._encode(clients)
         return self._encoded[key]
 
-    def _encode(self, clients: Sequence[Client]) -> list[list[bytes]]:
+    def _encode(self, clients: Sequence[Client]) -> list[list[Sequence[bytes]]]:
         carries = {one.market: at for at, client in enumerate(clients) for one in self._markets if client.follows(one)}
-        found, waiting = [], [bytearray() for _ in clients]
+        found: list[list[Sequence[bytes]]] = []
+        waiting: list[list[bytes]] = [[] for _ in clients]
         until_ms = self._start_ms + int(SLICE_S * 1e3)
         for trades in instants(self._markets, self._plan.trades, self._start_ms):
             if trades[0].ts_ms >= until_ms:
-                found.append([bytes(blob) for blob in waiting])
-                waiting = [bytearray() for _ in clients]
+                found.append([self._pieces(frames) for frames in waiting])
+                waiting = [[] for _ in clients]
                 until_ms += int(SLICE_S * 1e3)
             at = carries[trades[0].instrument.market]
-            for frame in clients[at].connection.trades(trades, trades[0].ts_ms):
-                waiting[at] += framed(frame)
-        return [*found, [bytes(blob) for blob in waiting]]
+            waiting[at] += map(framed, clients[at].connection.trades(trades, trades[0].ts_ms))
+        return [*found, [self._pieces(frames) for frames in waiting]]
+
+    def _pieces(self, frames: list[bytes]) -> Sequence[bytes]:
+        return frames if self._plan.tls else (b"".join(frames),)
 
 
 def instants(markets: Sequence[Instrument], trades: int, start_ms: int) -> list[list[Trade]]:
@@ -189,10 +199,11 @@ def _now_ms() -> int:
     return int(time.time() * 1e3)
 
 
-async def serve(plan: Plan) -> None:
-    """Print the addresses (`go` among them) and serve until killed."""
+async def serve(plan: Plan, folder: Path) -> None:
+    """Print the addresses (`go` among them) and serve until killed. `folder` holds the certificate."""
     mixed = Mixed(plan)
-    server = await ws_create_server(lambda request: mixed.accept(request.path.decode()), "127.0.0.1", 0)
+    context, scheme = (shown(folder), "wss") if plan.tls else (None, "ws")
+    server = await ws_create_server(lambda request: mixed.accept(request.path.decode()), "127.0.0.1", 0, ssl=context)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", mixed.rest)
     runner = web.AppRunner(app)
@@ -202,7 +213,7 @@ async def serve(plan: Plan) -> None:
     addresses: dict[str, dict[str, str]] = {"go": {"": f"http://127.0.0.1:{rest}/go"}}
     for name in sorted({one.exchange for one in chosen()}):
         exchange = exchanges.get(name)
-        addresses[name] = {one.name: f"ws://127.0.0.1:{socket}/{name}/{one.name}" for one in exchange.endpoints}
+        addresses[name] = {one.name: f"{scheme}://127.0.0.1:{socket}/{name}/{one.name}" for one in exchange.endpoints}
         addresses[name] |= {of: f"http://127.0.0.1:{rest}/{name}/{of}" for of in exchange.rest}
     print(orjson.dumps(addresses).decode(), flush=True)
     await asyncio.Event().wait()
@@ -278,6 +289,7 @@ class Floor:
 
     async def connect(self, addresses: dict[str, dict[str, str]]) -> None:
         """Open and subscribe."""
+        context = ssl.create_default_context()
         by_endpoint: dict[tuple[str, str], list[Instrument]] = {}
         for one in chosen():
             by_endpoint.setdefault((one.exchange, one.endpoint), []).append(one)
@@ -285,7 +297,12 @@ class Floor:
             exchange = exchanges.get(name)
             decoder = exchange.decoder(endpoint, {one.symbol: one for one in instruments})
             listener = Reading(name, endpoint, self)
-            transport, _ = await ws_connect(lambda listener=listener: listener, addresses[name][endpoint])  # type: ignore[misc]
+            url = addresses[name][endpoint]
+            transport, _ = await ws_connect(
+                lambda listener=listener: listener,  # type: ignore[misc]
+                url,
+                ssl_context=context if url.startswith("wss:") else None,
+            )
             topics = [stream.topic for one in instruments for stream in exchange.streams(one, False)]
             for frame in decoder.subscribe(list(dict.fromkeys(topics)), _now_ms()):
                 transport.send(WSMsgType.TEXT, frame.encode() if isinstance(frame, str) else frame)
