@@ -188,16 +188,16 @@ def _told(plan: Plan, folder: Path) -> list[str]:
 
 
 @contextmanager
-def loading(plan: Plan, folder: Path) -> Iterator[str]:
-    """A load process; its addresses as JSON. Every connection gets all trades from the first."""
-    load = subprocess.Popen([sys.executable, *_told(plan, folder), "load"], stdout=subprocess.PIPE, text=True)
-    assert load.stdout is not None
+def loading(plan: Plan, folder: Path, count: int = 1) -> Iterator[list[str]]:
+    """That many load processes; their addresses as JSON. Every connection gets all trades from the first."""
+    command = [sys.executable, *_told(plan, folder), "load"]
+    loads = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
     try:
-        yield load.stdout.readline()
+        yield [load.stdout.readline() for load in loads if load.stdout is not None]
     finally:
-        load.kill()
-        load.wait()
-        load.stdout.close()
+        for load in loads:
+            load.kill()
+            load.communicate()
 
 
 def begun(role: str, plan: Plan, addresses: str, folder: Path, peers: str) -> subprocess.Popen[str]:
@@ -245,7 +245,6 @@ def together(processes: Sequence[subprocess.Popen[str]], gate: Path) -> list[dic
 def child(role: str, addresses: dict[str, Any], plan: Plan, folder: Path) -> None:
     """Run one role in this process and print its result."""
     if role == "load":
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         if plan.mixed:
             from benchmarks import mixed
 
@@ -275,11 +274,11 @@ def run(case: str, plan: Plan, runs: int, folder: Path, peers: str) -> list[dict
     gate = folder / "gate"
     with ExitStack() as stack:
         if plan.rate_hz:
-            load = stack.enter_context(loading(plan, folder))
+            (load,) = stack.enter_context(loading(plan, folder))
         else:
             gated = msgspec.structs.replace(plan, gate=str(gate))
-            loads = [stack.enter_context(loading(gated, folder)) for _ in OURS]
-        peer_loads = {given: stack.enter_context(loading(given, folder)) for given in dict.fromkeys(others.values())}
+            loads = stack.enter_context(loading(gated, folder, len(OURS)))
+        peer_loads = {given: stack.enter_context(loading(given, folder))[0] for given in dict.fromkeys(others.values())}
         for _ in range(runs):
             if plan.rate_hz:
                 made = [ended(begun(role, plan, load, folder, peers)) for role in OURS]

@@ -7,6 +7,7 @@ for each frame, as exchanges send quiet markets. It prints its addresses as JSON
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import subprocess
 import time
@@ -246,9 +247,15 @@ def shown(folder: Path) -> ssl.SSLContext:
     return context
 
 
+def step_aside() -> None:
+    """From now on this process runs on the first core, and leaves the others to what is measured."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 async def serve(plan: Plan, folder: Path) -> None:
     """Print the addresses and serve until killed. `folder` holds the certificate."""
     made, endpoint, frames = encoded(plan)
+    step_aside()
     context = shown(folder) if plan.tls else None
     server = await ws_create_server(lambda _: Load(made, endpoint, frames, plan), "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]

@@ -24,7 +24,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_c
 import exchanges
 from benchmarks.idle import SYMBOLS as SYMBOLS
 from benchmarks.idle import chosen
-from benchmarks.load import READY, Plan, framed, shown
+from benchmarks.load import READY, Plan, framed, shown, step_aside
 from benchmarks.wires import NO_TRADES, SlottedBar, reader
 from exchanges import simulated
 from exchanges.api import Instrument, Trade
@@ -202,6 +202,7 @@ def _now_ms() -> int:
 async def serve(plan: Plan, folder: Path) -> None:
     """Print the addresses (`go` among them) and serve until killed. `folder` holds the certificate."""
     mixed = Mixed(plan)
+    step_aside()
     context, scheme = (shown(folder), "wss") if plan.tls else (None, "ws")
     server = await ws_create_server(lambda request: mixed.accept(request.path.decode()), "127.0.0.1", 0, ssl=context)
     app = web.Application()
