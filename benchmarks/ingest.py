@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -125,8 +124,7 @@ async def floor(addresses: dict[str, str], plan: Plan) -> dict[str, float]:
     done = asyncio.Event()
     listener = Floor(plan, done)
     url = next(iter(addresses.values()))
-    context = ssl.create_default_context() if plan.tls else None
-    transport, _ = await ws_connect(lambda: listener, url, ssl_context=context)
+    transport, _ = await ws_connect(lambda: listener, url)
     exchange = exchanges.get(plan.exchange)
     topics = [stream.topic for symbol in SYMBOLS for stream in exchange.streams(exchange.assume(symbol), False)]
     traded = {symbol: exchange.assume(symbol) for symbol in SYMBOLS}

@@ -150,14 +150,9 @@ class Load(WSListener):
     async def _send(self) -> None:
         await self._plan.opened()
         write = self._transport.underlying_transport.write
-        if self._plan.tls:
-            for frame in self._frames:  # a record each
-                await self._open.wait()
-                write(frame)
-            return
-        for blob in blobs(self._frames):
+        for piece in pieces(self._frames, self._plan):
             await self._open.wait()
-            write(blob)
+            write(piece)
 
     async def _paced(self) -> None:
         """Frames carry a time of START_MS that is replaced by the time at which they leave."""
@@ -177,8 +172,10 @@ START_MS = 1_600_000_000_000
 """Stands in paced frames for the time at which they leave."""
 
 
-def blobs(frames: Sequence[bytes]) -> list[bytes]:
-    """Frames joined to pieces of about BLOB_BYTES."""
+def pieces(frames: Sequence[bytes], plan: Plan) -> Sequence[bytes]:
+    """What is written at once: pieces of about BLOB_BYTES, or over TLS each frame by itself, in a record of its own."""
+    if plan.tls:
+        return frames
     found: list[bytes] = []
     waiting: list[bytes] = []
     size = 0

@@ -10,9 +10,9 @@ every market has a subscriber, and then all trades go out, SLICE_S of them after
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -24,7 +24,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_c
 import exchanges
 from benchmarks.idle import SYMBOLS as SYMBOLS
 from benchmarks.idle import chosen
-from benchmarks.load import READY, Plan, framed, shown, step_aside
+from benchmarks.load import READY, Plan, framed, pieces, shown, step_aside
 from benchmarks.wires import NO_TRADES, SlottedBar, reader
 from exchanges import simulated
 from exchanges.api import Instrument, Trade
@@ -101,7 +101,7 @@ class Mixed:
             made.remember([_trade(one, 0, _now_ms() - IMAGE_AGE_MS, 100.0, 1.0) for one in mine])
         self._start_ms = _now_ms()
         self._clients: list[Client] = []
-        self._encoded: dict[object, list[list[Sequence[bytes]]]] = {}
+        self._encoded: dict[object, list[tuple[int, bytes]]] = {}
         """What connections in this state get; frames depend on it."""
         self._sending: asyncio.Task[None] | None = None
 
@@ -128,47 +128,45 @@ class Mixed:
         while not self._followed():  # noqa: ASYNC110  # nothing tells of the last subscription
             await asyncio.sleep(0.05)
         clients = [client for client in self._clients if client.connection.topics and not client.gone]
-        self._sending = asyncio.create_task(self._send(clients, self._slices(clients)))
+        self._sending = asyncio.create_task(self._send(clients, self._written(clients)))
 
     def _followed(self) -> bool:
         clients = [client for client in self._clients if not client.gone]
         return all(any(client.follows(one) for client in clients) for one in self._markets)
 
-    async def _send(self, clients: Sequence[Client], slices: Sequence[Sequence[Sequence[bytes]]]) -> None:
-        """Slice by slice to all, so that no connection is ahead of another by more than what the sockets hold."""
+    async def _send(self, clients: Sequence[Client], written: Sequence[tuple[int, bytes]]) -> None:
         await self._plan.opened()
-        for mine in slices:
-            for client, pieces in zip(clients, mine, strict=True):
-                for piece in pieces:
-                    await client.writable.wait()
-                    client.write(piece)
+        for at, piece in written:
+            await clients[at].writable.wait()
+            clients[at].write(piece)
 
-    def _slices(self, clients: Sequence[Client]) -> list[list[Sequence[bytes]]]:
-        """Of each slice what each client gets: as one piece, or over TLS each frame by itself, in a record of its own.
-
-        What was encoded once serves again: runs differ in nothing.
-        """
+    def _written(self, clients: Sequence[Client]) -> list[tuple[int, bytes]]:
+        """(which client, what it gets at once), in order. What was encoded once serves again: runs differ in nothing."""
         key = tuple(client.state() for client in clients)
         if key not in self._encoded:
             self._encoded[key] = self._encode(clients)
         return self._encoded[key]
 
-    def _encode(self, clients: Sequence[Client]) -> list[list[Sequence[bytes]]]:
+    def _encode(self, clients: Sequence[Client]) -> list[tuple[int, bytes]]:
+        """Slice by slice for all, so that no connection is ahead of another by more than what the sockets hold."""
         carries = {one.market: at for at, client in enumerate(clients) for one in self._markets if client.follows(one)}
-        found: list[list[Sequence[bytes]]] = []
+        found: list[tuple[int, bytes]] = []
         waiting: list[list[bytes]] = [[] for _ in clients]
+
+        def end_slice() -> None:
+            for at, frames in enumerate(waiting):
+                found.extend((at, piece) for piece in pieces(frames, self._plan))
+                frames.clear()
+
         until_ms = self._start_ms + int(SLICE_S * 1e3)
         for trades in instants(self._markets, self._plan.trades, self._start_ms):
             if trades[0].ts_ms >= until_ms:
-                found.append([self._pieces(frames) for frames in waiting])
-                waiting = [[] for _ in clients]
+                end_slice()
                 until_ms += int(SLICE_S * 1e3)
             at = carries[trades[0].instrument.market]
             waiting[at] += map(framed, clients[at].connection.trades(trades, trades[0].ts_ms))
-        return [*found, [self._pieces(frames) for frames in waiting]]
-
-    def _pieces(self, frames: list[bytes]) -> Sequence[bytes]:
-        return frames if self._plan.tls else (b"".join(frames),)
+        end_slice()
+        return found
 
 
 def instants(markets: Sequence[Instrument], trades: int, start_ms: int) -> list[list[Trade]]:
@@ -290,20 +288,13 @@ class Floor:
 
     async def connect(self, addresses: dict[str, dict[str, str]]) -> None:
         """Open and subscribe."""
-        context = ssl.create_default_context()
         by_endpoint: dict[tuple[str, str], list[Instrument]] = {}
         for one in chosen():
             by_endpoint.setdefault((one.exchange, one.endpoint), []).append(one)
         for (name, endpoint), instruments in by_endpoint.items():
             exchange = exchanges.get(name)
             decoder = exchange.decoder(endpoint, {one.symbol: one for one in instruments})
-            listener = Reading(name, endpoint, self)
-            url = addresses[name][endpoint]
-            transport, _ = await ws_connect(
-                lambda listener=listener: listener,  # type: ignore[misc]
-                url,
-                ssl_context=context if url.startswith("wss:") else None,
-            )
+            transport, _ = await ws_connect(partial(Reading, name, endpoint, self), addresses[name][endpoint])
             topics = [stream.topic for one in instruments for stream in exchange.streams(one, False)]
             for frame in decoder.subscribe(list(dict.fromkeys(topics)), _now_ms()):
                 transport.send(WSMsgType.TEXT, frame.encode() if isinstance(frame, str) else frame)
